@@ -1,0 +1,169 @@
+"""The terminal: a live display where there is one, plain lines where there is none."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.reporting.display import plain_line, render
+from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.reporter import Level, SilentReporter
+
+RATE_WINDOW = 20
+"""Iterations over which the rate for the time left is taken."""
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether a live display can be shown: a terminal that knows cursor movements."""
+    try:
+        terminal = stream.isatty()
+    except ValueError:
+        return False
+    return terminal and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def line_interval(elapsed: float) -> float:
+    """Least seconds between plain lines: 5, later 1 % of the time so far, at most 60."""
+    return min(max(5.0, elapsed / 100), 60.0)
+
+
+class _Console(Console):
+    """A console that leaves the cursor visible, so that even a killed run leaves the terminal sane."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        return False
+
+
+class ConsoleReporter(SilentReporter):
+    """Shows the progress to the person who started the run."""
+
+    def __init__(
+        self,
+        *,
+        verbosity: int = 0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Show it on ``stream`` (None: standard output).
+
+        Args:
+            verbosity: -1 warnings only, 0 as usual, 1 everything (every iteration, all metrics).
+            stream: A terminal gets a live display, anything else plain lines.
+            clock: Seconds, for the interval between plain lines.
+        """
+        self._stream = sys.stdout if stream is None else stream
+        self._verbosity = verbosity
+        self._clock = clock
+        self._live: Live | None = None
+        self._console: _Console | None = None
+        self._title = ""
+        self._last: IterationReport | None = None
+        self._last_shown = False
+        self._begun = self._printed_at = 0.0
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW + 1)
+
+    def start(
+        self,
+        experiment: Experiment,
+        ranks: int,
+        resumed_from: int | None = None,
+        notes: Sequence[str] = (),
+        *,
+        resumed_timesteps: int | None = None,
+    ) -> None:
+        """Show what is trained, and begin the live display."""
+        self._begun = self._clock()
+        self._recent.clear()
+        self._last = None
+        where = f"{ranks} rank{'s' * (ranks != 1)}"
+        self._title = f"{experiment.name}, {where}"
+        if self._verbosity >= 0 and is_live(self._stream):
+            self._console = _Console(file=self._stream, highlight=False)
+        if self._verbosity >= 0:
+            environments = f"{experiment.environment.num_envs} environments on {where}"
+            begin = "new run" if resumed_from is None else f"resumed after iteration {resumed_from}"
+            self._print(f"{experiment.name} ({experiment.environment.id}): {environments}, {begin}")
+            for note in notes:
+                self._print(note)
+        if self._console is not None:
+            self._live = Live(
+                Text(f"{self._title}: first iteration ..."),
+                console=self._console,
+                refresh_per_second=2,
+                redirect_stderr=sys.stderr.isatty(),
+                redirect_stdout=self._stream is sys.stdout,
+            )
+            self._live.start()
+
+    def iteration(self, report: IterationReport) -> None:
+        """Renew the display, or print a line if the last one is long enough ago."""
+        first, self._last, self._last_shown = self._last is None, report, False
+        self._recent.append((report.timesteps, report.seconds))
+        if self._verbosity < 0:
+            return
+        if self._live is not None:
+            self._live.update(self._picture(report))
+            self._last_shown = True
+            return
+        now = self._clock()
+        last = report.timesteps >= report.num_timesteps
+        due = now - self._printed_at >= line_interval(now - self._begun)
+        if first or last or due or self._verbosity > 0:
+            self._line(report)
+
+    def message(self, text: str, *, level: Level = "note") -> None:
+        """Show a line above the live display; ``--quiet`` leaves only warnings."""
+        if level == "warning":
+            self._print(f"Warning: {text}", style="bold yellow")
+        elif self._verbosity >= 0:
+            self._print(text)
+
+    def finish(self, summary: str) -> None:
+        """End the display with its last state, and show the summary."""
+        if self._verbosity >= 0 and self._last is not None and not self._last_shown:
+            self._line(self._last)
+        self.close()
+        if self._verbosity >= 0:
+            self._print(summary)
+
+    def close(self) -> None:
+        """End the live display; the terminal is as before."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def _seconds_left(self) -> float:
+        (steps, seconds), (later_steps, later_seconds) = self._recent[0], self._recent[-1]
+        if self._last is None:
+            return float("nan")
+        if later_steps > steps and later_seconds > seconds:
+            rate = (later_steps - steps) / (later_seconds - seconds)
+        else:
+            rate = self._last.metric("steps_per_second")
+        return max(0, self._last.num_timesteps - self._last.timesteps) / rate if rate > 0 else float("nan")
+
+    def _picture(self, report: IterationReport) -> Any:
+        return render(self._title, report, self._seconds_left(), everything=self._verbosity > 0)
+
+    def _line(self, report: IterationReport) -> None:
+        self._printed_at, self._last_shown = self._clock(), True
+        self._print(plain_line(report, self._seconds_left()))
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        if self._console is not None:
+            self._console.print(Text(text, style=style or ""), soft_wrap=False)
+            return
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        if not encoding.lower().startswith("utf"):
+            text = text.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
+        self._stream.write(f"{text}\n")
+        self._stream.flush()

@@ -1,0 +1,30 @@
+"""What the trainer tells about an iteration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class IterationReport:
+    """One iteration of training, as every reporter gets it."""
+
+    iteration: int
+    """1 for the first iteration of the run; a resumed run counts on."""
+
+    timesteps: int
+    """Agent steps done so far, over all ranks and all resumes."""
+
+    num_timesteps: int
+    """Agent steps of the whole run."""
+
+    seconds: float
+    """Training time so far, over all resumes."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Plain numbers by name (friends' as ``friend/metric``); NaN where unknown. Names may change."""
+
+    def metric(self, name: str) -> float:
+        """The metric's value, NaN if it is unknown or not there."""
+        return float(self.metrics.get(name, math.nan))

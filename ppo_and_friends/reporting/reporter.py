@@ -1,0 +1,183 @@
+"""What a reporter is, several as one, and none at all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, Protocol, TextIO
+
+from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.reporting.report import IterationReport
+
+Level = Literal["note", "warning"]
+
+
+class Reporter(Protocol):
+    """Tells somebody (a person, a file, a service) how the run goes. Lives on every rank."""
+
+    def start(
+        self,
+        experiment: Experiment,
+        ranks: int,
+        resumed_from: int | None = None,
+        notes: Sequence[str] = (),
+        *,
+        resumed_timesteps: int | None = None,
+    ) -> None:
+        """Called once, before the first iteration.
+
+        Args:
+            experiment: What is trained.
+            ranks: W, the number of ranks.
+            resumed_from: The last iteration in the checkpoint that training goes on from; None: a new run.
+            notes: Lines to show at the start.
+            resumed_timesteps: Agent steps in that checkpoint, if known.
+        """
+        ...
+
+    def iteration(self, report: IterationReport) -> None:
+        """Called after every iteration."""
+        ...
+
+    def message(self, text: str, *, level: Level = "note") -> None:
+        """Called with a line for the user: a warning, or a note (which ``--quiet`` leaves out)."""
+        ...
+
+    def finish(self, summary: str) -> None:
+        """Called when training ended as it should, with what to say about it."""
+        ...
+
+    def close(self) -> None:
+        """Called last, whatever happened, perhaps more than once."""
+        ...
+
+
+class SilentReporter:
+    """Says nothing: for all ranks but the first, and a base for reporters with fewer methods."""
+
+    must_not_stop = False
+    """Keep calling this reporter after it failed (the plain record of the run)."""
+
+    def start(
+        self,
+        experiment: Experiment,
+        ranks: int,
+        resumed_from: int | None = None,
+        notes: Sequence[str] = (),
+        *,
+        resumed_timesteps: int | None = None,
+    ) -> None:
+        """See `Reporter`."""
+
+    def iteration(self, report: IterationReport) -> None:
+        """See `Reporter`."""
+
+    def message(self, text: str, *, level: Level = "note") -> None:
+        """See `Reporter`."""
+
+    def finish(self, summary: str) -> None:
+        """See `Reporter`."""
+
+    def close(self) -> None:
+        """See `Reporter`."""
+
+
+class CompositeReporter(SilentReporter):
+    """Several reporters as one; one that fails never stops the training.
+
+    The first failure of a reporter is told through the others. It is then dropped, unless it is the
+    run's record (``must_not_stop``), which is tried again and again.
+    """
+
+    def __init__(self, reporters: Sequence[SilentReporter]) -> None:
+        """Call ``reporters`` in this order (put the one that shows messages first)."""
+        self._reporters = list(reporters)
+        self._failed: list[SilentReporter] = []
+
+    def _each(self, action: Callable[[SilentReporter], None]) -> None:
+        for reporter in tuple(self._reporters):
+            try:
+                action(reporter)
+            except Exception as error:
+                self._failure(reporter, error)
+
+    def _failure(self, reporter: SilentReporter, error: Exception) -> None:
+        if not reporter.must_not_stop:
+            with contextlib.suppress(Exception):
+                reporter.close()
+            if reporter in self._reporters:
+                self._reporters.remove(reporter)
+        if any(failed is reporter for failed in self._failed):
+            return
+        self._failed.append(reporter)
+        what = f"{type(reporter).__name__} failed ({type(error).__name__}: {error})"
+        if reporter.must_not_stop:
+            text = f"{what}. THE RECORD OF THIS RUN IS INCOMPLETE on disk; training goes on and so do attempts"
+        else:
+            text = f"{what}; training goes on without it"
+        for other in tuple(self._reporters):
+            if other is not reporter:
+                with contextlib.suppress(Exception):
+                    other.message(text, level="warning")
+
+    def start(
+        self,
+        experiment: Experiment,
+        ranks: int,
+        resumed_from: int | None = None,
+        notes: Sequence[str] = (),
+        *,
+        resumed_timesteps: int | None = None,
+    ) -> None:
+        """Start every reporter."""
+        self._each(
+            lambda one: one.start(experiment, ranks, resumed_from, notes, resumed_timesteps=resumed_timesteps)
+        )
+
+    def iteration(self, report: IterationReport) -> None:
+        """Pass the report to every reporter."""
+        self._each(lambda one: one.iteration(report))
+
+    def message(self, text: str, *, level: Level = "note") -> None:
+        """Pass the text to every reporter."""
+        self._each(lambda one: one.message(text, level=level))
+
+    def finish(self, summary: str) -> None:
+        """Finish every reporter, the record before the one that speaks."""
+        self._each(lambda one: one.finish(summary))
+
+    def close(self) -> None:
+        """Close every reporter."""
+        self._each(lambda one: one.close())
+
+
+def make_reporter(
+    folder: Path,
+    is_main: bool,
+    *,
+    verbosity: int = 0,
+    tensorboard: bool = True,
+    stream: TextIO | None = None,
+) -> SilentReporter:
+    """The reporters of a run: terminal, ``progress.csv`` and TensorBoard; silence on other ranks.
+
+    Args:
+        folder: The run's folder; ``progress.csv`` and ``tensorboard/`` are written there.
+        is_main: Whether this rank speaks.
+        verbosity: -1 warnings only, 0 as usual, 1 everything.
+        tensorboard: Whether to write TensorBoard's event files.
+        stream: Where to write; None: standard output.
+    """
+    if not is_main:
+        return SilentReporter()
+    from ppo_and_friends.reporting.console import ConsoleReporter
+    from ppo_and_friends.reporting.progress_csv import ProgressCSV
+
+    console = ConsoleReporter(verbosity=verbosity, stream=stream)
+    reporters: list[SilentReporter] = [console, ProgressCSV(folder / "progress.csv")]
+    if tensorboard:
+        from ppo_and_friends.reporting.tensorboard import TensorBoardReporter
+
+        reporters.append(TensorBoardReporter(folder / "tensorboard", note=console.message))
+    return CompositeReporter(reporters)

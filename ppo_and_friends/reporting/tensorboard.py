@@ -1,0 +1,119 @@
+"""TensorBoard's event files, by TensorBoard's own writer (no torch, no TensorFlow)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.reporter import SilentReporter
+
+TAGS = {
+    "episodes": "score/episodes",
+    "episode_length_mean": "score/episode_length",
+    "score_mean_100": "score/mean_of_100",
+    "policy_loss": "loss/policy",
+    "value_loss": "loss/value",
+    "entropy": "policy/entropy",
+    "kl": "policy/kl",
+    "clip_fraction": "policy/clip_fraction",
+    "explained_variance": "loss/explained_variance",
+    "learning_rate": "schedule/learning_rate",
+    "clip": "schedule/clip",
+    "gradient_norm": "loss/gradient_norm",
+    "steps_per_second": "time/steps_per_second",
+}
+"""Tags of the metrics whose name doesn't tell the group."""
+
+
+def tag_of(metric: str) -> str:
+    """The scalar's tag: ``score_mean`` is ``score/mean``, ``icm/loss`` stays as it is."""
+    if metric in TAGS:
+        return TAGS[metric]
+    if "/" in metric:
+        return metric
+    for group in ("score", "time"):
+        if metric.startswith(f"{group}_"):
+            return f"{group}/{metric.removeprefix(f'{group}_')}"
+    return f"other/{metric}"
+
+
+class TensorBoardReporter(SilentReporter):
+    """Writes scalars over timesteps, in an event file for each start of the run.
+
+    After a resume, the points that were trained after the checkpoint and are trained again are
+    purged, so that the curves go on without a fold.
+    """
+
+    def __init__(self, folder: Path, *, note: Callable[[str], Any] | None = None) -> None:
+        """Write into ``folder``; ``note`` is told if TensorBoard isn't installed."""
+        self._folder = folder
+        self._note = note
+        self._writer: Any = None
+        self._event: Any = None
+        self._summary: Any = None
+        self._purge = False
+        self._resumed_timesteps: int | None = None
+
+    def start(
+        self,
+        experiment: Experiment,
+        ranks: int,
+        resumed_from: int | None = None,
+        notes: Sequence[str] = (),
+        *,
+        resumed_timesteps: int | None = None,
+    ) -> None:
+        """Open an event file; without the package, say so and do nothing ever after."""
+        try:
+            from tensorboard.compat.proto import event_pb2, summary_pb2
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        except ImportError:
+            if self._note is not None:
+                self._note("TensorBoard isn't installed, so no event files are written (pip install tensorboard)")
+            return
+        if resumed_from is None:
+            # A run that begins anew must not be drawn over the remains of another one.
+            for old in self._folder.glob("events.out.tfevents.*"):
+                old.unlink()
+        self._event, self._summary = event_pb2, summary_pb2
+        self._purge, self._resumed_timesteps = resumed_from is not None, resumed_timesteps
+        self._writer = EventFileWriter(str(self._folder), flush_secs=10)
+
+    def iteration(self, report: IterationReport) -> None:
+        """Write every metric that is a number now."""
+        if self._writer is None:
+            return
+        if self._purge:
+            self._purge = False
+            known = self._resumed_timesteps
+            self._restart(report.timesteps if known is None else known + 1)
+        values = [
+            self._summary.Summary.Value(tag=tag_of(name), simple_value=value)
+            for name, value in report.metrics.items()
+            if not math.isnan(value)
+        ]
+        self._write(report.timesteps, summary=self._summary.Summary(value=values))
+
+    def finish(self, summary: str) -> None:
+        """Make sure that everything is on disk."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _restart(self, step: int) -> None:
+        """Tell readers to forget the points from ``step`` on in earlier files."""
+        log = self._event.SessionLog(status=self._event.SessionLog.START)
+        self._write(step, session_log=log)
+
+    def _write(self, step: int, **content: Any) -> None:
+        self._writer.add_event(self._event.Event(wall_time=time.time(), step=step, **content))
