@@ -1,0 +1,69 @@
+"""Package PPO and Friends: ``environments/`` is installed as ``ppo_and_friends.environments``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+PACKAGE = "ppo_and_friends"
+ENVIRONMENTS = "ppo_and_friends.environments"
+
+# EnvPool has wheels for this platform alone; elsewhere Gymnasium's vector environments take over.
+ENVPOOL_PLATFORM = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+
+setup(
+    name="ppo-and-friends",
+    version="0.1.0",
+    description="MPI-distributed proximal policy optimisation, with plug-ins for everything that is not PPO",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+        ENVIRONMENTS,
+        *(f"{ENVIRONMENTS}.{name}" for name in find_packages("environments")),
+    ],
+    package_dir={ENVIRONMENTS: "environments"},
+    package_data={PACKAGE: ["py.typed"]},
+    install_requires=[
+        "ale-py>=0.12",
+        "box2d>=2.3.10",
+        "dill>=0.4",
+        f"envpool>=1.2; {ENVPOOL_PLATFORM}",
+        "filelock>=3.16",
+        "gymnasium>=1.4,<2",
+        "imageio>=2.36",
+        "imageio-ffmpeg>=0.6",
+        "matplotlib>=3.9",
+        "mpi4py>=4.1",
+        "mujoco>=3.3,!=4.0.0",
+        "numpy>=2.1",
+        "opencv-python-headless>=4.10",
+        "pydantic>=2.10",
+        "pygame>=2.6",
+        "rich>=14",
+        "safetensors>=0.5",
+        "tensorboard>=2.18",
+        "torch>=2.6",
+        "tyro>=1.0",
+    ],
+    extras_require={
+        # An MPI of its own, with mpirun, for machines that have none. On a cluster leave it out:
+        # mpi4py then finds the site's MPI, which is the one that srun knows how to start.
+        "mpi": ["mpich>=5"],
+        "test": [
+            "hypothesis>=6.100",
+            "mypy>=2",
+            "pytest>=9",
+            "pytest-timeout>=2.4",
+            "ruff>=0.17",
+        ],
+        "track": ["wandb>=0.19"],
+        "bench": ["psutil>=6", "scipy>=1.14"],
+    },
+    entry_points={"console_scripts": ["ppo-and-friends = ppo_and_friends.cli:main"]},
+    zip_safe=False,
+)
