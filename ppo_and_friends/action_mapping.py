@@ -1,0 +1,97 @@
+"""From what the policy draws to what the environment takes, for each kind of action space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.networks.distributions import (
+    Bernoulli,
+    Categorical,
+    Distribution,
+    Gaussian,
+    SquashedGaussian,
+)
+
+Array = NDArray[Any]
+
+
+class ActionMapping:
+    """Maps stored actions [B, A] to an environment's [B, *action shape].
+
+    A Box dimension with two finite bounds is scaled, so that -1 and 1 of the policy are its bounds;
+    a half-bounded or unbounded one is taken as it is. Everything is clipped at the bounds, and
+    rounded where the space is of integers.
+    """
+
+    def __init__(self, space: spaces.Space[Any], *, squash: bool = False) -> None:
+        """Prepare the mapping.
+
+        Args:
+            space: The environment's action space.
+            squash: Squash with tanh instead of clipping; needs a Box with finite bounds.
+
+        Raises:
+            UsageError: The space isn't supported, or can't be squashed into.
+        """
+        self.space = space
+        self.squash = squash and isinstance(space, spaces.Box)
+        self.distribution: Distribution
+        if isinstance(space, spaces.Discrete):
+            self.distribution = Categorical((int(space.n),))
+            self._start: Array = np.array([space.start], dtype=np.int64)
+        elif isinstance(space, spaces.MultiDiscrete):
+            self.distribution = Categorical(tuple(int(n) for n in space.nvec.reshape(-1)))
+            self._start = space.start.reshape(-1).astype(np.int64)
+        elif isinstance(space, spaces.MultiBinary):
+            self.distribution = Bernoulli(int(np.prod(space.shape)))
+            self._start = np.zeros(self.distribution.action_size, dtype=np.int64)
+        elif isinstance(space, spaces.Box):
+            size = int(np.prod(space.shape))
+            self._prepare_box(space)
+            self.distribution = SquashedGaussian(size) if self.squash else Gaussian(size)
+        else:
+            raise UsageError(
+                f"Action space {space} is not supported: use Box, Discrete, MultiDiscrete or MultiBinary."
+            )
+
+    def _prepare_box(self, space: spaces.Box) -> None:
+        low = space.low.reshape(-1).astype(np.float64)
+        high = space.high.reshape(-1).astype(np.float64)
+        # The widest integers and floats stand for "no bound" in some environments.
+        bounded = (low > -1e9) & (high < 1e9)
+        if self.squash and not bounded.all():
+            raise UsageError(f"network.squash needs finite bounds, which {space} lacks: set it to false.")
+        self._low, self._high = low, high
+        self._centre = np.where(bounded, (low + high) / 2.0, 0.0)
+        self._half_range = np.where(bounded, (high - low) / 2.0, 1.0)
+        self._identity = bool(np.all(self._centre == 0.0) and np.all(self._half_range == 1.0))
+        self._integers = bool(np.issubdtype(space.dtype, np.integer))
+
+    def to_environment(self, actions: Array) -> Array:
+        """Map actions as the policy stores them.
+
+        Args:
+            actions: [B, A].
+
+        Returns:
+            [B, *action shape] in the space's dtype.
+        """
+        space = self.space
+        if isinstance(space, spaces.Box):
+            if self.squash:
+                actions = np.tanh(actions)
+            if not self._identity:
+                actions = actions.astype(np.float64) * self._half_range + self._centre
+            actions = np.clip(actions, self._low, self._high)
+            if self._integers:
+                actions = np.rint(actions)
+            return actions.astype(space.dtype).reshape(-1, *space.shape)
+        actions = actions + self._start
+        if isinstance(space, spaces.Discrete):
+            return actions[:, 0]
+        return actions.astype(space.dtype).reshape(-1, *space.shape)  # type: ignore[misc]

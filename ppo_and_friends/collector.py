@@ -1,0 +1,191 @@
+"""Steps the environments with the current policy and fills a rollout."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.action_mapping import ActionMapping
+from ppo_and_friends.friends.friend import ObservationStream, RolloutRequest
+from ppo_and_friends.friends.group import FriendGroup
+from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.randomness import Purpose, Randomness
+from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.stopwatch import Stopwatch
+from ppo_and_friends.vector.protocol import Layout, VectorEnv
+
+Array = NDArray[Any]
+
+EVALUATION_ROWS = 8192
+"""Observations the network sees at once when a whole rollout is evaluated; bounds the memory."""
+
+
+class Collector:
+    """This rank's environments and the observations under way."""
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        network: ActorCritic,
+        friends: FriendGroup,
+        mapping: ActionMapping,
+        randomness: Randomness,
+        layout: Layout,
+        *,
+        steps: int,
+        space: spaces.Box,
+        device: torch.device,
+        dtype: torch.dtype,
+        stopwatch: Stopwatch,
+    ) -> None:
+        """Allocate the rollout's arrays.
+
+        Args:
+            envs: This rank's environments.
+            network: Actor and critic.
+            friends: All friends, set up.
+            mapping: From stored actions to the environment's.
+            randomness: The run's random streams.
+            layout: Which environments these are.
+            steps: T, the rollout's length.
+            space: Of observations as the network sees them.
+            device: Where the network lives.
+            dtype: The network's precision.
+            stopwatch: Told the time spent in ``environment`` and ``inference``.
+        """
+        self.envs, self.network, self.friends = envs, network, friends
+        self.mapping, self.randomness, self.layout = mapping, randomness, layout
+        self.steps, self.device, self.stopwatch = steps, device, stopwatch
+        self._dtype = dtype
+        distribution = mapping.distribution
+        shape = (steps, layout.local)
+        real = torch.empty(0, dtype=dtype).numpy().dtype
+        action_dtype = np.int64 if distribution.action_dtype is torch.int64 else real
+        observation_dtype = np.uint8 if space.dtype == np.uint8 else real
+        self._rollout = Rollout(
+            observations=np.zeros((steps + 1, layout.local, *space.shape), observation_dtype),
+            actions=np.zeros((*shape, distribution.action_size), action_dtype),
+            terminated=np.zeros(shape, bool),
+            truncated=np.zeros(shape, bool),
+            cut=np.zeros(shape, bool),
+            valid=np.ones(shape, bool),
+            finished=np.zeros(shape, bool),
+            scores=np.zeros(shape),
+            rewards={},
+            policy_parameters=np.zeros((*shape, distribution.parameter_size), real),
+            log_probs=np.zeros(shape, real),
+            value_outputs={},
+        )
+        self._rewards = np.zeros(shape, real)
+        self._raw: Array | None = None
+        self._valid = np.ones(layout.local, bool)
+        self._stream = ObservationStream(fresh=np.ones(layout.local, bool))
+
+    def reset(self, iteration: int) -> None:
+        """Start all environments afresh, with seeds that follow from the iteration."""
+        seed = self.randomness.integer(Purpose.RESET, iteration) + self.layout.first
+        self._raw = self.envs.reset(seed)
+        self._valid = np.ones(self.layout.local, bool)
+        self._stream = ObservationStream(fresh=np.ones(self.layout.local, bool))
+
+    @property
+    def needs_reset(self) -> bool:
+        """Whether the environments were never started."""
+        return self._raw is None
+
+    def collect(self, request: RolloutRequest) -> Rollout:
+        """Step T times; then evaluate the network on everything that was seen.
+
+        Args:
+            request: The rollout's noise, after the friends saw it.
+
+        Returns:
+            The rollout, whose arrays are used again by the next call.
+
+        Raises:
+            EnvironmentFault: An environment raised, or returned something unusable.
+        """
+        rollout = self._rollout
+        rollout.iteration = request.iteration
+        rollout.rewards = {"extrinsic": self._rewards}
+        assert self._raw is not None
+        raw, valid, stream = self._raw, self._valid, self._stream
+        noise = torch.from_numpy(request.noise).to(self.device, self._dtype)
+        timer = self.stopwatch
+        for t in range(self.steps):
+            with timer.measure("inference"):
+                rollout.observations[t] = self.friends.transform(raw, stream)
+                actions = self._act(rollout.observations[t], noise[t])
+                rollout.actions[t] = actions
+            with timer.measure("environment"):
+                step = self.envs.step(self.mapping.to_environment(actions))
+            rollout.valid[t] = valid
+            self._rewards[t] = step.rewards
+            rollout.terminated[t] = step.terminated
+            rollout.truncated[t] = step.truncated
+            rollout.cut[t] = step.resets
+            rollout.scores[t] = step.scores
+            rollout.finished[t] = step.finished
+            self.friends.observe(step)
+            # The row after a reset row carries the first observation of an episode.
+            stream.fresh = ~valid
+            stream.last_actions = actions
+            raw, valid = step.observations, ~step.resets
+        # The last observation is transformed again by the next rollout, with other statistics.
+        memory = copy.deepcopy(stream.memory)
+        rollout.observations[self.steps] = self.friends.transform(raw, stream)
+        stream.memory = memory
+        self._raw, self._valid = raw.copy(), valid
+        with timer.measure("inference"):
+            self._evaluate(rollout)
+        return rollout
+
+    @torch.inference_mode()
+    def _act(self, observations: Array, noise: torch.Tensor) -> Array:
+        inputs = torch.from_numpy(observations).to(self.device)
+        parameters = self.network.policy(inputs)
+        return self.mapping.distribution.sample(parameters, noise).cpu().numpy()
+
+    @torch.inference_mode()
+    def _evaluate(self, rollout: Rollout) -> None:
+        """Policy parameters, log probabilities and values of a whole rollout, in large batches."""
+        distribution = self.mapping.distribution
+        parameters, outputs = evaluate_network(self.network, rollout.observations, self.device)
+        parameters = parameters[:-1]
+        actions = torch.from_numpy(rollout.actions).to(self.device)
+        rollout.policy_parameters[:] = parameters.cpu().numpy()
+        rollout.log_probs[:] = distribution.log_prob(parameters, actions).cpu().numpy()
+        rollout.value_outputs = split_streams(self.network, outputs)
+
+
+@torch.inference_mode()
+def evaluate_network(
+    network: ActorCritic, observations: Array, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the network over a rollout's observations, a bounded number at a time.
+
+    Args:
+        network: Actor and critic.
+        observations: [T+1, B, *obs].
+        device: Where the network lives.
+
+    Returns:
+        Policy parameters [T+1, B, P] and value outputs [T+1, B, S].
+    """
+    lead = observations.shape[:2]
+    flat = torch.from_numpy(observations).flatten(0, 1)
+    parts = [network(rows.to(device)) for rows in flat.split(EVALUATION_ROWS)]
+    parameters = torch.cat([part[0] for part in parts])
+    outputs = torch.cat([part[1] for part in parts])
+    return parameters.unflatten(0, lead), outputs.unflatten(0, lead)
+
+
+def split_streams(network: ActorCritic, outputs: torch.Tensor) -> dict[str, Array]:
+    """Value outputs [T+1, B, S] as an array [T+1, B] for each reward stream."""
+    array = outputs.cpu().numpy()
+    return {name: array[..., index].copy() for index, name in enumerate(network.streams)}

@@ -1,0 +1,109 @@
+"""Advantages and returns: pure functions of [T, B] arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def generalized_advantages(
+    rewards: Array,
+    values: Array,
+    terminated: Array,
+    cut: Array,
+    valid: Array,
+    *,
+    discount: float,
+    trace_decay: float,
+    episodic: bool = True,
+) -> Array:
+    r"""Generalised advantage estimation (arXiv:1506.02438, eq. 16), truncated at episode ends.
+
+    .. math::
+        \delta_t &= r_t + \gamma (1 - terminated_t) V(s_{t+1}) - V(s_t) \\
+        A_t &= \delta_t + \gamma \lambda (1 - terminated_t) (1 - cut_t) A_{t+1}
+
+    A truncated step is cut but not terminated: it bootstraps from the value of the episode's true
+    final observation, which next-step autoreset leaves in ``values[t + 1]``.
+
+    Args:
+        rewards: [T, B], the reward of the step from s_t to s_{t+1}.
+        values: [T+1, B], V of every observation, the last one included.
+        terminated: [T, B] bool, s_{t+1} has no future.
+        cut: [T, B] bool, the trace ends after t: truncations, and segments cut on purpose.
+        valid: [T, B] bool, False where row t is an automatic reset. Its advantage is 0.
+        discount: Gamma in [0, 1].
+        trace_decay: Lambda in [0, 1].
+        episodic: False: episode ends are ignored, as for RND's stream (arXiv:1810.12894, 2.3).
+            The trace passes a reset row as if no time went by.
+
+    Returns:
+        [T, B] advantages. Add ``values[:-1]`` for the lambda-returns.
+    """
+    steps = rewards.shape[0]
+    if values.shape[0] != steps + 1:
+        raise ValueError(f"values need one row more than rewards: got {values.shape[0]} and {steps}")
+    if episodic:
+        future = discount * ~terminated
+        deltas = rewards + future * values[1:] - values[:-1]
+        decay = future * trace_decay * ~cut
+        deltas *= valid
+        decay *= valid
+    else:
+        deltas = np.where(valid, rewards + discount * values[1:], values[1:]) - values[:-1]
+        decay = np.where(valid, discount * trace_decay, 1.0).astype(values.dtype)
+    advantages = np.empty_like(deltas)
+    trace = np.zeros_like(deltas[0])
+    for t in range(steps - 1, -1, -1):
+        trace = deltas[t] + decay[t] * trace
+        advantages[t] = trace
+    if not episodic:
+        advantages *= valid
+    return advantages
+
+
+def discounted_sums(rewards: Array, ends: Array, carried: Array, *, discount: float) -> Array:
+    r"""Running discounted sums of past rewards, :math:`R_t = \gamma R_{t-1} + r_t`.
+
+    Args:
+        rewards: [T, B].
+        ends: [T, B] bool, the sum starts afresh after this step.
+        carried: [B], the sums before the first step.
+        discount: Gamma in [0, 1].
+
+    Returns:
+        [T, B] sums, each including its own step's reward.
+    """
+    sums = np.empty(rewards.shape, dtype=np.float64)
+    running = np.asarray(carried, dtype=np.float64)
+    for t in range(rewards.shape[0]):
+        running = discount * running + rewards[t]
+        sums[t] = running
+        running = np.where(ends[t], 0.0, running)
+    return sums
+
+
+def explained_variance(
+    count: float, error_sum: float, error_square: float, return_sum: float, return_square: float
+) -> float:
+    """Share of the returns' variance that the values explain: 1 - Var(R - V) / Var(R).
+
+    Args:
+        count: Number of samples.
+        error_sum: Sum of R - V.
+        error_square: Sum of (R - V)^2.
+        return_sum: Sum of R.
+        return_square: Sum of R^2.
+
+    Returns:
+        1 for perfect values, 0 for no better than a constant; NaN when the returns don't vary.
+    """
+    variance = return_square / count - (return_sum / count) ** 2
+    error_variance = error_square / count - (error_sum / count) ** 2
+    if variance <= 1e-12 * max(1.0, return_square / count):
+        return float("nan")
+    return 1.0 - error_variance / variance

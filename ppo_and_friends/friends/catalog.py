@@ -1,0 +1,96 @@
+"""Which friends there are, and how one is made from its name and arguments."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ppo_and_friends.errors import UsageError, nearest
+from ppo_and_friends.experiment import FriendSpec
+from ppo_and_friends.friends.friend import Friend
+
+BUILT_IN = {
+    "ObservationNormalizer": "ppo_and_friends.friends.normalizers",
+    "RewardNormalizer": "ppo_and_friends.friends.normalizers",
+    "AdvantageNormalizer": "ppo_and_friends.friends.normalizers",
+    "ObservationClip": "ppo_and_friends.friends.clipping",
+    "RewardClip": "ppo_and_friends.friends.clipping",
+    "KLEarlyStop": "ppo_and_friends.friends.kl",
+    "AdaptiveLearningRate": "ppo_and_friends.friends.kl",
+}
+"""Name to module of the friends that come with the project."""
+
+ENTRY_POINTS = "ppo_and_friends.friends"
+"""Entry-point group by which other packages add friends."""
+
+
+def known_friends() -> list[str]:
+    """Names of all registered friends."""
+    return [*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))]
+
+
+def find_friend(name: str) -> type[Friend]:
+    """The class of a friend.
+
+    Args:
+        name: A registered name, or ``module:Class``.
+
+    Raises:
+        UsageError: There is no such friend.
+    """
+    if name in BUILT_IN:
+        return _checked(getattr(importlib.import_module(BUILT_IN[name]), name), name)
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            return _checked(point.load(), name)
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return _checked(getattr(importlib.import_module(module), attribute), name)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"Friend {name!r} can't be imported: {error}.") from error
+    near = ", ".join(nearest(name, known_friends()))
+    raise UsageError(f"There is no friend {name!r}. Did you mean {near}? Own ones are given as module:Class.")
+
+
+def _checked(kind: Any, name: str) -> type[Friend]:
+    if not (isinstance(kind, type) and issubclass(kind, Friend)):
+        raise UsageError(f"{name!r} is not a friend: it must be a class derived from Friend.")
+    return kind
+
+
+@cache
+def _argument_types(kind: type[Friend]) -> dict[str, Any]:
+    hints = get_type_hints(kind.__init__)
+    parameters = list(inspect.signature(kind.__init__).parameters)[1:]
+    return {name: hints.get(name, Any) for name in parameters}
+
+
+def make_friend(spec: FriendSpec) -> Friend:
+    """Make a friend, its arguments checked against the class's signature and converted to its types.
+
+    Raises:
+        UsageError: No such friend, an unknown argument (those accepted are named), or a wrong value.
+    """
+    kind = _checked(spec.kind, spec.name) if spec.kind is not None else find_friend(spec.name)
+    types = _argument_types(kind)
+    arguments: dict[str, Any] = {}
+    for name, value in spec.arguments.items():
+        if name not in types:
+            accepted = ", ".join(types) or "none"
+            raise UsageError(f"{kind.__name__} has no argument {name!r}. It accepts: {accepted}.")
+        adapter: TypeAdapter[Any] = TypeAdapter(types[name], config=ConfigDict(arbitrary_types_allowed=True))
+        try:
+            arguments[name] = adapter.validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise UsageError(f"{kind.__name__}: {name}={value!r} is not right: {problem}.") from error
+    try:
+        return kind(**arguments)
+    except TypeError as error:
+        raise UsageError(f"{kind.__name__} can't be made: {error}.") from error

@@ -1,0 +1,60 @@
+"""Friends that keep observations and rewards within a range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream
+from ppo_and_friends.rollout import Rollout
+
+Array = NDArray[Any]
+
+
+class ObservationClip(Friend):
+    """Clip every observation component to [-limit, limit]; put it after the normaliser."""
+
+    source = "arXiv:2005.12729, section 2"
+
+    def __init__(self, limit: float = 10.0) -> None:
+        """Args: limit: Largest absolute value, > 0."""
+        super().__init__()
+        if limit <= 0.0:
+            raise UsageError(f"ObservationClip: limit must be positive, not {limit}.")
+        self.limit = limit
+
+    def setup(self, context: FriendContext) -> None:
+        """Refuse bytes, which have a range of their own."""
+        super().setup(context)
+        if context.observation_space.dtype == np.uint8:
+            raise UsageError("ObservationClip works on numbers, not on bytes: use --without ObservationClip.")
+
+    def observation_space(self, space: spaces.Box) -> spaces.Box:
+        """The space's bounds, clipped as well."""
+        low, high = (np.clip(bound, -self.limit, self.limit) for bound in (space.low, space.high))
+        return spaces.Box(low, high, space.shape, space.dtype.type)  # type: ignore[arg-type]
+
+    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+        """Clip."""
+        return np.clip(observations, -self.limit, self.limit)
+
+
+class RewardClip(Friend):
+    """Clip the rewards that are learned from to [low, high]; scores stay true."""
+
+    source = "doi:10.1038/nature14236"
+
+    def __init__(self, low: float = -1.0, high: float = 1.0) -> None:
+        """Args: low, high: The range."""
+        super().__init__()
+        if low >= high:
+            raise UsageError(f"RewardClip: low must be below high, not {low} and {high}.")
+        self.low, self.high = low, high
+
+    def after_rollout(self, rollout: Rollout) -> None:
+        """Clip the extrinsic rewards."""
+        rollout.rewards["extrinsic"] = np.clip(rollout.rewards["extrinsic"], self.low, self.high)

@@ -1,0 +1,197 @@
+"""The protocol of friends: plug-ins that change what PPO learns from, or how.
+
+A friend overrides the hooks it needs; the others do nothing and cost nothing. What it must remember
+is a parameter or a buffer: then checkpoints, the broadcast at the start and the check that all
+ranks agree come for free. ``docs/friends.md`` shows the hooks in the order of their calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ppo_and_friends.rollout import Minibatch, RewardStream, Rollout
+from ppo_and_friends.vector.protocol import Layout, VectorStep
+
+if TYPE_CHECKING:
+    from ppo_and_friends.communicator import Communicator
+    from ppo_and_friends.experiment import Experiment
+    from ppo_and_friends.networks.actor_critic import ActorCritic
+    from ppo_and_friends.networks.distributions import Distribution
+    from ppo_and_friends.randomness import Randomness
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FriendContext:
+    """What a friend may know about the run."""
+
+    experiment: Experiment
+    """Every setting."""
+
+    communicator: Communicator
+    """The ranks. Collectives only in setup, after_rollout, after_estimation and after_update."""
+
+    observation_space: spaces.Box
+    """Of one environment's encoded observations, as the next friend or the network gets them."""
+
+    action_space: spaces.Space[Any]
+    """Of one environment."""
+
+    distribution: Distribution
+    """What the policy draws actions from."""
+
+    layout: Layout
+    """Which environments are this rank's."""
+
+    steps: int
+    """T, the rollout's length."""
+
+    randomness: Randomness
+    """Counter-based random streams; use ``Purpose.FRIENDS``."""
+
+    device: torch.device
+    """Where the networks live."""
+
+    dtype: torch.dtype
+    """Precision of parameters and losses."""
+
+
+@dataclass
+class Controls:
+    """The step sizes of an update: set from the schedules each iteration, friends may change them."""
+
+    learning_rate: float
+    """Adam's step size for the actor and critic."""
+
+    clip: float
+    """Clip range of the probability ratio."""
+
+    entropy_weight: float
+    """Weight of the entropy bonus."""
+
+
+@dataclass
+class ObservationStream:
+    """B streams of observations that go through the friends: a rollout's, or an evaluation's."""
+
+    fresh: Array
+    """[B] bool, where the observation is the first of an episode."""
+
+    last_actions: Array | None = None
+    """[B, A], the actions taken since the previous observation, as the policy stores them."""
+
+    memory: dict[str, Any] = field(default_factory=dict)
+    """A stateful friend's own place, by its name: copied, kept and dropped with the stream."""
+
+
+@dataclass
+class RolloutRequest:
+    """What friends may ask for before a rollout is collected."""
+
+    noise: Array
+    """[T, B, noise size] float32, the exploration noise; may be changed in place or replaced."""
+
+    iteration: int
+    """The iteration that begins, 1-based."""
+
+    reset: bool = False
+    """Set to start all environments of all ranks afresh. Must be equal on all ranks."""
+
+
+class Friend(nn.Module):
+    """Base of all friends. Subclasses take their settings as typed keyword arguments."""
+
+    streams: tuple[RewardStream, ...] = ()
+    """Reward streams it brings, each with a value head of its own. Set by the end of ``setup``."""
+
+    learning_rate: float | None = None
+    """Adam step size of its own parameters; None: the same as PPO's."""
+
+    source: str = ""
+    """The paper it comes from."""
+
+    context: FriendContext
+
+    @property
+    def name(self) -> str:
+        """Unique in the run; the key of its state in checkpoints."""
+        return type(self).__name__
+
+    def setup(self, context: FriendContext) -> None:
+        """Called once, before the network exists, with the space that earlier friends left."""
+        self.context = context
+
+    def observation_space(self, space: spaces.Box) -> spaces.Box:
+        """Called once after setup; what ``transform`` makes of the space."""
+        return space
+
+    def adapt(self, network: ActorCritic) -> ActorCritic:
+        """Called once, before the optimizer exists; may change or wrap the network."""
+        return network
+
+    def before_rollout(self, request: RolloutRequest) -> None:
+        """Called before each rollout; may change the noise or ask for a reset."""
+
+    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+        """Called on every observation, in training and in evaluation; [B, *obs] to [B, *obs']."""
+        return observations
+
+    def observe(self, step: VectorStep) -> None:
+        """Called after each training step, to gather this rank's statistics. No collectives."""
+
+    def after_rollout(self, rollout: Rollout) -> None:
+        """Called when a rollout is complete; may change rewards and merge statistics over ranks."""
+
+    def decode_values(self, stream: str, outputs: Array) -> Array:
+        """Called before estimation: the critic's outputs in the rewards' units, [T+1, B]."""
+        return outputs
+
+    def after_estimation(self, rollout: Rollout) -> None:
+        """Called when advantages and returns are set (and again each time they are)."""
+
+    def encode_returns(self, stream: str, returns: Array) -> Array:
+        """Called after estimation: returns in the critic's units, [T, B]. Undoes decode_values."""
+        return returns
+
+    def before_update(self, controls: Controls) -> None:
+        """Called before the epochs; may change this iteration's step sizes."""
+
+    def before_epoch(self, epoch: int, rollout: Rollout) -> bool:
+        """Called before each epoch (from 0). True asks for values and advantages to be made anew."""
+        return False
+
+    def before_minibatch(self, minibatch: Minibatch) -> None:
+        """Called before a minibatch's losses; may change its tensors."""
+
+    def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
+        """Called for each minibatch; named terms to add to PPO's loss (use ``minibatch.mean``)."""
+        return {}
+
+    def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
+        """Called after each gradient step with its statistics over all ranks; may change step sizes."""
+
+    def wants_to_stop(self, stats: dict[str, float]) -> bool:
+        """Called after each epoch with its mean statistics over all ranks. True ends the update."""
+        return False
+
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Called when the update is over, with the iteration's statistics over all ranks."""
+
+    def metrics(self) -> dict[str, float]:
+        """Called once an iteration on every rank; numbers to report, equal on all ranks."""
+        return {}
+
+    def add_statistic(self, name: str, value: NDArray[np.float64] | Tensor) -> None:
+        """Make a float64 buffer for statistics; it is saved, broadcast and checked.
+
+        Unlike other buffers it keeps its precision when the networks are float32.
+        """
+        self.register_buffer(name, torch.as_tensor(value, dtype=torch.float64))

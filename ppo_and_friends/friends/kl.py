@@ -1,0 +1,70 @@
+"""Friends that keep the policy's step, measured by its KL divergence, near a target."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
+
+
+class KLEarlyStop(Friend):
+    """End the update after the first epoch whose mean KL, over all ranks, exceeds the target."""
+
+    source = "arXiv:2005.12729; Spinning Up"
+
+    def __init__(self, target: float = 0.02) -> None:
+        """Args: target: KL(old || new) in nats, > 0."""
+        super().__init__()
+        if target <= 0.0:
+            raise UsageError(f"KLEarlyStop: target must be positive, not {target}.")
+        self.target = target
+
+    def wants_to_stop(self, stats: dict[str, float]) -> bool:
+        """Whether the epoch's KL was above the target."""
+        return stats["kl"] > self.target
+
+
+class AdaptiveLearningRate(Friend):
+    """Step size that keeps each gradient step's KL between half and twice the target."""
+
+    source = "arXiv:1707.02286, section 3; arXiv:2109.11978"
+
+    def __init__(
+        self, target: float = 0.01, factor: float = 1.5, minimum: float = 1e-5, maximum: float = 1e-2
+    ) -> None:
+        """Start at PPO's learning rate.
+
+        Args:
+            target: KL(old || new) in nats, > 0.
+            factor: By which the rate is multiplied or divided after a gradient step, > 1.
+            minimum: Least learning rate, > 0.
+            maximum: Largest learning rate.
+        """
+        super().__init__()
+        if not (target > 0.0 and factor > 1.0 and 0.0 < minimum <= maximum):
+            raise UsageError(
+                "AdaptiveLearningRate needs target > 0, factor > 1 and 0 < minimum <= maximum: "
+                f"not target={target}, factor={factor}, minimum={minimum}, maximum={maximum}."
+            )
+        self.target, self.factor, self.minimum, self.maximum = target, factor, minimum, maximum
+        self.add_statistic("rate", np.zeros(()))
+
+    def setup(self, context: FriendContext) -> None:
+        """Start at PPO's learning rate."""
+        super().setup(context)
+        self.rate.fill_(context.experiment.ppo.learning_rate.start)  # type: ignore[operator]
+
+    def before_update(self, controls: Controls) -> None:
+        """Take the place of the schedule."""
+        controls.learning_rate = float(self.rate)  # type: ignore[arg-type]
+
+    def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
+        """Divide above twice the target, multiply below half of it."""
+        rate = controls.learning_rate
+        if not stats["kl"] <= 2.0 * self.target:
+            rate = max(rate / self.factor, self.minimum)
+        elif stats["kl"] < 0.5 * self.target:
+            rate = min(rate * self.factor, self.maximum)
+        controls.learning_rate = rate
+        self.rate.fill_(rate)  # type: ignore[operator]

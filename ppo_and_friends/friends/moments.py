@@ -1,0 +1,56 @@
+"""Means and variances over many batches and many ranks: pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_and_friends.communicator import Communicator
+
+Array = NDArray[Any]
+
+
+def global_moments(
+    samples: Array, valid: Array, communicator: Communicator
+) -> tuple[float, np.float64, np.float64]:
+    """Count, mean and (population) variance of the valid samples of all ranks, in two passes.
+
+    Args:
+        samples: [T, B].
+        valid: [T, B] bool.
+        communicator: Two collectives are made.
+    """
+    chosen = samples[valid].astype(np.float64)
+    sums = np.array([len(chosen), chosen.sum()])
+    communicator.sum_(sums)
+    count, mean = max(sums[0], 1.0), sums[1] / max(sums[0], 1.0)
+    squares = np.array([((chosen - mean) ** 2).sum()])
+    communicator.sum_(squares)
+    return float(sums[0]), np.float64(mean), np.float64(squares[0] / count)
+
+
+def merge_moments(
+    count: float, mean: Array, variance: Array, new_count: float, new_mean: Array, new_variance: Array
+) -> tuple[float, Array, Array]:
+    """Moments of two sets taken together (Chan, Golub and LeVeque 1979, eq. 2.1).
+
+    Args:
+        count: Samples in the first set; 0 makes the result the second set's.
+        mean: [...], of the first set.
+        variance: [...], population variance of the first set.
+        new_count: Samples in the second set.
+        new_mean: [...], of the second set.
+        new_variance: [...], population variance of the second set.
+
+    Returns:
+        Count, mean and variance of the union.
+    """
+    total = count + new_count
+    if total == 0:
+        return count, mean, variance
+    share = new_count / total
+    difference = new_mean - mean
+    merged = (1.0 - share) * variance + share * new_variance + share * (1.0 - share) * difference**2
+    return total, mean + share * difference, merged

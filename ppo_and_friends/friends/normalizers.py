@@ -1,0 +1,178 @@
+"""Friends that bring observations, rewards and advantages to a common scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.estimators import discounted_sums
+from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream
+from ppo_and_friends.friends.moments import global_moments, merge_moments
+from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.vector.protocol import VectorStep
+
+Array = NDArray[Any]
+
+
+class ObservationNormalizer(Friend):
+    """Shift and scale each observation component by its mean and deviation over all training.
+
+    The statistics are frozen during a rollout, so that every observation of an update was seen by
+    the network in the same units; they are merged over the ranks after it.
+    """
+
+    source = "arXiv:2006.05990, section 3.3"
+
+    def __init__(self, epsilon: float = 1e-8) -> None:
+        """Start with no statistics: the first rollout's observations pass unchanged.
+
+        Args:
+            epsilon: Added to the variance, >= 0.
+        """
+        super().__init__()
+        self.epsilon = epsilon
+
+    def setup(self, context: FriendContext) -> None:
+        """Refuse images: their 3-axis statistics mean nothing, and the CNN scales bytes itself."""
+        super().setup(context)
+        shape = context.observation_space.shape
+        if len(shape) > 1:
+            raise UsageError(
+                f"ObservationNormalizer works on vectors, not on observations of shape {shape}: "
+                "use --without ObservationNormalizer."
+            )
+        self.add_statistic("count", np.zeros(()))
+        self.add_statistic("mean", np.zeros(shape))
+        self.add_statistic("variance", np.ones(shape))
+        # Sums of this rank's rollout, around the frozen mean for accuracy.
+        self._sums: Array = np.zeros((2, *shape))
+        self._rows = 0
+        self._inputs: Array = np.zeros((0, *shape))
+        self._frozen: tuple[float, Array, Array] = (-1.0, np.zeros(shape), np.ones(shape))
+
+    def observation_space(self, space: spaces.Box) -> spaces.Box:
+        """Unbounded floats."""
+        dtype = np.float64 if space.dtype == np.float64 else np.float32
+        return spaces.Box(-np.inf, np.inf, space.shape, dtype)
+
+    def _statistics(self) -> tuple[Array, Array]:
+        """Mean and 1 / deviation as arrays; anew when the statistics changed or were loaded."""
+        count = self.count.item()  # type: ignore[operator]
+        if self._frozen[0] != count:
+            deviation = np.sqrt(self.variance.numpy() + self.epsilon)  # type: ignore[operator]
+            mean = self.mean.numpy().copy()  # type: ignore[operator]
+            # A component that never varied must not blow up what little it does later.
+            scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 1.0)
+            self._frozen = (count, mean, scale)
+        return self._frozen[1], self._frozen[2]
+
+    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+        """(o - mean) / deviation."""
+        self._inputs = observations
+        mean, scale = self._statistics()
+        return (observations - mean) * scale
+
+    def observe(self, step: VectorStep) -> None:
+        """Add the observation that was acted on to this rank's sums."""
+        shifted = self._inputs - self._statistics()[0]
+        self._sums[0] += shifted.sum(axis=0)
+        self._sums[1] += np.square(shifted).sum(axis=0)
+        self._rows += len(shifted)
+
+    def after_rollout(self, rollout: Rollout) -> None:
+        """Merge the rollout's statistics over the ranks into the run's."""
+        packed = np.concatenate(([float(self._rows)], self._sums.reshape(-1)))
+        self.context.communicator.sum_(packed)
+        rows, (shift, square) = packed[0], packed[1:].reshape(self._sums.shape) / packed[0]
+        merged = merge_moments(
+            self.count.item(),  # type: ignore[operator]
+            self.mean.numpy(),  # type: ignore[operator]
+            self.variance.numpy(),  # type: ignore[operator]
+            rows,
+            self._statistics()[0] + shift,
+            np.maximum(square - shift**2, 0.0),
+        )
+        for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
+            buffer.numpy()[...] = value  # type: ignore[operator]
+        self._sums[:] = 0.0
+        self._rows = 0
+
+
+class RewardNormalizer(Friend):
+    """Divide rewards by the deviation of their running discounted sum.
+
+    The mean is left alone, since shifting rewards changes what is optimal when episodes end.
+    """
+
+    source = "arXiv:2005.12729, section 2"
+
+    def __init__(self, discount: float | None = None, epsilon: float = 1e-8) -> None:
+        """Start with no statistics.
+
+        Args:
+            discount: Of the running sum, in [0, 1]; None: PPO's.
+            epsilon: Added to the variance, >= 0.
+        """
+        super().__init__()
+        self.discount = discount
+        self.epsilon = epsilon
+        self.add_statistic("count", np.zeros(()))
+        self.add_statistic("mean", np.zeros(()))
+        self.add_statistic("variance", np.ones(()))
+
+    def setup(self, context: FriendContext) -> None:
+        """Start the running sums of this rank's environments at 0."""
+        super().setup(context)
+        if self.discount is None:
+            self.discount = context.experiment.ppo.discount
+        self._running: Array = np.zeros(context.layout.local)
+
+    def after_rollout(self, rollout: Rollout) -> None:
+        """Merge the statistics over the ranks, then scale the rollout's rewards."""
+        rewards = rollout.rewards["extrinsic"]
+        ends = rollout.terminated | rollout.truncated | rollout.cut
+        assert self.discount is not None
+        if rollout.restarted:
+            self._running = np.zeros_like(self._running)
+        sums = discounted_sums(rewards, ends, self._running, discount=self.discount)
+        self._running = np.where(ends[-1], 0.0, sums[-1])
+        merged = merge_moments(
+            self.count.item(),  # type: ignore[operator]
+            self.mean.numpy(),  # type: ignore[operator]
+            self.variance.numpy(),  # type: ignore[operator]
+            *global_moments(sums, rollout.valid, self.context.communicator),
+        )
+        for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
+            buffer.numpy()[...] = value  # type: ignore[operator]
+        rollout.rewards["extrinsic"] = (rewards * self.scale).astype(rewards.dtype)
+
+    @property
+    def scale(self) -> float:
+        """What rewards are multiplied by; 1 while the sums have not varied."""
+        deviation = float(np.sqrt(self.variance.item() + self.epsilon))  # type: ignore[operator]
+        return 1.0 / deviation if deviation > 1e-4 else 1.0
+
+    def metrics(self) -> dict[str, float]:
+        """The factor that rewards are multiplied by."""
+        return {"scale": self.scale}
+
+
+class AdvantageNormalizer(Friend):
+    """Shift and scale a rollout's advantages to mean 0 and deviation 1 over all ranks."""
+
+    source = "arXiv:2005.12729, section 2"
+
+    def __init__(self, epsilon: float = 1e-8) -> None:
+        """Args: epsilon: Added to the deviation, >= 0."""
+        super().__init__()
+        self.epsilon = epsilon
+
+    def after_estimation(self, rollout: Rollout) -> None:
+        """Normalise over the valid rows of all ranks."""
+        _, mean, variance = global_moments(rollout.advantages, rollout.valid, self.context.communicator)
+        normalised = (rollout.advantages - mean) / (np.sqrt(variance) + self.epsilon)
+        rollout.advantages = normalised.astype(rollout.advantages.dtype)

@@ -1,0 +1,125 @@
+"""The policy and the value heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from ppo_and_friends.experiment import NetworkSettings
+from ppo_and_friends.networks.distributions import Distribution, Gaussian
+from ppo_and_friends.networks.layers import NatureCNN, VectorEncoder, linear, mlp
+
+
+def is_image(space: spaces.Box) -> bool:
+    """Whether observations are images: three axes, two of them at least 8 long."""
+    return len(space.shape) == 3 and sorted(space.shape)[1] >= 8
+
+
+class PolicyHead(nn.Module):
+    """From features to the parameters of an action distribution."""
+
+    def __init__(
+        self, features: int, distribution: Distribution, settings: NetworkSettings, generator: torch.Generator
+    ) -> None:
+        """Build for ``features`` inputs."""
+        super().__init__()
+        self.outputs = linear(features, distribution.output_size, settings.actor_output_gain, generator)
+        self.log_std: nn.Parameter | None = None
+        if isinstance(distribution, Gaussian):
+            start = torch.full((distribution.action_size,), float(settings.initial_log_std))
+            self.log_std = nn.Parameter(start)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, features] to [N, P]."""
+        outputs: Tensor = self.outputs(features)
+        if self.log_std is None:
+            return outputs
+        return torch.cat((outputs, self.log_std.expand_as(outputs)), dim=-1)
+
+
+class ActorCritic(nn.Module):
+    """Actor and critic, with one value output for each reward stream.
+
+    A friend may replace ``actor_encoder`` and ``critic_encoder`` (the same object when shared) by
+    modules with as many ``features``.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        distribution: Distribution,
+        settings: NetworkSettings,
+        streams: Sequence[str],
+        generator: torch.Generator,
+    ) -> None:
+        """Build and initialise.
+
+        Args:
+            observation_space: Of encoded observations: a flat vector or an image.
+            distribution: What the policy draws from.
+            settings: Widths, activation, sharing.
+            streams: Names of the reward streams, one value output each.
+            generator: Source of the initial weights.
+
+        Raises:
+            UsageError: The network doesn't fit the observations.
+        """
+        super().__init__()
+        image = settings.encoder == "nature_cnn" or (settings.encoder == "auto" and is_image(observation_space))
+        self.distribution = distribution
+        self.streams = tuple(streams)
+        self.shared = image if settings.shared is None else settings.shared
+        self.actor_encoder = self._encoder(observation_space, image, generator)
+        self.critic_encoder = (
+            self.actor_encoder if self.shared else self._encoder(observation_space, image, generator)
+        )
+        features = int(self.actor_encoder.features)
+        # Behind a shared encoder that is deep already (the CNN), hidden layers are optional.
+        actor_widths = () if image else settings.actor_hidden
+        critic_widths = () if image else settings.critic_hidden
+        self.actor = mlp(features, actor_widths, settings.activation, generator)
+        self.critic = mlp(features, critic_widths, settings.activation, generator)
+        self.policy_head = PolicyHead((features, *actor_widths)[-1], distribution, settings, generator)
+        self.value_head = linear((features, *critic_widths)[-1], len(self.streams), 1.0, generator)
+
+    @staticmethod
+    def _encoder(space: spaces.Box, image: bool, generator: torch.Generator) -> NatureCNN | VectorEncoder:
+        from_bytes = space.dtype == "uint8"
+        if image:
+            return NatureCNN(space.shape, from_bytes=from_bytes, generator=generator)
+        size = 1
+        for length in space.shape:
+            size *= length
+        return VectorEncoder(size, from_bytes=from_bytes)
+
+    def policy(self, observations: Tensor) -> Tensor:
+        """Observations [N, *obs] to distribution parameters [N, P]."""
+        parameters: Tensor = self.policy_head(self.actor(self.actor_encoder(observations)))
+        return parameters
+
+    def values(self, observations: Tensor) -> Tensor:
+        """Observations [N, *obs] to the value outputs [N, S]."""
+        outputs: Tensor = self.value_head(self.critic(self.critic_encoder(observations)))
+        return outputs
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations [N, *obs] to policy parameters [N, P] and value outputs [N, S]."""
+        if not self.shared:
+            return self.policy(observations), self.values(observations)
+        features = self.actor_encoder(observations)
+        return self.policy_head(self.actor(features)), self.value_head(self.critic(features))
+
+    def step(self, observations: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of acting, with a state carried from step to step.
+
+        Args:
+            observations: [B, *obs].
+            state: [B, 0] for feed-forward networks.
+
+        Returns:
+            Policy parameters [B, P] and the next state.
+        """
+        return self.policy(observations), state

@@ -1,0 +1,211 @@
+"""Action distributions as functions of flat parameters and of noise drawn beforehand.
+
+A distribution object holds no state: [N, P] parameters go in, and what they mean is said here.
+Sampling takes its noise from outside, so that a whole rollout's can be drawn at once and depends on
+nothing but the environment's index.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ppo_and_friends.randomness import NoiseKind
+
+
+class Distribution(ABC):
+    """Over the actions of one kind of space."""
+
+    parameter_size: int
+    """P, numbers that say which distribution it is."""
+
+    output_size: int
+    """Numbers of these that the network computes from the observation."""
+
+    action_size: int
+    """A, numbers in an action as it is stored."""
+
+    action_dtype: torch.dtype | None
+    """Of stored actions; None: the network's floating-point type."""
+
+    noise_kind: NoiseKind
+    """Which noise ``sample`` wants."""
+
+    noise_size: int
+    """How many numbers of noise for an action."""
+
+    @abstractmethod
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Actions [N, A] for parameters [N, P] and noise [N, noise_size]."""
+
+    @abstractmethod
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The most probable actions, [N, A] (of a squashed Gaussian: the squashed mean)."""
+
+    @abstractmethod
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """[N], log probability (density) of actions [N, A]."""
+
+    @abstractmethod
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """[N], in nats."""
+
+    @abstractmethod
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """[N], the divergence KL(old || new) in nats, differentiable in both."""
+
+
+class Categorical(Distribution):
+    """One or several independent choices: Discrete and MultiDiscrete spaces."""
+
+    action_dtype = torch.int64
+    noise_kind: NoiseKind = "uniform"
+
+    def __init__(self, choices: tuple[int, ...]) -> None:
+        """Args: choices: The number of alternatives of each choice."""
+        self.choices = choices
+        self.parameter_size = self.output_size = sum(choices)
+        self.action_size = self.noise_size = len(choices)
+        self._width = max(choices)
+        self._even = min(choices) == self._width
+        # Choices of unlike width are laid out in a padded table whose padding has probability 0.
+        starts = np.cumsum((0, *choices[:-1]))
+        columns = np.arange(self._width)
+        self._gather = torch.tensor(
+            np.minimum(starts[:, None] + columns, self.parameter_size - 1), dtype=torch.int64
+        )
+        self._padding = torch.tensor(columns >= np.array(choices)[:, None])
+
+    def _log_probs(self, parameters: Tensor) -> Tensor:
+        """[N, A, width], normalised."""
+        if self._even:
+            logits = parameters.unflatten(-1, (self.action_size, self._width))
+        else:
+            logits = parameters[..., self._gather.to(parameters.device)]
+            # Finite, so that p * log p of the padding is 0 and not NaN.
+            logits = logits.masked_fill(self._padding.to(parameters.device), -1e9)
+        return functional.log_softmax(logits, dim=-1)
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Inverse of the cumulative distribution at the (uniform) noise."""
+        cumulative = self._log_probs(parameters).exp().cumsum(-1)
+        # Rounding may leave the last sum below the noise: the last alternative takes the rest.
+        return (cumulative[..., :-1] <= noise.unsqueeze(-1)).sum(-1).clamp_max(self._last(parameters))
+
+    def _last(self, parameters: Tensor) -> Tensor:
+        return torch.tensor(self.choices, device=parameters.device) - 1
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        return self._log_probs(parameters).argmax(-1)
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        return self._log_probs(parameters).gather(-1, actions.unsqueeze(-1)).squeeze(-1).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        log_probs = self._log_probs(parameters)
+        return -(log_probs.exp() * log_probs).sum((-2, -1))
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        old_log, new_log = self._log_probs(old), self._log_probs(new)
+        return (old_log.exp() * (old_log - new_log)).sum((-2, -1))
+
+
+class Bernoulli(Distribution):
+    """Independent yes-or-no choices: MultiBinary spaces."""
+
+    action_dtype = torch.int64
+    noise_kind: NoiseKind = "uniform"
+
+    def __init__(self, size: int) -> None:
+        """Args: size: The number of choices."""
+        self.parameter_size = self.output_size = self.action_size = self.noise_size = size
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        return (noise < parameters.sigmoid()).long()
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        return (parameters > 0).long()
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        signs = actions.to(parameters.dtype) * 2.0 - 1.0
+        return functional.logsigmoid(signs * parameters).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        yes, no = functional.logsigmoid(parameters), functional.logsigmoid(-parameters)
+        return -(yes.exp() * yes + no.exp() * no).sum(-1)
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        probability = old.sigmoid()
+        yes = functional.logsigmoid(old) - functional.logsigmoid(new)
+        no = functional.logsigmoid(-old) - functional.logsigmoid(-new)
+        return (probability * yes + (1.0 - probability) * no).sum(-1)
+
+
+class Gaussian(Distribution):
+    """Independent normal distributions: Box spaces. Parameters are means, then log deviations."""
+
+    action_dtype = None
+    noise_kind: NoiseKind = "normal"
+
+    def __init__(self, size: int) -> None:
+        """Args: size: The number of dimensions."""
+        self.output_size = self.action_size = self.noise_size = size
+        self.parameter_size = 2 * size
+
+    def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        mean, log_std = parameters.chunk(2, dim=-1)
+        return mean + log_std.exp() * noise
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        return parameters[..., : self.output_size]
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = parameters.chunk(2, dim=-1)
+        scaled = (actions - mean) * (-log_std).exp()
+        constant = 0.5 * math.log(2.0 * math.pi) * self.output_size
+        return -(0.5 * scaled.square() + log_std).sum(-1) - constant
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        constant = 0.5 * math.log(2.0 * math.pi * math.e) * self.output_size
+        return parameters[..., self.output_size :].sum(-1) + constant
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        old_mean, old_log = old.chunk(2, dim=-1)
+        new_mean, new_log = new.chunk(2, dim=-1)
+        spread = (2.0 * (old_log - new_log)).exp()
+        shift = ((old_mean - new_mean) * (-new_log).exp()).square()
+        return (new_log - old_log + 0.5 * (spread + shift - 1.0)).sum(-1)
+
+
+class SquashedGaussian(Gaussian):
+    """Gaussian whose draws are squashed by tanh into (-1, 1) (arXiv:1801.01290, appendix C).
+
+    Actions are stored before the squashing, where their density can't be lost to rounding. KL is
+    that of the Gaussians, since it doesn't change under an invertible map.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Args: size: The number of dimensions."""
+        super().__init__(size)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(16)
+        self._nodes = torch.tensor(nodes)
+        self._weights = torch.tensor(weights / weights.sum())
+
+    @staticmethod
+    def _log_slope(actions: Tensor) -> Tensor:
+        """log(1 - tanh(u)^2), in a form that is exact for large u."""
+        return 2.0 * (math.log(2.0) - actions - functional.softplus(-2.0 * actions))
+
+    def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        return super().log_prob(parameters, actions) - self._log_slope(actions).sum(-1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """The Gaussian's plus E[log(1 - tanh(u)^2)], by 16-point Gauss-Hermite quadrature."""
+        mean, log_std = parameters.chunk(2, dim=-1)
+        draws = mean.unsqueeze(-1) + log_std.exp().unsqueeze(-1) * self._nodes.to(mean)
+        return super().entropy(parameters) + (self._log_slope(draws) * self._weights.to(mean)).sum((-2, -1))

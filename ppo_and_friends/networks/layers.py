@@ -1,0 +1,110 @@
+"""Building blocks: multi-layer perceptrons, the Nature CNN, and their initialisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ppo_and_friends.errors import UsageError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "leaky_relu": nn.LeakyReLU,
+    "silu": nn.SiLU,
+}
+
+HIDDEN_GAIN = math.sqrt(2.0)
+"""Orthogonal gain of hidden layers, as in the reference implementations of PPO."""
+
+
+def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Generator) -> None:
+    """Initialise a layer with an orthogonal matrix times ``gain`` (arXiv:1312.6120) and zero bias."""
+    nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
+    """A fully connected layer, orthogonally initialised."""
+    layer = nn.Linear(inputs, outputs)
+    orthogonal_(layer, gain, generator)
+    return layer
+
+
+def mlp(inputs: int, widths: Sequence[int], activation: str, generator: torch.Generator) -> nn.Sequential:
+    """Hidden layers, each followed by its nonlinearity.
+
+    Args:
+        inputs: Size of the input.
+        widths: Size of each layer; none: the identity.
+        activation: A key of ``ACTIVATIONS``.
+        generator: Source of the initial weights.
+    """
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [linear(inputs, width, HIDDEN_GAIN, generator), ACTIVATIONS[activation]()]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+class VectorEncoder(nn.Module):
+    """Flat observations as they are; bytes (Atari's RAM) scaled to [0, 1]."""
+
+    def __init__(self, size: int, *, from_bytes: bool) -> None:
+        """Take observations of ``size`` numbers, which are bytes or floats."""
+        super().__init__()
+        self.features = size
+        self.from_bytes = from_bytes
+        # A buffer, so that it knows the network's precision.
+        self.register_buffer("byte_scale", torch.tensor(1.0 / 255.0), persistent=False)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """[N, *shape] to [N, features]."""
+        observations = observations.flatten(1)
+        if self.from_bytes:
+            return observations.to(self.byte_scale.dtype) * self.byte_scale  # type: ignore[operator,arg-type]
+        return observations
+
+
+class NatureCNN(nn.Module):
+    """The convolutions of Mnih et al. 2015 (doi:10.1038/nature14236), ending in 512 features."""
+
+    def __init__(self, shape: Sequence[int], *, from_bytes: bool, generator: torch.Generator) -> None:
+        """Build for images of ``shape``, channels first or last.
+
+        Raises:
+            UsageError: The image is too small for the convolutions (under 36 x 36).
+        """
+        super().__init__()
+        # The channels are the short side, wherever they stand.
+        self.channels_last = shape[2] < shape[0]
+        channels, height, width = (shape[2], *shape[:2]) if self.channels_last else tuple(shape)
+        if min(height, width) < 36:
+            raise UsageError(
+                f"Images of {height} x {width} are too small for the Nature CNN (36 x 36 at least): "
+                "use --set network.encoder=mlp."
+            )
+        self.from_bytes = from_bytes
+        self.features = 512
+        convolutions: list[nn.Module] = []
+        for outputs, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+            layer = nn.Conv2d(channels, outputs, kernel, stride)
+            orthogonal_(layer, HIDDEN_GAIN, generator)
+            convolutions += [layer, nn.ReLU()]
+            channels = outputs
+            height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        self.convolutions = nn.Sequential(*convolutions)
+        self.dense = linear(channels * height * width, self.features, HIDDEN_GAIN, generator)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """[N, *shape] to [N, 512]."""
+        if self.channels_last:
+            observations = observations.movedim(-1, 1)
+        if self.from_bytes:
+            observations = observations.to(self.dense.weight.dtype) / 255.0
+        return self.dense(self.convolutions(observations).flatten(1)).relu()

@@ -1,0 +1,141 @@
+"""One flat buffer for all parameters, one for all gradients, and fused Adam on their segments.
+
+So averaging the gradients over the ranks is a single Allreduce, clipping a single norm, and a step
+a few fused kernels, however many layers there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ppo_and_friends.communicator import Communicator
+
+STATISTICS = 64
+"""Places behind the gradients for statistics that are to be summed with them."""
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters with one step size and one gradient norm."""
+
+    name: str
+    """Key in checkpoints: ``ppo``, or a friend's name."""
+
+    parameters: list[nn.Parameter]
+    """Trainable parameters, each in one group only."""
+
+    learning_rate: float | None
+    """Adam's step size; None: PPO's, which changes from update to update."""
+
+
+class FlatOptimizer:
+    """Adam over groups of parameters that it moves into flat buffers."""
+
+    def __init__(
+        self, groups: Sequence[ParameterGroup], *, epsilon: float, max_gradient_norm: float | None
+    ) -> None:
+        """Move the parameters into one buffer; they stay usable as before.
+
+        Args:
+            groups: At least one parameter in all, all of one dtype and device.
+            epsilon: Adam's epsilon.
+            max_gradient_norm: Norm above which a group's gradient is scaled down; None: never.
+        """
+        self.groups = [group for group in groups if group.parameters]
+        self.max_gradient_norm = max_gradient_norm
+        everything = [parameter for group in self.groups for parameter in group.parameters]
+        size = sum(parameter.numel() for parameter in everything)
+        self.parameters = torch.empty(size, dtype=everything[0].dtype, device=everything[0].device)
+        self._buffer = torch.zeros(size + STATISTICS, dtype=self.parameters.dtype, device=self.parameters.device)
+        self.gradients = self._buffer[:size]
+        self.statistics = self._buffer[size:]
+        self._segments: list[slice] = []
+        self._adams: list[torch.optim.Adam] = []
+        start = 0
+        for group in self.groups:
+            first = start
+            for parameter in group.parameters:
+                span = slice(start, start + parameter.numel())
+                self.parameters[span] = parameter.data.reshape(-1)
+                parameter.data = self.parameters[span].view_as(parameter)
+                parameter.grad = self.gradients[span].view_as(parameter)
+                start = span.stop
+            segment = self.parameters[first:start]
+            segment.grad = self.gradients[first:start]
+            self._segments.append(slice(first, start))
+            # Fused Adam is 2.5 x faster than the default for small networks on the CPU.
+            self._adams.append(torch.optim.Adam([segment], lr=0.0, eps=epsilon, fused=True))
+
+    def zero_gradients(self) -> None:
+        """Before a backward pass: gradients and statistics to zero, in place."""
+        self._buffer.zero_()
+
+    def reduce(self, communicator: Communicator) -> None:
+        """Sum gradients and statistics over the ranks, in one Allreduce."""
+        if communicator.size == 1:
+            return
+        if self._buffer.device.type == "cpu":
+            communicator.sum_(self._buffer.numpy())
+            return
+        staged = self._buffer.cpu()
+        communicator.sum_(staged.numpy())
+        self._buffer.copy_(staged)
+
+    def step(self, learning_rate: float) -> float:
+        """Clip each group's gradient by its norm and take an Adam step, unless it isn't finite.
+
+        Gradients are equal on all ranks here, so all ranks step or skip together.
+
+        Args:
+            learning_rate: For the groups that follow PPO's.
+
+        Returns:
+            The norm of the first group's (PPO's) gradient before clipping; NaN or infinite when
+            the step was skipped.
+        """
+        norms = [float(torch.linalg.vector_norm(self.gradients[span])) for span in self._segments]
+        if not all(map(_is_finite, norms)):
+            return next(norm for norm in norms if not _is_finite(norm))
+        for group, span, adam, norm in zip(self.groups, self._segments, self._adams, norms, strict=True):
+            if self.max_gradient_norm is not None and norm > self.max_gradient_norm:
+                self.gradients[span] *= self.max_gradient_norm / norm
+            adam.param_groups[0]["lr"] = learning_rate if group.learning_rate is None else group.learning_rate
+            adam.step()
+        return norms[0]
+
+    def state(self) -> dict[str, Tensor]:
+        """Adam's moments and step counts, by group."""
+        state: dict[str, Tensor] = {}
+        for group, adam in zip(self.groups, self._adams, strict=True):
+            for key, value in adam.state[adam.param_groups[0]["params"][0]].items():
+                state[f"{group.name}.{key}"] = value
+        return state
+
+    def load(self, state: dict[str, Tensor]) -> list[str]:
+        """Restore what ``state`` gave.
+
+        Returns:
+            Names of the groups that were not in it, or with another size: they start afresh.
+        """
+        fresh = []
+        for group, span, adam in zip(self.groups, self._segments, self._adams, strict=True):
+            prefix = f"{group.name}."
+            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            if not own or own["exp_avg"].numel() != span.stop - span.start:
+                fresh.append(group.name)
+                continue
+            segment = adam.param_groups[0]["params"][0]
+            # Set directly: load_state_dict would overwrite the fused flag.
+            adam.state[segment] = {
+                key: value.clone().to(segment.device if key != "step" else value.device)
+                for key, value in own.items()
+            }
+        return fresh
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0.0

@@ -1,0 +1,234 @@
+"""A rollout: what one rank experienced between two updates, and its division into minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class RewardStream:
+    """A reward with a value head of its own."""
+
+    name: str
+    """Unique in the run; ``extrinsic`` is the environment's."""
+
+    discount: float
+    """Gamma, per step."""
+
+    trace_decay: float
+    """Lambda of generalised advantage estimation."""
+
+    episodic: bool = True
+    """Whether episode ends cut the return; False for RND's stream (arXiv:1810.12894, 2.3)."""
+
+    weight: float = 1.0
+    """Of this stream's advantage in the sum that the policy learns from."""
+
+
+@dataclass
+class Rollout:
+    """T steps of B environments of one rank.
+
+    The arrays are written in place and used again by the next rollout: copy what you keep.
+    """
+
+    observations: Array
+    """[T+1, B, *obs], as the network sees them, statistics frozen for the rollout."""
+
+    actions: Array
+    """[T, B, *act], as sampled, before clipping or scaling."""
+
+    terminated: Array
+    """[T, B] bool: the episode ended, there is no future value."""
+
+    truncated: Array
+    """[T, B] bool: cut off, bootstrap from the true final observation."""
+
+    cut: Array
+    """[T, B] bool: the advantage trace ends here though the episode goes on."""
+
+    valid: Array
+    """[T, B] bool: False where the row is an automatic reset, not experience."""
+
+    finished: Array
+    """[T, B] bool: a whole episode ended, so that its score is complete."""
+
+    scores: Array
+    """[T, B] float64: the true rewards. For reports only."""
+
+    rewards: dict[str, Array]
+    """Stream name to [T, B]. Friends may change and add streams."""
+
+    policy_parameters: Array
+    """[T, B, P], of the action distributions the actions were drawn from."""
+
+    log_probs: Array
+    """[T, B], of the actions under these distributions."""
+
+    value_outputs: dict[str, Array]
+    """Stream name to [T+1, B]: the critic's outputs, in its own units."""
+
+    values: dict[str, Array] = field(default_factory=dict)
+    """Stream name to [T+1, B]: predicted returns, in the rewards' units."""
+
+    advantages: Array = field(default_factory=lambda: np.empty(0))
+    """[T, B]: weighted sum of the streams' advantages. Set by the estimation."""
+
+    returns: dict[str, Array] = field(default_factory=dict)
+    """Stream name to [T, B]: lambda-returns, in the rewards' units. Set by the estimation."""
+
+    value_targets: dict[str, Array] = field(default_factory=dict)
+    """Stream name to [T, B]: the returns in the critic's units. Set by the estimation."""
+
+    iteration: int = 0
+    """The iteration that collected it, 1-based."""
+
+    restarted: bool = False
+    """Whether all environments were started afresh before the first step."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return int(self.actions.shape[0])
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return int(self.actions.shape[1])
+
+
+@dataclass
+class Minibatch:
+    """N rows of a rollout, drawn from every environment alike, as tensors on the device."""
+
+    rows: Tensor
+    """[N] int64: row t, b of the rollout is t * B + b. Row + B is its next observation's."""
+
+    observations: Tensor
+    """[N, *obs]."""
+
+    actions: Tensor
+    """[N, *act]."""
+
+    old_log_probs: Tensor
+    """[N]."""
+
+    old_policy_parameters: Tensor
+    """[N, P]."""
+
+    advantages: Tensor
+    """[N]."""
+
+    value_targets: Tensor
+    """[N, S], a column for each stream."""
+
+    old_value_outputs: Tensor
+    """[N, S]."""
+
+    valid: Tensor
+    """[N] float: 1 for experience, 0 for a reset row."""
+
+    count: float
+    """Valid rows of this minibatch over all ranks: divide sums by it."""
+
+    index: int = 0
+    """The minibatch's place in its epoch."""
+
+    policy_parameters: Tensor = field(default_factory=lambda: torch.empty(0))
+    """[N, P], the current network's; set before friends' losses are asked for."""
+
+    value_outputs: Tensor = field(default_factory=lambda: torch.empty(0))
+    """[N, S], the current network's; set before friends' losses are asked for."""
+
+    def mean(self, samples: Tensor) -> Tensor:
+        """This rank's share of the mean of [N] samples over the valid rows of all ranks."""
+        return (samples * self.valid).sum() / self.count
+
+
+def slice_bounds(steps: int, minibatches: int) -> list[tuple[int, int]]:
+    """First and last+1 of each of ``minibatches`` slices of ``steps`` shuffled steps.
+
+    Sizes differ by one at most and depend on nothing but the arguments, so that every rank has the
+    same number of minibatches, whatever its share of the environments.
+    """
+    edges = [round(k * steps / minibatches) for k in range(minibatches + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def valid_counts(valid: Array, orders: list[Array], bounds: list[tuple[int, int]]) -> Array:
+    """This rank's valid rows in every minibatch of every epoch.
+
+    Args:
+        valid: [T, B] bool.
+        orders: One [T, B] shuffle an epoch.
+        bounds: The minibatches' slices of the shuffled steps.
+
+    Returns:
+        [epochs, minibatches] float64.
+    """
+    edges = [first for first, _ in bounds]
+    per_step = np.stack([np.take_along_axis(valid, order, axis=0).sum(axis=1) for order in orders])
+    return np.add.reduceat(per_step.astype(np.float64), edges, axis=1)
+
+
+class MinibatchSource:
+    """Draws an update's minibatches from a rollout, with one gather an epoch."""
+
+    def __init__(self, rollout: Rollout, device: torch.device) -> None:
+        self.rollout = rollout
+        self.device = device
+        self.names = list(rollout.value_outputs)
+        rows = rollout.steps * rollout.num_envs
+        self._fixed = {
+            "observations": self._tensor(rollout.observations[:-1]),
+            "actions": self._tensor(rollout.actions),
+            "old_log_probs": self._tensor(rollout.log_probs),
+            "old_policy_parameters": self._tensor(rollout.policy_parameters),
+            "valid": self._tensor(rollout.valid.astype(rollout.log_probs.dtype)),
+            "old_value_outputs": self._tensor(
+                np.stack([rollout.value_outputs[name][:-1] for name in self.names], axis=-1)
+            ),
+        }
+        assert all(tensor.shape[0] == rows for tensor in self._fixed.values())
+
+    def epoch(self, order: Array, bounds: list[tuple[int, int]], counts: Array) -> Iterator[Minibatch]:
+        """Yield an epoch's minibatches.
+
+        Args:
+            order: [T, B] shuffle of each environment's steps.
+            bounds: The minibatches' slices of the shuffled steps.
+            counts: [minibatches], valid rows over all ranks.
+        """
+        rollout = self.rollout
+        envs = rollout.num_envs
+        rows = torch.from_numpy((order * envs + np.arange(envs)).reshape(-1)).to(self.device)
+        # Estimation can be repeated between epochs, so its results are taken afresh in each.
+        targets = np.stack([rollout.value_targets[name] for name in self.names], axis=-1)
+        tensors = {
+            **self._fixed,
+            "advantages": self._tensor(rollout.advantages),
+            "value_targets": self._tensor(targets),
+        }
+        shuffled = {name: tensor.index_select(0, rows) for name, tensor in tensors.items()}
+        for index, (first, last) in enumerate(bounds):
+            span = slice(first * envs, last * envs)
+            yield Minibatch(
+                rows=rows[span],
+                count=max(float(counts[index]), 1.0),
+                index=index,
+                **{name: tensor[span] for name, tensor in shuffled.items()},
+            )
+
+    def _tensor(self, array: Array) -> Tensor:
+        """[T, B, ...] array as a [T * B, ...] tensor on the device."""
+        flat = np.ascontiguousarray(array).reshape(-1, *array.shape[2:])
+        return torch.from_numpy(flat).to(self.device)
