@@ -1,0 +1,54 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from ppo_and_friends.reporting.formatting import format_count
+
+if TYPE_CHECKING:
+    from ppo_and_friends.evaluation import Evaluation
+
+
+def print_evaluation(evaluation: Evaluation, stream: TextIO | None = None) -> None:
+    """Print a test's episodes and their statistics.
+
+    Args:
+        evaluation: What to print.
+        stream: Where; None: standard output.
+    """
+    console = Console(file=sys.stdout if stream is None else stream, highlight=False)
+    how = "deterministic" if evaluation.deterministic else "exploring"
+    table = Table(
+        title=f"{evaluation.environment}, {how}, after {format_count(evaluation.timesteps)} steps",
+        title_justify="left",
+        show_footer=False,
+    )
+    table.add_column("episode", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("length", justify="right")
+    for index, episode in enumerate(evaluation.episodes, 1):
+        length = f"{episode.length:,}" + (" (cut off)" if episode.cut else "")
+        table.add_row(str(index), f"{episode.score:,.2f}", length)
+    table.add_section()
+    table.add_row("mean", f"{evaluation.mean:,.2f}", f"{mean_length(evaluation):,.1f}")
+    table.add_row("std", f"{evaluation.std:,.2f}", "")
+    table.add_row("min", f"{evaluation.min:,.2f}", "")
+    table.add_row("max", f"{evaluation.max:,.2f}", "")
+    console.print(table)
+    cut = sum(episode.cut for episode in evaluation.episodes)
+    if cut:
+        longest = max(episode.length for episode in evaluation.episodes if episode.cut)
+        console.print(
+            f"{cut} episode{'s' * (cut != 1)} cut off after {longest:,} steps: "
+            "the environment didn't end them, so their scores are of that part only."
+        )
+
+
+def mean_length(evaluation: Evaluation) -> float:
+    """Mean length of the episodes in steps."""
+    return sum(episode.length for episode in evaluation.episodes) / len(evaluation.episodes)
