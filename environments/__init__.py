@@ -1,0 +1,1 @@
+"""The launchers: which environments there are, and the settings that train them well."""

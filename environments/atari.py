@@ -1,0 +1,77 @@
+"""Atari: two games, from pixels and from the console's 128 bytes of memory."""
+
+from __future__ import annotations
+
+from ppo_and_friends.experiment import (
+    AtariSettings,
+    EnvironmentSettings,
+    Experiment,
+    NetworkSettings,
+    PPOSettings,
+    friend,
+    linear,
+)
+from ppo_and_friends.registry import launcher
+
+
+def _pixels(name: str, id: str, target_score: float, trace_decay: float = 0.95) -> Experiment:
+    return Experiment(
+        name=name,
+        environment=EnvironmentSettings(id=id, num_envs=8, atari=AtariSettings()),
+        num_timesteps=10_000_000,
+        target_score=target_score,
+        ppo=PPOSettings(
+            rollout_timesteps=1024,
+            minibatch_size=256,
+            epochs=4,
+            learning_rate=linear(2.5e-4),
+            clip=0.1,  # type: ignore[arg-type]
+            entropy_weight=0.01,  # type: ignore[arg-type]
+            trace_decay=trace_decay,
+        ),
+        network=NetworkSettings(actor_hidden=(512,), critic_hidden=(512,), activation="relu"),
+        friends=(friend("AdvantageNormalizer"),),
+    )
+
+
+def _ram(name: str, id: str, target_score: float) -> Experiment:
+    return Experiment(
+        name=name,
+        environment=EnvironmentSettings(id=id, num_envs=32, atari=AtariSettings(observation="ram")),
+        num_timesteps=10_000_000,
+        target_score=target_score,
+        ppo=PPOSettings(
+            rollout_timesteps=4096,
+            minibatch_size=1024,
+            epochs=4,
+            learning_rate=linear(5e-4),
+            clip=0.1,  # type: ignore[arg-type]
+            entropy_weight=0.01,  # type: ignore[arg-type]
+        ),
+        network=NetworkSettings(actor_hidden=(128, 128), critic_hidden=(256, 256), activation="relu"),
+        friends=(friend("AdvantageNormalizer"),),
+    )
+
+
+@launcher("BreakoutPixels", id="BreakoutNoFrameskip-v4", spaces="4x84x84 pixels -> Discrete(4)")
+def breakout_pixels() -> Experiment:
+    """Knock bricks out of a wall."""
+    return _pixels("BreakoutPixels", "BreakoutNoFrameskip-v4", target_score=420.0)
+
+
+@launcher("BreakoutRAM", id="BreakoutNoFrameskip-v4", spaces="512 bytes -> Discrete(4)")
+def breakout_ram() -> Experiment:
+    """Knock bricks out of a wall, seeing the console's memory."""
+    return _ram("BreakoutRAM", "BreakoutNoFrameskip-v4", target_score=350.0)
+
+
+@launcher("AssaultPixels", id="AssaultNoFrameskip-v4", spaces="4x84x84 pixels -> Discrete(7)")
+def assault_pixels() -> Experiment:
+    """Shoot what a mother ship drops."""
+    return _pixels("AssaultPixels", "AssaultNoFrameskip-v4", target_score=6300.0, trace_decay=0.85)
+
+
+@launcher("AssaultRAM", id="AssaultNoFrameskip-v4", spaces="512 bytes -> Discrete(7)")
+def assault_ram() -> Experiment:
+    """Shoot what a mother ship drops, seeing the console's memory."""
+    return _ram("AssaultRAM", "AssaultNoFrameskip-v4", target_score=4000.0)

@@ -1,0 +1,98 @@
+"""Box2D: landing and walking."""
+
+from __future__ import annotations
+
+from ppo_and_friends.experiment import (
+    EnvironmentSettings,
+    Experiment,
+    NetworkSettings,
+    PPOSettings,
+    friend,
+    linear,
+)
+from ppo_and_friends.registry import launcher
+
+
+def _lunar_lander(name: str, id: str, target_score: float) -> Experiment:
+    return Experiment(
+        name=name,
+        environment=EnvironmentSettings(id=id, num_envs=16),
+        num_timesteps=1_500_000,
+        target_score=target_score,
+        ppo=PPOSettings(
+            rollout_timesteps=16_384,
+            minibatch_size=1024,
+            epochs=5,
+            learning_rate=linear(1e-3),
+            discount=0.999,
+            trace_decay=0.98,
+            entropy_weight=0.01,  # type: ignore[arg-type]
+        ),
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("RewardNormalizer"),
+            friend("AdvantageNormalizer"),
+        ),
+    )
+
+
+@launcher("LunarLander", id="LunarLander-v3", spaces="8 -> Discrete(4)")
+def lunar_lander() -> Experiment:
+    """Land between the flags, engines on or off."""
+    return _lunar_lander("LunarLander", "LunarLander-v3", target_score=265.0)
+
+
+@launcher("LunarLanderContinuous", id="LunarLanderContinuous-v3", spaces="8 -> Box(2)")
+def lunar_lander_continuous() -> Experiment:
+    """Land between the flags, engines throttled."""
+    return _lunar_lander("LunarLanderContinuous", "LunarLanderContinuous-v3", target_score=280.0)
+
+
+@launcher("BipedalWalker", id="BipedalWalker-v3", spaces="24 -> Box(4)")
+def bipedal_walker() -> Experiment:
+    """Walk on gently rough ground."""
+    return Experiment(
+        name="BipedalWalker",
+        environment=EnvironmentSettings(id="BipedalWalker-v3", num_envs=32),
+        num_timesteps=4_000_000,
+        target_score=320.0,
+        ppo=PPOSettings(
+            rollout_timesteps=8192,
+            minibatch_size=1024,
+            epochs=5,
+            learning_rate=linear(1e-3),
+            discount=0.99,
+        ),
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("RewardClip", low=-1.0, high=10.0),  # a fall costs 1, not 100
+            friend("AdvantageNormalizer"),
+        ),
+    )
+
+
+@launcher("BipedalWalkerHardcore", id="BipedalWalkerHardcore-v3", spaces="24 -> Box(4)")
+def bipedal_walker_hardcore() -> Experiment:
+    """Walk over stumps, stairs and pits."""
+    return Experiment(
+        name="BipedalWalkerHardcore",
+        environment=EnvironmentSettings(id="BipedalWalkerHardcore-v3", num_envs=64),
+        num_timesteps=25_000_000,
+        target_score=300.0,
+        ppo=PPOSettings(
+            rollout_timesteps=32_768,
+            minibatch_size=4096,
+            epochs=5,
+            learning_rate=linear(1e-3),
+            discount=0.99,
+        ),
+        network=NetworkSettings(actor_hidden=(256, 256), critic_hidden=(512, 512), activation="leaky_relu"),
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("RewardClip", low=-10.0, high=10.0),
+            friend("AdvantageNormalizer"),
+        ),
+    )

@@ -1,0 +1,134 @@
+"""Classic control: small, quick, and enough to see whether the algorithm works."""
+
+from __future__ import annotations
+
+from ppo_and_friends.experiment import (
+    EnvironmentSettings,
+    Experiment,
+    NetworkSettings,
+    PPOSettings,
+    friend,
+    linear,
+)
+from ppo_and_friends.registry import launcher
+
+
+@launcher("CartPole", id="CartPole-v1", spaces="4 -> Discrete(2)")
+def cart_pole() -> Experiment:
+    """Balance a pole on a cart."""
+    return Experiment(
+        name="CartPole",
+        environment=EnvironmentSettings(id="CartPole-v1", num_envs=8),
+        num_timesteps=60_000,
+        target_score=500.0,
+        ppo=PPOSettings(
+            rollout_timesteps=256,
+            minibatch_size=256,
+            epochs=20,
+            learning_rate=linear(1e-3),
+            clip=linear(0.2),
+            discount=0.98,
+            trace_decay=0.8,
+        ),
+        friends=(friend("AdvantageNormalizer"),),
+    )
+
+
+@launcher("Pendulum", id="Pendulum-v1", spaces="3 -> Box(1)")
+def pendulum() -> Experiment:
+    """Swing a pendulum up with a weak motor."""
+    return Experiment(
+        name="Pendulum",
+        environment=EnvironmentSettings(id="Pendulum-v1", num_envs=4),
+        num_timesteps=150_000,
+        target_score=-155.0,
+        ppo=PPOSettings(
+            rollout_timesteps=4096,
+            minibatch_size=256,
+            epochs=10,
+            learning_rate=linear(1e-3),
+            discount=0.9,
+            trace_decay=0.95,
+        ),
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("RewardNormalizer"),
+            friend("AdvantageNormalizer"),
+        ),
+    )
+
+
+@launcher("Acrobot", id="Acrobot-v1", spaces="6 -> Discrete(3)")
+def acrobot() -> Experiment:
+    """Swing a two-link pendulum above a line."""
+    return Experiment(
+        name="Acrobot",
+        environment=EnvironmentSettings(id="Acrobot-v1", num_envs=16),
+        num_timesteps=500_000,
+        target_score=-75.0,
+        ppo=PPOSettings(
+            rollout_timesteps=4096,
+            minibatch_size=256,
+            epochs=4,
+            learning_rate=linear(1e-3),
+            trace_decay=0.94,
+        ),
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("RewardNormalizer"),
+            friend("AdvantageNormalizer"),
+        ),
+    )
+
+
+@launcher("MountainCar", id="MountainCar-v0", spaces="2 -> Discrete(3)")
+def mountain_car() -> Experiment:
+    """Rock a car out of a valley; the reward comes only at the top."""
+    return Experiment(
+        name="MountainCar",
+        environment=EnvironmentSettings(id="MountainCar-v0", num_envs=16),
+        num_timesteps=500_000,
+        target_score=-105.0,
+        ppo=PPOSettings(
+            rollout_timesteps=3200,  # one whole episode of every environment
+            minibatch_size=320,
+            epochs=4,
+            learning_rate=linear(1e-3),
+            trace_decay=0.98,
+            entropy_weight=0.01,  # type: ignore[arg-type]
+        ),
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("RewardNormalizer"),
+            friend("AdvantageNormalizer"),
+        ),
+    )
+
+
+@launcher("MountainCarContinuous", id="MountainCarContinuous-v0", spaces="2 -> Box(1)")
+def mountain_car_continuous() -> Experiment:
+    """Rock a car out of a valley, paying for the fuel."""
+    return Experiment(
+        name="MountainCarContinuous",
+        environment=EnvironmentSettings(id="MountainCarContinuous-v0", num_envs=4),
+        num_timesteps=200_000,
+        target_score=93.0,
+        ppo=PPOSettings(
+            rollout_timesteps=4096,
+            minibatch_size=256,
+            epochs=10,
+            learning_rate=linear(3e-4),
+            discount=0.9999,
+            trace_decay=0.9,
+        ),
+        network=NetworkSettings(initial_log_std=0.5),
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("RewardNormalizer"),
+            friend("AdvantageNormalizer"),
+        ),
+    )

@@ -1,0 +1,114 @@
+"""Sensible settings for an environment that has no launcher, chosen from its spaces."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from ppo_and_friends.experiment import (
+    AtariSettings,
+    EnvironmentSettings,
+    Experiment,
+    NetworkSettings,
+    PPOSettings,
+    friend,
+    linear,
+)
+from ppo_and_friends.vector.canonical import make_canonical_env
+from ppo_and_friends.vector.codec import check_action_space, encoded_space
+
+NUM_TIMESTEPS = 1_000_000
+
+
+def generic_experiment(id: str) -> Experiment:
+    """An experiment for any registered Gymnasium id.
+
+    Images get the Nature CNN and Atari's usual settings; everything else an MLP with normalised
+    observations and rewards. Only finite observations that aren't all one-hot are normalised.
+
+    Args:
+        id: As ``gymnasium.make`` takes it.
+
+    Raises:
+        UsageError: The environment can't be made, or its spaces aren't supported.
+    """
+    atari = atari_settings(id)
+    environment = EnvironmentSettings(id=id, num_envs=8 if atari else 16, atari=atari)
+    env = make_canonical_env(environment)
+    try:
+        check_action_space(env.action_space)
+        encoded = encoded_space(env.observation_space)
+        one_hot = isinstance(env.observation_space, spaces.Discrete | spaces.MultiDiscrete)
+        continuous = isinstance(env.action_space, spaces.Box)
+    finally:
+        env.close()
+    name = folder_name(id)
+    if encoded.dtype == np.uint8:
+        return _images(name, environment, pixels=len(encoded.shape) == 3)
+    normalise = () if one_hot else (friend("ObservationNormalizer"), friend("ObservationClip", limit=10.0))
+    return Experiment(
+        name=name,
+        environment=environment,
+        num_timesteps=NUM_TIMESTEPS,
+        ppo=PPOSettings(
+            rollout_timesteps=4096,
+            minibatch_size=512 if continuous else 256,
+            epochs=10,
+            learning_rate=linear(3e-4 if continuous else 5e-4),
+            entropy_weight=0.0 if continuous else 0.01,
+        ),
+        friends=(*normalise, friend("RewardNormalizer"), friend("RewardClip", low=-10.0, high=10.0)),
+    )
+
+
+def _images(name: str, environment: EnvironmentSettings, *, pixels: bool) -> Experiment:
+    """What is usual for Atari (Mnih et al. 2015, arXiv:1707.06347 table 5), pixels or bytes."""
+    is_atari = environment.atari is not None
+    return Experiment(
+        name=name,
+        environment=environment,
+        num_timesteps=10_000_000 if is_atari else NUM_TIMESTEPS,
+        ppo=PPOSettings(
+            rollout_timesteps=1024 if is_atari else 2048,
+            minibatch_size=256,
+            epochs=4,
+            learning_rate=linear(2.5e-4),
+            clip=0.1,  # type: ignore[arg-type]
+            entropy_weight=0.01,  # type: ignore[arg-type]
+        ),
+        network=NetworkSettings(actor_hidden=(512,), critic_hidden=(512,), activation="relu")
+        if pixels
+        else NetworkSettings(actor_hidden=(256, 256), critic_hidden=(256, 256), activation="relu"),
+        friends=() if is_atari else (friend("RewardNormalizer"),),
+    )
+
+
+def atari_settings(id: str) -> AtariSettings | None:
+    """The standard preprocessing, with the id's own frame skip and sticky actions.
+
+    Returns:
+        None for what isn't an Atari game, and for the old ids that skip a random number of frames: no
+        fixed frame skip is the same, so they stay as they are.
+    """
+    spec = gymnasium.registry.get(id.rpartition(":")[2])
+    if spec is None or "ale_py" not in str(spec.entry_point):
+        return None
+    known: dict[str, Any] = spec.kwargs
+    skip = known.get("frameskip")
+    if not isinstance(skip, int):
+        return None
+    # A frame skip of 1 is meant to be skipped by the preprocessing.
+    return AtariSettings(
+        observation="ram" if known.get("obs_type") == "ram" else "pixels",
+        frame_skip=4 if skip == 1 else skip,
+        repeat_action_probability=float(known.get("repeat_action_probability", 0.0)),
+    )
+
+
+def folder_name(id: str) -> str:
+    """The id as the name of a folder, such as ``ALE-Pong-v5``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", id).strip("-.") or "environment"

@@ -1,0 +1,186 @@
+"""MuJoCo: balancing, hopping, running, standing up."""
+
+from __future__ import annotations
+
+from ppo_and_friends.experiment import (
+    EnvironmentSettings,
+    Experiment,
+    FriendSpec,
+    NetworkSettings,
+    PPOSettings,
+    friend,
+    linear,
+)
+from ppo_and_friends.registry import launcher
+
+NORMALIZERS: tuple[FriendSpec, ...] = (
+    friend("ObservationNormalizer"),
+    friend("ObservationClip", limit=10.0),
+    friend("RewardNormalizer"),
+    friend("RewardClip", low=-10.0, high=10.0),
+    friend("AdvantageNormalizer"),
+)
+"""What nearly every one of these profits from (arXiv:2006.05990, section 3.2)."""
+
+
+@launcher("InvertedPendulum", id="InvertedPendulum-v5", spaces="4 -> Box(1)")
+def inverted_pendulum() -> Experiment:
+    """Balance a pole on a cart, in three dimensions."""
+    return Experiment(
+        name="InvertedPendulum",
+        environment=EnvironmentSettings(id="InvertedPendulum-v5", num_envs=16),
+        num_timesteps=150_000,
+        target_score=1000.0,
+        ppo=PPOSettings(
+            rollout_timesteps=2048,
+            minibatch_size=256,
+            epochs=10,
+            learning_rate=linear(1e-3),
+            discount=0.999,
+            trace_decay=0.9,
+        ),
+        friends=NORMALIZERS,
+    )
+
+
+@launcher("InvertedDoublePendulum", id="InvertedDoublePendulum-v5", spaces="9 -> Box(1)")
+def inverted_double_pendulum() -> Experiment:
+    """Balance two poles, one on top of the other."""
+    return Experiment(
+        name="InvertedDoublePendulum",
+        environment=EnvironmentSettings(id="InvertedDoublePendulum-v5", num_envs=16),
+        num_timesteps=1_000_000,
+        target_score=9340.0,
+        ppo=PPOSettings(
+            rollout_timesteps=4096,
+            minibatch_size=256,
+            epochs=10,
+            learning_rate=linear(5e-4),
+            discount=0.98,
+            trace_decay=0.8,
+        ),
+        friends=NORMALIZERS,
+    )
+
+
+@launcher("Hopper", id="Hopper-v5", spaces="11 -> Box(3)")
+def hopper() -> Experiment:
+    """Hop forward on one leg."""
+    return Experiment(
+        name="Hopper",
+        environment=EnvironmentSettings(id="Hopper-v5", num_envs=32),
+        num_timesteps=4_000_000,
+        target_score=3500.0,
+        ppo=PPOSettings(
+            rollout_timesteps=8192,
+            minibatch_size=1024,
+            epochs=5,
+            learning_rate=linear(3e-4),
+            discount=0.999,
+            trace_decay=0.99,
+        ),
+        network=NetworkSettings(
+            actor_hidden=(256, 256), critic_hidden=(256, 256), activation="relu", initial_log_std=-2.0
+        ),
+        friends=NORMALIZERS,
+    )
+
+
+@launcher("Walker2d", id="Walker2d-v5", spaces="17 -> Box(6)")
+def walker_2d() -> Experiment:
+    """Walk forward on two legs, in a plane."""
+    return Experiment(
+        name="Walker2d",
+        environment=EnvironmentSettings(id="Walker2d-v5", num_envs=64),
+        num_timesteps=10_000_000,
+        target_score=6000.0,
+        ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=2048, epochs=5),
+        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01)),
+    )
+
+
+@launcher("HalfCheetah", id="HalfCheetah-v5", spaces="17 -> Box(6)")
+def half_cheetah() -> Experiment:
+    """Run forward."""
+    return Experiment(
+        name="HalfCheetah",
+        environment=EnvironmentSettings(id="HalfCheetah-v5", num_envs=64),
+        num_timesteps=10_000_000,
+        target_score=7500.0,
+        ppo=PPOSettings(rollout_timesteps=16_384, minibatch_size=2048, epochs=5),
+        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01)),
+    )
+
+
+@launcher("Swimmer", id="Swimmer-v5", spaces="8 -> Box(2)")
+def swimmer() -> Experiment:
+    """Swim forward; a stroke pays only much later."""
+    return Experiment(
+        name="Swimmer",
+        environment=EnvironmentSettings(id="Swimmer-v5", num_envs=16),
+        num_timesteps=3_000_000,
+        target_score=355.0,
+        ppo=PPOSettings(
+            rollout_timesteps=16_000,  # one whole episode of every environment
+            minibatch_size=1000,
+            epochs=10,
+            learning_rate=linear(6e-4),
+            discount=0.9999,
+            trace_decay=0.98,
+        ),
+        friends=NORMALIZERS,
+    )
+
+
+@launcher("Ant", id="Ant-v5", spaces="105 -> Box(8)")
+def ant() -> Experiment:
+    """Run forward on four legs."""
+    return Experiment(
+        name="Ant",
+        environment=EnvironmentSettings(id="Ant-v5", num_envs=128),
+        num_timesteps=20_000_000,
+        target_score=6000.0,
+        ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=4096, epochs=4, value_weight=1.0),
+        network=NetworkSettings(actor_hidden=(256, 128, 64), critic_hidden=(256, 128, 64), activation="elu"),
+        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.008)),
+    )
+
+
+@launcher("Humanoid", id="Humanoid-v5", spaces="348 -> Box(17)")
+def humanoid() -> Experiment:
+    """Run forward on two legs, with arms."""
+    return Experiment(
+        name="Humanoid",
+        environment=EnvironmentSettings(id="Humanoid-v5", num_envs=64),
+        num_timesteps=30_000_000,
+        target_score=9000.0,
+        ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=2048, epochs=5, value_weight=2.0),
+        network=NetworkSettings(
+            actor_hidden=(512, 256, 128), critic_hidden=(512, 256, 128), activation="elu"
+        ),
+        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01)),
+    )
+
+
+@launcher("HumanoidStandup", id="HumanoidStandup-v5", spaces="348 -> Box(17)")
+def humanoid_standup() -> Experiment:
+    """Stand up from lying on the back."""
+    return Experiment(
+        name="HumanoidStandup",
+        environment=EnvironmentSettings(id="HumanoidStandup-v5", num_envs=64),
+        num_timesteps=50_000_000,
+        target_score=250_000.0,
+        ppo=PPOSettings(
+            rollout_timesteps=16_384,
+            minibatch_size=2048,
+            epochs=5,
+            learning_rate=linear(3e-4),
+            clip=0.3,  # type: ignore[arg-type]
+            discount=0.99,
+            trace_decay=0.9,
+        ),
+        network=NetworkSettings(
+            actor_hidden=(256, 256), critic_hidden=(256, 256), activation="relu", initial_log_std=-2.0
+        ),
+        friends=NORMALIZERS,
+    )

@@ -1,0 +1,1 @@
+"""Gymnasium wrappers the launchers use."""

@@ -1,0 +1,1 @@
+"""Environments stepped together: one protocol (`protocol`), one way in (`factory`), several engines."""

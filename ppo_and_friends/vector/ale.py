@@ -1,0 +1,133 @@
+"""ale-py's own vector environment: the second engine for Atari, with sticky actions."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.vector.protocol import VectorStep
+
+Array = NDArray[Any]
+
+FRAMES_A_GAME = 108_000
+"""Emulator frames after which a game is cut off (half an hour)."""
+
+SEED_LIMIT = 2**31
+"""The emulator's seeds are 31-bit."""
+
+
+def installed() -> bool:
+    """Whether ale-py can be imported."""
+    return importlib.util.find_spec("ale_py") is not None
+
+
+def obstacle(settings: EnvironmentSettings) -> str | None:
+    """Why ALE's vector environment can't run these settings; None: it can."""
+    if settings.atari is None:
+        return "it is no Atari game with preprocessing"
+    if settings.factory is not None:
+        return "it is made by a factory"
+    if settings.wrappers:
+        return "it has wrappers"
+    if settings.arguments:
+        return f"it has arguments ({', '.join(settings.arguments)})"
+    if settings.action_repeat > 1:
+        return "it repeats actions"
+    if settings.atari.observation != "pixels":
+        return "it has pixels only"
+    return None
+
+
+def _game(id: str) -> str:
+    from ppo_and_friends.registry import import_of_id, unknown_environment
+
+    import_of_id(id)
+    spec = gymnasium.registry.get(id.rpartition(":")[2])
+    if spec is None:
+        raise unknown_environment(id)
+    game = spec.kwargs.get("game")
+    if not isinstance(game, str):
+        raise UsageError(f"backend 'ale' can't run {id}: it is no Atari game.")
+    return game
+
+
+class ALEVectorEnv:
+    """Atari games in ale-py's C++ threads; a lost life ends an episode without a reset."""
+
+    backend = "ale"
+
+    def __init__(self, settings: EnvironmentSettings, num_envs: int, threads: int) -> None:
+        """Start the emulators.
+
+        Args:
+            settings: Without `obstacle`.
+            num_envs: B.
+            threads: That step emulators.
+
+        Raises:
+            UsageError: The id is no Atari game's.
+        """
+        from ale_py.vector_env import AtariVectorEnv
+
+        atari = settings.atari
+        assert atari is not None
+        self.num_envs = num_envs
+        frames = FRAMES_A_GAME
+        if settings.max_episode_steps is not None:
+            frames = settings.max_episode_steps * atari.frame_skip
+        self._vector: Any = AtariVectorEnv(
+            _game(settings.id),
+            num_envs,
+            num_threads=min(threads, num_envs),
+            max_num_frames_per_episode=frames,
+            repeat_action_probability=atari.repeat_action_probability,
+            stack_num=atari.stack,
+            frameskip=atari.frame_skip,
+            noop_max=atari.noop_max,
+            use_fire_reset=atari.fire_on_reset,
+            # Both are done here: the info has no true rewards, and no sign of whether a game is over.
+            reward_clipping=False,
+            episodic_life=False,
+        )
+        self.observation_space = spaces.Box(0, 255, self._vector.single_observation_space.shape, np.uint8)
+        self.action_space = spaces.Discrete(int(self._vector.single_action_space.n))
+        self._life_loss = atari.life_loss_ends_episode
+        self._clip_rewards = atari.clip_rewards
+        self._lives: Array = np.zeros(num_envs, np.int32)
+
+    def reset(self, seed: int) -> Array:
+        """Start every game afresh; see `VectorEnv.reset`."""
+        seeds = np.array([(seed + i) % SEED_LIMIT for i in range(self.num_envs)])
+        observations, info = self._vector.reset(seed=seeds)
+        self._lives = np.array(info["lives"])
+        return np.asarray(observations)
+
+    def step(self, actions: Array) -> VectorStep:
+        """Step all games; see `VectorEnv.step`."""
+        observations, rewards, ended, cut_off, info = self._vector.step(np.asarray(actions, np.int32))
+        finished = ended | cut_off
+        terminated = ended
+        if self._life_loss:
+            terminated = ended | (info["lives"] < self._lives)
+            self._lives = np.array(info["lives"])
+        scores = rewards.astype(np.float64)
+        return VectorStep(
+            observations=observations,
+            rewards=np.sign(scores) if self._clip_rewards else scores,
+            terminated=terminated,
+            truncated=finished & ~terminated,
+            resets=finished,
+            scores=scores,
+            finished=finished,
+        )
+
+    def close(self) -> None:
+        """Release the emulators."""
+        self._vector = None

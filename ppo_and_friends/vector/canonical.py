@@ -1,0 +1,121 @@
+"""One environment as Gymnasium has it: for the scores that are reported, and to train on."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import gymnasium
+from gymnasium.wrappers import TimeLimit
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+
+
+def make_canonical_env(
+    settings: EnvironmentSettings, render_mode: str | None = None, *, training: bool = False
+) -> gymnasium.Env[Any, Any]:
+    """Make one environment, with its preprocessing.
+
+    Rewards are always the true ones, and episodes always whole ones (in Atari: games).
+
+    Args:
+        settings: Which environment, and its preprocessing.
+        render_mode: Gymnasium's; None renders nothing.
+        training: Each step's info also says in ``life_lost`` whether an Atari life was lost, if the
+            settings ask for that.
+
+    Returns:
+        Observations are as the environment declares them; for Atari ``[stack, 84, 84]`` uint8 pixels or
+        ``[stack * 128]`` uint8 RAM.
+
+    Raises:
+        UsageError: The id is unknown, something it needs isn't installed, or its arguments are wrong.
+    """
+    from ppo_and_friends.registry import launcher_package
+
+    launcher_package()  # so that wrappers in it can be named, also without an installation
+    env = _make_bare(settings, render_mode)
+    if settings.atari is not None:
+        from ppo_and_friends.environments.wrappers.atari import preprocess
+
+        env = preprocess(env, settings.atari)
+    if settings.action_repeat > 1:
+        from ppo_and_friends.environments.wrappers.action_repeat import ActionRepeat
+
+        env = ActionRepeat(env, settings.action_repeat)
+    if settings.max_episode_steps is not None:
+        env = TimeLimit(env, settings.max_episode_steps)
+    for name in settings.wrappers:
+        env = _wrap(env, name)
+    if training and settings.atari is not None and settings.atari.life_loss_ends_episode:
+        from ppo_and_friends.environments.wrappers.atari import LifeLossInfo
+
+        env = LifeLossInfo(env)
+    return env
+
+
+def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnasium.Env[Any, Any]:
+    arguments = dict(settings.arguments)
+    if settings.atari is not None:
+        arguments = _atari_arguments(settings.atari) | arguments
+    if render_mode is not None:
+        arguments["render_mode"] = render_mode
+    if settings.factory is not None:
+        env = settings.factory(**arguments)
+        if not isinstance(env, gymnasium.Env):
+            raise UsageError(f"{settings.id}: its factory made a {type(env).__name__}, no gymnasium.Env.")
+        return env
+    from ppo_and_friends.registry import import_of_id, unknown_environment
+
+    import_of_id(settings.id)
+    # The environment's own limit would count before action_repeat and frame skip.
+    limit = -1 if settings.max_episode_steps is not None else None
+    errors = gymnasium.error
+    try:
+        return gymnasium.make(settings.id, max_episode_steps=limit, disable_env_checker=True, **arguments)
+    except (
+        errors.NameNotFound,
+        errors.NamespaceNotFound,
+        errors.VersionNotFound,
+        errors.DeprecatedEnv,
+    ) as error:
+        raise unknown_environment(settings.id) from error
+    except errors.UnregisteredEnv as error:
+        raise unknown_environment(settings.id) from error
+    except (errors.DependencyNotInstalled, ImportError) as error:
+        raise UsageError(f"{settings.id} needs something that isn't installed: {_line(error)}") from error
+    except errors.Error as error:
+        raise UsageError(f"{settings.id} can't be made: {_line(error)}") from error
+    except TypeError as error:
+        if not settings.arguments and render_mode is None:
+            raise
+        raise UsageError(f"{settings.id} refuses its arguments {arguments}: {_line(error)}") from error
+
+
+def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
+    return {
+        "frameskip": 1,  # the preprocessing skips
+        "repeat_action_probability": atari.repeat_action_probability,
+        "obs_type": "ram" if atari.observation == "ram" else "rgb",
+    }
+
+
+def _wrap(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise UsageError(f"wrapper {name!r}: write it as module:callable.")
+    try:
+        wrapper = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise UsageError(f"wrapper {name!r}: {_line(error)}") from error
+    except AttributeError as error:
+        raise UsageError(f"wrapper {name!r}: {module} has no {attribute}.") from error
+    wrapped = wrapper(env)
+    if not isinstance(wrapped, gymnasium.Env):
+        raise UsageError(f"wrapper {name!r} made a {type(wrapped).__name__}, no gymnasium.Env.")
+    return wrapped
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,223 @@
+"""Nothing that comes from an environment is trusted: shapes, dtypes, finite numbers, exceptions."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsFloat
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import EnvironmentFault
+from ppo_and_friends.vector.codec import BadObservation, Leaf, leaves
+from ppo_and_friends.vector.protocol import VectorEnv, VectorStep
+
+Array = NDArray[Any]
+
+
+def fault(index: int, step: int, key: str, problem: str) -> EnvironmentFault:
+    """The error for something unusable that environment ``index`` (global) gave.
+
+    Args:
+        index: Over all ranks.
+        step: Steps of this environment since the start of the process; 0 is the first reset.
+        key: The component, like ``reward`` or ``observation[3]``.
+        problem: What is wrong with it.
+    """
+    when = f"step {step}" if step else "the first reset"
+    return EnvironmentFault(f"environment {index}, {when}, {key}: {problem}")
+
+
+class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Checks one environment's shapes and dtypes before they disappear in a batch.
+
+    A cast of the same kind (float64 to a float32 space, int64 to an int32 one) is allowed; any other
+    is refused, since it would change values silently.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
+        """Check ``env``, which is number ``index`` over all ranks."""
+        super().__init__(env)
+        self._index = index
+        self._steps = 0
+        self._leaves: list[Leaf] = leaves(env.observation_space)
+        self._simple = env.observation_space if isinstance(env.observation_space, spaces.Box) else None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """Reset and check.
+
+        Raises:
+            EnvironmentFault: The environment raised, or its observation doesn't fit its space.
+        """
+        if seed is None:
+            self._steps += 1  # an automatic reset takes the place of a step
+        try:
+            result = self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise self._fault("reset", _said(error)) from error
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise self._fault("reset", "returned something other than (observation, info)")
+        return self._check(result[0]), result[1]
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Step and check.
+
+        Raises:
+            EnvironmentFault: The environment raised, or what it returned doesn't fit its spaces.
+        """
+        self._steps += 1
+        try:
+            result = self.env.step(action)
+        except Exception as error:
+            raise self._fault("step", _said(error)) from error
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise self._fault(
+                "step", "returned something other than (observation, reward, terminated, truncated, info)"
+            )
+        observation, reward, terminated, truncated, info = result
+        return (
+            self._check(observation),
+            self._number(reward),
+            self._flag("terminated", terminated),
+            self._flag("truncated", truncated),
+            info,
+        )
+
+    def _check(self, observation: Any) -> Any:
+        simple = self._simple
+        if simple is not None and type(observation) is np.ndarray:
+            if observation.dtype == simple.dtype and observation.shape == simple.shape:
+                return observation
+        for leaf in self._leaves:
+            part = observation
+            for step in leaf.path:
+                try:
+                    part = part[step]
+                except (KeyError, IndexError, TypeError) as error:
+                    raise self._fault(leaf.key, f"missing from a {type(observation).__name__}") from error
+            self._check_part(leaf, part)
+        return observation
+
+    def _check_part(self, leaf: Leaf, part: Any) -> None:
+        space = leaf.space
+        try:
+            array = np.asarray(part)
+        except ValueError as error:
+            raise self._fault(leaf.key, f"no array: {error}") from error
+        if array.shape != space.shape:
+            raise self._fault(leaf.key, f"shape {list(array.shape)}, its space has {list(space.shape or ())}")
+        wanted = space.dtype
+        if not np.can_cast(array.dtype, wanted, "same_kind") and not (
+            array.dtype.kind in "iu" and wanted.kind in "iu" and self._fits(array, wanted)
+        ):
+            raise self._fault(leaf.key, f"dtype {array.dtype}, its space has {wanted}")
+
+    @staticmethod
+    def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
+        limits = np.iinfo(dtype)
+        return bool(array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max))
+
+    def _number(self, reward: SupportsFloat) -> float:
+        try:
+            return float(reward)
+        except (TypeError, ValueError) as error:
+            raise self._fault("reward", f"{type(reward).__name__} {reward!r:.60} is no number") from error
+
+    def _flag(self, key: str, value: Any) -> bool:
+        if isinstance(value, bool | np.bool_):
+            return bool(value)
+        raise self._fault(key, f"{type(value).__name__} {value!r:.60} is no bool")
+
+    def _fault(self, key: str, problem: str) -> EnvironmentFault:
+        return fault(self._index, self._steps, key, problem)
+
+
+class CheckedVectorEnv:
+    """Checks each batch of a backend: shape, dtype, and that observations and rewards are finite."""
+
+    def __init__(self, env: VectorEnv, first: int, notes: list[str] | None = None) -> None:
+        """Check a backend.
+
+        Args:
+            env: What steps the environments.
+            first: Global index of its first environment.
+            notes: What the user should hear about the choice of the backend.
+        """
+        self.env = env
+        self.num_envs = env.num_envs
+        self.observation_space = env.observation_space
+        self.action_space = env.action_space
+        self.backend: str = getattr(env, "backend", type(env).__name__)
+        self.notes = notes or []
+        self._first = first
+        self._steps = 0
+        self._shape = (env.num_envs, *env.observation_space.shape)
+        self._dtype = env.observation_space.dtype
+        self._float = self._dtype.kind == "f"
+        self._finite = np.empty(self._shape, np.bool_)
+        self._finite_row = np.empty(env.num_envs, np.bool_)
+
+    def reset(self, seed: int) -> Array:
+        """Start every environment afresh; see `VectorEnv.reset`.
+
+        Raises:
+            EnvironmentFault: An environment raised, or returned something unusable.
+        """
+        try:
+            observations = self.env.reset(seed)
+        except BadObservation as error:
+            raise self._fault(error.row, error.key, error.problem) from error
+        self._check_observations(observations)
+        return observations
+
+    def step(self, actions: Array) -> VectorStep:
+        """Step all environments; see `VectorEnv.step`.
+
+        Raises:
+            EnvironmentFault: An environment raised, or returned something unusable.
+        """
+        self._steps += 1
+        try:
+            step = self.env.step(actions)
+        except BadObservation as error:
+            raise self._fault(error.row, error.key, error.problem) from error
+        self._check_observations(step.observations)
+        self._check_rewards(step.rewards)
+        if step.scores is not step.rewards:
+            self._check_rewards(step.scores)
+        return step
+
+    def close(self) -> None:
+        """Release the backend."""
+        self.env.close()
+
+    def _check_observations(self, observations: Array) -> None:
+        if observations.shape != self._shape:
+            raise self._fault(0, "observation", f"batch {list(observations.shape)}, not {list(self._shape)}")
+        if observations.dtype != self._dtype:
+            raise self._fault(0, "observation", f"dtype {observations.dtype}, not {self._dtype}")
+        if self._float and not np.isfinite(observations, out=self._finite).all():
+            row, *index = (int(i) for i in np.argwhere(~self._finite)[0])
+            value = observations[(row, *index)]
+            raise self._fault(row, self._component(tuple(index)), f"{value} is not a finite number")
+
+    def _check_rewards(self, rewards: Array) -> None:
+        if rewards.shape != self._finite_row.shape:
+            raise self._fault(0, "reward", f"batch {list(rewards.shape)}, not [{self.num_envs}]")
+        if not np.isfinite(rewards, out=self._finite_row).all():
+            row = int(np.flatnonzero(~self._finite_row)[0])
+            raise self._fault(row, "reward", f"{rewards[row]} is not a finite number")
+
+    def _component(self, index: tuple[int, ...]) -> str:
+        encoder = getattr(self.env, "encoder", None)
+        name = encoder.component(index) if encoder is not None else f"observation{list(index)}"
+        return str(name)
+
+    def _fault(self, row: int, key: str, problem: str) -> EnvironmentFault:
+        return fault(self._first + row, self._steps, key, problem)
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,276 @@
+"""Turns any supported observation space into one array per environment, a batch at a time.
+
+Vectors are laid out exactly as ``gymnasium.spaces.flatten`` does it: Discrete and MultiDiscrete
+become one-hot, Dict and Tuple are concatenated in their own order. Images stay uint8 images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+
+Array = NDArray[Any]
+
+SMALLEST_IMAGE = 36
+"""Pixels a side below which the Nature CNN has nothing left after its three convolutions."""
+
+SUPPORTED_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple of those"
+SUPPORTED_ACTIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
+
+
+class BadObservation(ValueError):
+    """An environment's observation doesn't fit its space.
+
+    Attributes:
+        row: Index of the environment within the batch.
+        key: Name of the component, like ``observation["position"][3]``.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, row: int, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.row, self.key, self.problem = row, key, problem
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A part of the observation that is no Dict or Tuple."""
+
+    key: str
+    """Name, like ``observation["position"]``."""
+
+    path: tuple[str | int, ...]
+    """Keys and positions that lead to it."""
+
+    space: spaces.Space[Any]
+    """Box, Discrete, MultiDiscrete or MultiBinary."""
+
+    start: int
+    """First column in the flat vector."""
+
+    size: int
+    """Number of columns."""
+
+
+def leaves(space: spaces.Space[Any]) -> list[Leaf]:
+    """The parts of a (supported) space, in the order in which they are flattened."""
+    found: list[Leaf] = []
+    start = 0
+    for key, path, part in _walk(space, "observation", ()):
+        size = _flat_size(part)
+        found.append(Leaf(key, path, part, start, size))
+        start += size
+    return found
+
+
+def check_observation_space(space: spaces.Space[Any]) -> None:
+    """Refuse a space that can't be encoded.
+
+    Raises:
+        UsageError: Names the part that isn't supported.
+    """
+    empty = True
+    for key, _, part in _walk(space, "observation", ()):
+        _check_part(part, key, SUPPORTED_OBSERVATIONS)
+        empty = False
+    if empty:
+        raise UsageError(f"observation space {space} is empty: there is nothing to learn from.")
+
+
+def check_action_space(space: spaces.Space[Any]) -> None:
+    """Refuse an action space that has no policy.
+
+    Raises:
+        UsageError: Names the space.
+    """
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        raise UsageError(f"action space {space} is not supported: {SUPPORTED_ACTIONS} are.")
+    _check_part(space, "action", SUPPORTED_ACTIONS)
+
+
+def encoded_space(space: spaces.Space[Any]) -> spaces.Box:
+    """The space of one environment's encoded observation.
+
+    Returns:
+        A uint8 image ``[height, width, channels]`` or ``[channels, height, width]`` as it was declared
+        (a lone ``[height, width]`` gets a channel in front, a stack ``[n, height, width, channels]``
+        becomes ``[n * channels, height, width]``); a flat uint8 vector for bytes in 0..255 (such as RAM);
+        an unbounded float32 vector for everything else, float64 where a part is a float64 Box.
+
+    Raises:
+        UsageError: The space isn't supported.
+    """
+    check_observation_space(space)
+    if _is_image(space):
+        shape = _image_shape(space.shape or ())
+        return spaces.Box(0, 255, shape, np.uint8)
+    parts = leaves(space)
+    size = sum(part.size for part in parts)
+    if _is_bytes(space):
+        return spaces.Box(0, 255, (size,), np.uint8)
+    wide = any(isinstance(part.space, spaces.Box) and part.space.dtype == np.float64 for part in parts)
+    return spaces.Box(-np.inf, np.inf, (size,), np.float64 if wide else np.float32)
+
+
+class Encoder:
+    """Encodes batches of observations of one space.
+
+    Attributes:
+        space: Of one encoded observation.
+    """
+
+    def __init__(self, space: spaces.Space[Any]) -> None:
+        """Prepare for a space.
+
+        Args:
+            space: Of one environment, as it declares it.
+
+        Raises:
+            UsageError: The space isn't supported.
+        """
+        self.space = encoded_space(space)
+        self._leaves = leaves(space)
+        self._dtype = self.space.dtype
+        self._image = _is_image(space)
+        self._plain = isinstance(space, spaces.Box) and not self._image
+        self._writers = [] if self._plain or self._image else [_writer(leaf) for leaf in self._leaves]
+
+    def __call__(self, batch: Any) -> Array:
+        """Encode a batch, as Gymnasium's vector environments give it.
+
+        Args:
+            batch: An array ``[B, ...]``, or a dict or tuple of such.
+
+        Returns:
+            ``[B, *space.shape]``; the very same memory where nothing has to be changed.
+
+        Raises:
+            BadObservation: A category is outside its space.
+        """
+        if self._plain:
+            array: Array = np.asarray(batch, dtype=self._dtype)
+            return array if array.ndim == 2 else array.reshape(array.shape[0], -1)
+        if self._image:
+            return self._encode_images(np.asarray(batch))
+        first = _pick(batch, self._leaves[0].path)
+        out = np.empty((len(first), *self.space.shape), dtype=self._dtype)
+        for leaf, write in zip(self._leaves, self._writers, strict=True):
+            write(np.asarray(_pick(batch, leaf.path)), out[:, leaf.start : leaf.start + leaf.size])
+        return out
+
+    def _encode_images(self, batch: Array) -> Array:
+        if batch.ndim == 5 and batch.shape[-1] in (1, 3, 4):
+            batch = batch.transpose(0, 1, 4, 2, 3)
+        return np.ascontiguousarray(batch).reshape(batch.shape[0], *self.space.shape)
+
+    def component(self, index: tuple[int, ...]) -> str:
+        """Name the component at ``index`` of an encoded observation, for messages."""
+        if self._image or len(index) != 1:
+            return f"observation{list(index)}"
+        for leaf in self._leaves:
+            if leaf.start <= index[0] < leaf.start + leaf.size:
+                at = index[0] - leaf.start
+                if isinstance(leaf.space, spaces.Box | spaces.MultiBinary):
+                    shape = leaf.space.shape
+                    return leaf.key + "".join(f"[{i}]" for i in np.unravel_index(at, shape))
+                return leaf.key
+        return f"observation[{index[0]}]"
+
+
+def _walk(
+    space: spaces.Space[Any], key: str, path: tuple[str | int, ...]
+) -> Iterator[tuple[str, tuple[str | int, ...], spaces.Space[Any]]]:
+    if isinstance(space, spaces.Dict):
+        for name, part in space.spaces.items():
+            yield from _walk(part, f'{key}["{name}"]', (*path, name))
+    elif isinstance(space, spaces.Tuple):
+        for i, part in enumerate(space.spaces):
+            yield from _walk(part, f"{key}[{i}]", (*path, i))
+    else:
+        yield key, path, space
+
+
+def _check_part(space: spaces.Space[Any], key: str, supported: str) -> None:
+    if isinstance(space, spaces.Box):
+        if space.dtype.kind not in "fiub":
+            raise UsageError(f"{key} space {space} has dtype {space.dtype}: only real numbers are supported.")
+        if 0 in space.shape:
+            raise UsageError(f"{key} space {space} has no elements.")
+    elif not isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise UsageError(f"{key} space {space} is not supported: {supported} are.")
+    elif _flat_size(space) == 0:
+        raise UsageError(f"{key} space {space} has no elements.")
+
+
+def _flat_size(space: spaces.Space[Any]) -> int:
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(space.nvec.sum())
+    return int(np.prod(space.shape or (), dtype=np.int64))
+
+
+def _is_bytes(space: spaces.Space[Any]) -> bool:
+    return (
+        isinstance(space, spaces.Box)
+        and space.dtype == np.uint8
+        and space.shape != ()
+        and len(space.shape) <= 2
+        and bool((space.low == 0).all() and (space.high == 255).all())
+    )
+
+
+def _is_image(space: spaces.Space[Any]) -> bool:
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) not in (2, 3, 4):
+        return False
+    return min(_image_shape(space.shape)[-2:]) >= SMALLEST_IMAGE or (
+        len(space.shape) == 3 and min(space.shape[:2]) >= SMALLEST_IMAGE
+    )
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) == 2:
+        return (1, *shape)
+    if len(shape) == 4:
+        n, height, width, channels = shape
+        if channels in (1, 3, 4):
+            return (n * channels, height, width)
+        return (n * height, width, channels)  # [n, channels, height, width]
+    return shape
+
+
+def _pick(batch: Any, path: tuple[str | int, ...]) -> Any:
+    for step in path:
+        batch = batch[step]
+    return batch
+
+
+def _writer(leaf: Leaf) -> Callable[[Array, Array], None]:
+    """A function that writes a batch ``[B, ...]`` of a part into its columns ``[B, size]``."""
+    space = leaf.space
+    if isinstance(space, spaces.Discrete):
+        nvec, first = np.array([space.n]), np.array([space.start])
+    elif isinstance(space, spaces.MultiDiscrete):
+        nvec, first = space.nvec.reshape(-1), space.start.reshape(-1)
+    else:
+        return lambda batch, out: np.copyto(out, batch.reshape(out.shape), casting="unsafe")
+    columns = np.concatenate(([0], np.cumsum(nvec)[:-1]))
+
+    def one_hot(batch: Array, out: Array) -> None:
+        category = batch.reshape(len(batch), -1) - first
+        bad = (category < 0) | (category >= nvec)
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            value = int(category[row, column] + first[column])
+            raise BadObservation(row, leaf.key, f"{value} is outside {space}")
+        out[:] = 0
+        np.put_along_axis(out, category + columns, 1, axis=1)
+
+    return one_hot

@@ -1,0 +1,174 @@
+"""EnvPool: environments in C++ threads, many times faster than Python's."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.vector.protocol import VectorStep
+
+Array = NDArray[Any]
+
+VERIFIED = frozenset(
+    (
+        "CartPole-v1 Pendulum-v1 Acrobot-v1 MountainCar-v0 MountainCarContinuous-v0 "
+        "LunarLander-v3 LunarLanderContinuous-v3 BipedalWalker-v3 BipedalWalkerHardcore-v3 "
+        "InvertedPendulum-v5 InvertedDoublePendulum-v5 Hopper-v5 Walker2d-v5 HalfCheetah-v5 Swimmer-v5 "
+        "Ant-v5 Humanoid-v5 HumanoidStandup-v5"
+    ).split()
+)
+"""Ids that mean the same thing here and in Gymnasium."""
+
+ATARI_ID = re.compile(r"(\w+)NoFrameskip-v4")
+"""Atari ids that EnvPool has, as ``<game>-v5``: no sticky actions, frames skipped by the preprocessing."""
+
+FRAMES_A_GAME = 108_000
+"""Emulator frames after which a game is cut off, by the ids' registration (half an hour)."""
+
+SEED_LIMIT = 2**31
+"""EnvPool's seeds are 31-bit."""
+
+
+def installed() -> bool:
+    """Whether EnvPool can be imported; it has wheels for Linux on x86-64 only."""
+    return importlib.util.find_spec("envpool") is not None
+
+
+def obstacle(settings: EnvironmentSettings) -> str | None:
+    """Why EnvPool can't run these settings exactly as Gymnasium would; None: it can."""
+    if settings.factory is not None:
+        return "it is made by a factory"
+    if settings.wrappers:
+        return "it has wrappers"
+    if settings.arguments:
+        return f"it has arguments ({', '.join(settings.arguments)})"
+    if settings.action_repeat > 1:
+        return "it repeats actions"
+    if settings.atari is None:
+        return (
+            None
+            if settings.id in VERIFIED
+            else f"EnvPool has no {settings.id} known to agree with Gymnasium's"
+        )
+    if not ATARI_ID.fullmatch(settings.id):
+        return f"EnvPool's Atari games are the NoFrameskip-v4 ones, and this is {settings.id}"
+    if settings.atari.observation != "pixels":
+        return "EnvPool doesn't stack RAM"
+    if settings.atari.stack == 1:
+        return "EnvPool's single frames have another shape"
+    return None
+
+
+def task_and_options(settings: EnvironmentSettings) -> tuple[str, dict[str, Any]]:
+    """EnvPool's name for an environment without `obstacle`, and the options that make it the same."""
+    options: dict[str, Any] = {}
+    if settings.max_episode_steps is not None:
+        options["max_episode_steps"] = settings.max_episode_steps
+    atari, match = settings.atari, ATARI_ID.fullmatch(settings.id)
+    if atari is None or match is None:
+        return settings.id, options
+    options.setdefault("max_episode_steps", FRAMES_A_GAME // atari.frame_skip)
+    return f"{match[1]}-v5", options | {
+        "frame_skip": atari.frame_skip,
+        "stack_num": atari.stack,
+        "noop_max": max(atari.noop_max, 1),
+        "repeat_action_probability": atari.repeat_action_probability,
+        "episodic_life": atari.life_loss_ends_episode,
+        "reward_clip": atari.clip_rewards,
+        "use_fire_reset": atari.fire_on_reset,
+    }
+
+
+class EnvPoolVectorEnv:
+    """Environments of one EnvPool, stepped in ``threads`` threads."""
+
+    backend = "envpool"
+
+    def __init__(self, settings: EnvironmentSettings, num_envs: int, threads: int) -> None:
+        """Prepare; the pool itself is made at the first reset, since its seeds are fixed from then on.
+
+        Args:
+            settings: Without `obstacle`.
+            num_envs: B.
+            threads: That step environments.
+
+        Raises:
+            UsageError: EnvPool doesn't have the environment.
+        """
+        import envpool
+
+        self.num_envs = num_envs
+        self._task, self._options = task_and_options(settings)
+        self._options |= {"num_threads": min(threads, num_envs)}
+        self._atari = settings.atari is not None
+        self._pool: Any = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of gymnasium.spaces.Box, about EnvPool's own bounds
+            try:
+                spec = envpool.make_spec(self._task, num_envs=num_envs, **self._options)
+            except (AssertionError, KeyError, TypeError, ValueError) as error:
+                raise UsageError(
+                    f"{settings.id}: EnvPool refuses {self._task} {self._options}: {error}"
+                ) from error
+            self.observation_space = _observation_space(spec.observation_space)
+            self.action_space = _action_space(spec.action_space)
+        self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
+
+    def reset(self, seed: int) -> Array:
+        """Start every environment afresh; see `VectorEnv.reset`."""
+        import envpool
+
+        self.close()
+        seeds = [(seed + i) % SEED_LIMIT for i in range(self.num_envs)]
+        self._pool = envpool.make(
+            self._task, env_type="gymnasium", num_envs=self.num_envs, env_seed=seeds, **self._options
+        )
+        observations, _ = self._pool.reset()
+        return observations
+
+    def step(self, actions: Array) -> VectorStep:
+        """Step all environments; see `VectorEnv.step`.
+
+        A termination on the very last step before the time limit shows as a truncation: EnvPool doesn't
+        say which it was.
+        """
+        observations, rewards, terminated, truncated, info = self._pool.step(actions)
+        over = terminated | truncated
+        if not self._atari:
+            return VectorStep(observations, rewards, terminated, truncated, over, rewards, over)
+        game_over = info["terminated"].astype(np.bool_)
+        terminated |= game_over
+        truncated &= ~terminated
+        return VectorStep(
+            observations, rewards, terminated, truncated, over, info["reward"], game_over | truncated
+        )
+
+    def close(self) -> None:
+        """Release the pool and its threads."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+def _observation_space(space: spaces.Box) -> spaces.Box:
+    if space.dtype == np.uint8:
+        return spaces.Box(0, 255, space.shape, np.uint8)
+    return spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
+
+
+def _action_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """As Gymnasium declares it: EnvPool's MuJoCo actions are float64."""
+    if isinstance(space, spaces.Box):
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        return spaces.Box(low, high, space.shape, np.float32)
+    if isinstance(space, spaces.Discrete):
+        return spaces.Discrete(int(space.n))
+    return space

@@ -1,0 +1,189 @@
+"""Any Gymnasium environment, stepped one after another or in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.utils import concatenate, create_empty_array
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.vector.canonical import make_canonical_env
+from ppo_and_friends.vector.checks import CheckedEnv
+from ppo_and_friends.vector.codec import Encoder, check_action_space
+from ppo_and_friends.vector.protocol import Layout, VectorStep
+
+Array = NDArray[Any]
+
+LIFE_LOST = "life_lost"
+
+
+class GymnasiumVectorEnv:
+    """Environments in this process, one after another: a fault names the very environment."""
+
+    backend = "gymnasium"
+
+    def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
+        """Make this rank's environments.
+
+        Raises:
+            UsageError: They can't be made, or their spaces aren't supported or differ.
+        """
+        self.num_envs = layout.local
+        self._envs: list[CheckedEnv] = []
+        try:
+            for i in range(layout.local):
+                self._envs.append(_make(settings, layout.first + i))
+            first = self._envs[0]
+            for env in self._envs[1:]:
+                if (env.observation_space, env.action_space) != (first.observation_space, first.action_space):
+                    raise UsageError(f"{settings.id}: its environments don't all have the same spaces.")
+        except BaseException:
+            self.close()
+            raise
+        self.action_space = first.action_space
+        self.encoder = Encoder(first.observation_space)
+        self.observation_space = self.encoder.space
+        self._single_space = first.observation_space
+        self._batch: Any = create_empty_array(first.observation_space, n=layout.local)
+        self._resets = np.zeros(layout.local, np.bool_)
+        self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
+
+    def reset(self, seed: int) -> Array:
+        """Start every environment afresh; see `VectorEnv.reset`."""
+        self._resets = np.zeros(self.num_envs, np.bool_)
+        return self._encode([env.reset(seed=seed + i)[0] for i, env in enumerate(self._envs)])
+
+    def step(self, actions: Array) -> VectorStep:
+        """Step all environments; see `VectorEnv.step`."""
+        actions = np.array(actions, dtype=self.action_space.dtype)  # environments may keep or change theirs
+        scores = np.zeros(self.num_envs)
+        terminated = np.zeros(self.num_envs, np.bool_)
+        finished = np.zeros(self.num_envs, np.bool_)
+        observations: list[Any] = []
+        for i, (env, was_over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
+            if was_over:
+                observation, _ = env.reset()
+            else:
+                observation, scores[i], ended, cut_off, info = env.step(actions[i])
+                finished[i] = ended or cut_off
+                terminated[i] = ended or info.get(LIFE_LOST, False)
+            observations.append(observation)
+        self._resets = finished
+        rewards = np.sign(scores) if self._clip_rewards else scores
+        return VectorStep(
+            observations=self._encode(observations),
+            rewards=rewards,
+            terminated=terminated,
+            truncated=finished & ~terminated,
+            resets=finished,
+            scores=scores,
+            finished=finished,
+        )
+
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self._envs:
+            env.close()
+        self._envs = []
+
+    def _encode(self, observations: list[Any]) -> Array:
+        return self.encoder(concatenate(self._single_space, observations, self._batch))
+
+
+class AsyncGymnasiumVectorEnv:
+    """Each environment in a process of its own, for slow ones."""
+
+    backend = "async"
+
+    def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
+        """Start this rank's processes.
+
+        Raises:
+            UsageError: The environments can't be made, or their spaces aren't supported.
+        """
+        self.num_envs = layout.local
+        self._first = layout.first
+        self._steps = 0
+        makers = [partial(_make_in_worker, settings, layout.first + i) for i in range(layout.local)]
+        # Environments registered by the main program are known to a forked process only.
+        context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+        self._vector = AsyncVectorEnv(
+            makers, context=context, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
+        )
+        self.action_space = self._vector.single_action_space
+        self.encoder = Encoder(self._vector.single_observation_space)
+        self.observation_space = self.encoder.space
+        self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
+
+    def reset(self, seed: int) -> Array:
+        """Start every environment afresh; see `VectorEnv.reset`."""
+        with self._faults():
+            observations, _ = self._vector.reset(seed=[seed + i for i in range(self.num_envs)])
+        return self.encoder(observations)
+
+    def step(self, actions: Array) -> VectorStep:
+        """Step all environments; see `VectorEnv.step`."""
+        self._steps += 1
+        with self._faults():
+            observations, scores, ended, cut_off, info = self._vector.step(
+                np.array(actions, dtype=self.action_space.dtype)
+            )
+        finished = ended | cut_off
+        terminated = ended | info[LIFE_LOST] if LIFE_LOST in info else ended
+        return VectorStep(
+            observations=self.encoder(observations),
+            rewards=np.sign(scores) if self._clip_rewards else scores,
+            terminated=terminated,
+            truncated=finished & ~terminated,
+            resets=finished,
+            scores=scores,
+            finished=finished,
+        )
+
+    def close(self) -> None:
+        """End the processes."""
+        if not self._vector.closed:
+            self._vector.close(terminate=True)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turn a worker's end into an EnvironmentFault; the one it raised itself passes through."""
+        level = gymnasium.logger.min_level
+        gymnasium.logger.set_level(gymnasium.logger.DISABLED)  # it would print the worker's traceback
+        try:
+            yield
+        except (EOFError, OSError) as error:
+            raise EnvironmentFault(f"{self._dead_worker()}, step {self._steps}: its process died") from error
+        finally:
+            gymnasium.logger.set_level(level)
+
+    def _dead_worker(self) -> str:
+        for i, process in enumerate(self._vector.processes):
+            process.join(0.2)
+            if not process.is_alive():
+                return f"environment {self._first + i} (exit code {process.exitcode})"
+        return "an environment"
+
+
+def _make(settings: EnvironmentSettings, index: int) -> CheckedEnv:
+    env = make_canonical_env(settings, training=True)
+    check_action_space(env.action_space)
+    Encoder(env.observation_space)  # refuses a space that isn't supported
+    return CheckedEnv(env, index)
+
+
+def _make_in_worker(settings: EnvironmentSettings, index: int) -> CheckedEnv:
+    if multiprocessing.parent_process() is not None:
+        # Ctrl-C reaches the whole group; only the main program may react, and finish its iteration.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _make(settings, index)
