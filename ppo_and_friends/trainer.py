@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ppo_and_friends import losses
+from ppo_and_friends.agent import Agent
 from ppo_and_friends.collector import Collector, evaluate_network, split_streams
 from ppo_and_friends.communicator import Communicator
 from ppo_and_friends.episodes import EpisodeStatistics, EpisodeTracker
@@ -17,14 +18,11 @@ from ppo_and_friends.errors import PPOError
 from ppo_and_friends.estimators import explained_variance, generalized_advantages
 from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.friends.friend import Controls, RolloutRequest
-from ppo_and_friends.friends.group import FriendGroup
-from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.optimizer import FlatOptimizer
 from ppo_and_friends.randomness import Randomness
 from ppo_and_friends.rollout import (
     Minibatch,
     MinibatchSource,
-    RewardStream,
     Rollout,
     slice_bounds,
     valid_counts,
@@ -46,10 +44,8 @@ class Trainer:
         communicator: Communicator,
         layout: Layout,
         collector: Collector,
-        network: ActorCritic,
-        friends: FriendGroup,
+        agent: Agent,
         optimizer: FlatOptimizer,
-        streams: tuple[RewardStream, ...],
         stopwatch: Stopwatch,
     ) -> None:
         """Put the parts together; ``build.py`` makes them.
@@ -59,18 +55,16 @@ class Trainer:
             communicator: The ranks.
             layout: Which environments are this rank's.
             collector: Steps them.
-            network: Actor and critic.
-            friends: All friends, set up.
+            agent: Network and friends.
             optimizer: Holds the parameters of network and friends.
-            streams: All reward streams, the environment's first.
             stopwatch: Told the time spent in each part of an iteration.
         """
         self.experiment, self.settings = experiment, experiment.ppo
         self.communicator, self.layout = communicator, layout
-        self.collector, self.network, self.friends = collector, network, friends
-        self.optimizer, self.streams, self.stopwatch = optimizer, streams, stopwatch
+        self.collector, self.agent, self.optimizer = collector, agent, optimizer
+        self.network, self.friends, self.streams = agent.network, agent.friends, agent.streams
+        self.distribution, self.stopwatch = agent.mapping.distribution, stopwatch
         self.randomness = Randomness(experiment.random_seed)
-        self.distribution = network.distribution
         self.tracker = EpisodeTracker(layout)
         self.episodes = EpisodeStatistics()
         self.iteration = 0

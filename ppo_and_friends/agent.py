@@ -1,0 +1,129 @@
+"""What is learned: network and friends, fitted to an environment's spaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from ppo_and_friends.action_mapping import ActionMapping
+from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.friends.catalog import make_friend
+from ppo_and_friends.friends.friend import FriendContext
+from ppo_and_friends.friends.group import FriendGroup
+from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.policy import Policy
+from ppo_and_friends.randomness import Purpose, Randomness
+from ppo_and_friends.rollout import RewardStream
+from ppo_and_friends.vector.protocol import Layout
+
+
+@dataclass
+class Agent:
+    """What is learned and saved: network and friends, fitted to an environment's spaces."""
+
+    network: ActorCritic
+    friends: FriendGroup
+    mapping: ActionMapping
+    streams: tuple[RewardStream, ...]
+    space: spaces.Box
+    """Of observations as the network sees them."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name; the tensors themselves, not copies."""
+        named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for friend in self.friends:
+            for name, tensor in friend.state_dict().items():
+                named[f"friends.{friend.name}.{name}"] = tensor
+        return named
+
+    def policy(self) -> Policy:
+        """The agent as a plain object that acts."""
+        return Policy(self.network, self.friends, self.mapping, device=self.device, dtype=self.dtype)
+
+
+def choose_device(name: str, *, convolutions: bool) -> torch.device:
+    """The device for a setting of ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: CUDA is asked for and not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no CUDA device is available. Use --device cpu or auto.")
+    if name == "cuda" or (name == "auto" and convolutions and torch.cuda.is_available()):
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def build_agent(
+    experiment: Experiment,
+    observation_space: spaces.Box,
+    action_space: spaces.Space[Any],
+    communicator: Communicator,
+    layout: Layout,
+    steps: int,
+) -> Agent:
+    """Make the network and the friends, equal on all ranks.
+
+    Args:
+        experiment: Every setting.
+        observation_space: Of one environment, encoded.
+        action_space: Of one environment.
+        communicator: Collectives are made.
+        layout: Which environments are this rank's.
+        steps: T, the rollout's length.
+
+    Raises:
+        UsageError: Spaces, network or friends don't fit together.
+    """
+    settings = experiment.network
+    dtype = torch.float64 if experiment.precision == "float64" else torch.float32
+    randomness = Randomness(experiment.random_seed)
+    mapping = ActionMapping(action_space, squash=settings.squash)
+    device = choose_device(
+        experiment.device, convolutions=settings.encoder == "nature_cnn" or len(observation_space.shape) == 3
+    )
+    friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
+    space = friends.setup(
+        FriendContext(
+            experiment=experiment,
+            communicator=communicator,
+            observation_space=observation_space,
+            action_space=action_space,
+            distribution=mapping.distribution,
+            layout=layout,
+            steps=steps,
+            randomness=randomness,
+            device=device,
+            dtype=dtype,
+        )
+    )
+    extrinsic = RewardStream("extrinsic", experiment.ppo.discount, experiment.ppo.trace_decay)
+    streams = (extrinsic, *friends.streams)
+    generator = torch.Generator().manual_seed(randomness.integer(Purpose.INITIALISATION))
+    network = ActorCritic(
+        space, mapping.distribution, settings, [stream.name for stream in streams], generator
+    ).to(device, dtype)
+    network = friends.adapt(network)
+    agent = Agent(network, friends, mapping, streams, space, device, dtype)
+    for tensor in agent.tensors().values():
+        broadcast_(tensor, communicator)
+    return agent
+
+
+def broadcast_(tensor: Tensor, communicator: Communicator) -> None:
+    """Replace a tensor, in place, by rank 0's."""
+    if communicator.size == 1:
+        return
+    array = np.ascontiguousarray(tensor.detach().cpu().numpy())
+    communicator.broadcast_(array)
+    tensor.data.copy_(torch.from_numpy(array))
