@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -124,6 +123,6 @@ def broadcast_(tensor: Tensor, communicator: Communicator) -> None:
     """Replace a tensor, in place, by rank 0's."""
     if communicator.size == 1:
         return
-    array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-    communicator.broadcast_(array)
-    tensor.data.copy_(torch.from_numpy(array))
+    flat = tensor.detach().cpu().flatten().clone()
+    communicator.broadcast_(flat.numpy())
+    tensor.data.copy_(flat.view(tensor.shape))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
+
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -15,10 +17,10 @@ class Schedule:
     On the command line: ``3e-4`` is constant, ``1e-3:0`` goes from 1e-3 to 0.
     """
 
-    start: float
+    start: NonNegative
     """Value at the first timestep."""
 
-    end: float | None = None
+    end: NonNegative | None = None
     """Value at the last timestep; None: constant."""
 
     def at(self, progress: float) -> float:
