@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.experiment import EnvironmentSettings
-from ppo_and_friends.rendering import frames_per_second, prepare_offscreen, require_display
+from ppo_and_friends.rendering import frames_per_second, prepare_offscreen, require_display, window_closed
 from ppo_and_friends.reporting.files import write_atomically
+from ppo_and_friends.vector.codec import BadObservationError, Encoder, leaves
 from ppo_and_friends.video import Choice, Recorder
 
 Array = NDArray[Any]
@@ -177,7 +179,7 @@ def evaluate(
     elif render == "record":
         recorder = Recorder(video_path or Path("episode.gif"), choice=video)
         prepare_offscreen(environment)
-    mode: RenderMode = {"human": "human", "record": "rgb_array", None: None}[render]  # type: ignore[assignment]
+    mode: RenderMode = {"human": "human", "record": "rgb_array", None: None}[render]
     if make_env is None:
         from ppo_and_friends.vector.canonical import make_canonical_env
 
@@ -191,12 +193,17 @@ def evaluate(
         player = _Player(policy, env, environment.id, deterministic, max_episode_steps, recorder)
         done: list[Episode] = []
         for index in range(episodes):
-            done.append(player.play(index, seed + index))
+            episode = player.play(index, seed + index)
+            if episode is None:
+                break
+            done.append(episode)
             if on_episode is not None:
-                on_episode(index, done[-1])
+                on_episode(index, episode)
     finally:
         with contextlib.suppress(Exception):
             env.close()
+    if not done:
+        raise UsageError("The window was closed before an episode ended.")
     written = recorder.write() if recorder is not None else None
     return Evaluation(environment.id, timesteps, tuple(done), deterministic, seed, written)
 
@@ -219,25 +226,29 @@ class _Player:
         self._deterministic = deterministic
         self._max_steps = max_steps
         self._recorder = recorder
+        self._encode = Encoder(env.observation_space)
+        self._leaves = leaves(env.observation_space)
+        self._watched = env.render_mode == "human"
 
-    def play(self, index: int, seed: int) -> Episode:
-        """One whole episode, reset with ``seed``."""
+    def play(self, index: int, seed: int) -> Episode | None:
+        """One whole episode, reset with ``seed``; None if the user closed the window."""
         self._policy.reset(seed)
         score, length, over = 0.0, 0, False
-        observation = self._call(index, 0, lambda: self._env.reset(seed=seed))[0]
-        observation = self._checked(observation, index, 0)
+        observation = self._checked(self._call(index, 0, partial(self._env.reset, seed=seed))[0], index, 0)
         if self._recorder is not None:
             self._recorder.begin()
         self._show(index, 0, score)
         while not over and length < self._max_steps:
-            actions = self._policy.act(observation[None], self._deterministic)
+            actions = self._policy.act(observation, self._deterministic)
             action = to_action(actions[0], self._env.action_space)
-            result = self._call(index, length + 1, lambda action=action: self._env.step(action))
+            result = self._call(index, length + 1, partial(self._env.step, action))
             length += 1
             observation = self._checked(result[0], index, length)
             score += self._reward(result[1], index, length)
             over = bool(result[2]) or bool(result[3])
             self._show(index, length, score)
+            if self._watched and window_closed():
+                return None
         if self._recorder is not None:
             self._recorder.end(score)
         return Episode(score, length, cut=not over)
@@ -267,14 +278,26 @@ class _Player:
             raise self._fault(index, step, key, f"raised {type(error).__name__}: {error}") from error
 
     def _checked(self, observation: Any, index: int, step: int) -> Array:
-        array = np.asarray(observation)
-        expected = self._env.observation_space.shape
-        if expected is not None and array.shape != expected:
-            raise self._fault(index, step, "observation", f"has shape {array.shape}, not {expected}")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = array[~np.isfinite(array)].flat[0]
-            raise self._fault(index, step, "observation", f"contains {bad}")
-        return array
+        """The observation, encoded as a batch of one."""
+        for leaf in self._leaves:
+            part = observation
+            try:
+                for key in leaf.path:
+                    part = part[key]
+                array = np.asarray(part)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                what = f"is missing or no array ({type(error).__name__}: {error})"
+                raise self._fault(index, step, leaf.key, what) from error
+            if array.shape != (leaf.space.shape or ()):
+                raise self._fault(index, step, leaf.key, f"has shape {array.shape}, not {leaf.space.shape}")
+            if array.dtype.kind not in "biuf":
+                raise self._fault(index, step, leaf.key, f"has dtype {array.dtype}, which is no number")
+            if not np.isfinite(array).all():
+                raise self._fault(index, step, leaf.key, f"contains {array[~np.isfinite(array)].flat[0]}")
+        try:
+            return self._encode(batch_of_one(observation))
+        except BadObservationError as error:
+            raise self._fault(index, step, error.key, error.problem) from error
 
     def _reward(self, reward: Any, index: int, step: int) -> float:
         try:
@@ -294,3 +317,12 @@ def to_action(action: Any, space: spaces.Space[Any]) -> Any:
     if isinstance(space, spaces.Discrete):
         return np.int64(action)
     return np.asarray(action, dtype=space.dtype)
+
+
+def batch_of_one(observation: Any) -> Any:
+    """The observation with a leading axis of one on every array in it."""
+    if isinstance(observation, Mapping):
+        return {key: batch_of_one(part) for key, part in observation.items()}
+    if isinstance(observation, tuple):
+        return tuple(batch_of_one(part) for part in observation)
+    return np.asarray(observation)[None]

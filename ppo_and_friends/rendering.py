@@ -26,7 +26,7 @@ def has_display(environ: Mapping[str, str] = os.environ, platform: str = sys.pla
     """Whether a window can be opened, as far as the environment variables tell."""
     if not platform.startswith("linux"):
         return True
-    return any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))
+    return any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def require_display() -> None:
@@ -69,16 +69,18 @@ def gl_backend_works(backend: str) -> bool:
 
 
 def prepare_offscreen(environment: EnvironmentSettings) -> None:
-    """Choose how MuJoCo draws without a display; everything else draws in memory by itself.
+    """Choose how to draw without a display; call it before the environment is made.
 
-    Sets ``MUJOCO_GL`` unless it is set already. Call this before the environment is made.
+    Sets ``SDL_VIDEODRIVER`` (Box2D and classic control draw in memory anyway, but SDL complains)
+    and, for MuJoCo, ``MUJOCO_GL``, unless they are set already.
 
     Raises:
         UsageError: Neither EGL nor OSMesa works here.
     """
-    if os.environ.get("MUJOCO_GL") or not sys.platform.startswith("linux") or has_display():
+    if has_display():
         return
-    if not uses_mujoco(environment):
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    if os.environ.get("MUJOCO_GL") or not uses_mujoco(environment):
         return
     for backend in GL_BACKENDS:
         if gl_backend_works(backend):
@@ -96,3 +98,11 @@ def frames_per_second(environment: EnvironmentSettings, metadata: Mapping[str, A
         return ATARI_HZ / environment.atari.frame_skip / environment.action_repeat
     fps = float(metadata.get("render_fps") or DEFAULT_FPS)
     return fps / environment.action_repeat
+
+
+def window_closed() -> bool:
+    """Whether the user closed the window of a pygame environment (Gymnasium itself takes no notice)."""
+    pygame = sys.modules.get("pygame")
+    if pygame is None or not pygame.display.get_init():
+        return False
+    return bool(pygame.event.peek(pygame.QUIT))

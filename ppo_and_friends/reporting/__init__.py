@@ -1,0 +1,1 @@
+"""Telling how a run goes: terminal, ``progress.csv``, TensorBoard, tables and plots."""

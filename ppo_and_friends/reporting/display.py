@@ -89,7 +89,9 @@ def render(
     done = share_done(report)
     progress = Table.grid(Column(ratio=1), Column(no_wrap=True), padding=(0, 2), expand=True)
     progress.add_row(
-        ProgressBar(total=1.0, completed=done, complete_style="cyan", finished_style="cyan", pulse_style="cyan"),
+        ProgressBar(
+            total=1.0, completed=done, complete_style="cyan", finished_style="cyan", pulse_style="cyan"
+        ),
         Text(f"{math.floor(100 * done)}%  {steps}  {rate}  {format_duration(seconds_left)} left"),
     )
     table = Table.grid(
@@ -108,7 +110,11 @@ def render(
     right += [("", "")] * (len(left) - len(right))
     for (name, value), (other_name, other_value) in zip(left, right, strict=True):
         table.add_row(name, Text(value, style="bold"), "", other_name, Text(other_value, style="bold"))
-    parts: list[RenderableType] = [Text(title, style="bold cyan", no_wrap=True, overflow="ellipsis"), progress, table]
+    parts: list[RenderableType] = [
+        Text(title, style="bold cyan", no_wrap=True, overflow="ellipsis"),
+        progress,
+        table,
+    ]
     if everything and time_split(report):
         parts.append(Text(f"time: {time_split(report)}", no_wrap=True, overflow="ellipsis"))
     return Group(*parts)

@@ -36,7 +36,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_value(value: float) -> str:
-    """A measured number in about four significant digits: 0.0123, -3.142, 203.1, 12,346, 3.0e-07."""
+    """A measured number in three or four significant digits: 0.0123, 0.00025, 203.1, 12,346, 3.0e-07."""
     if math.isnan(value):
         return UNKNOWN
     if not math.isfinite(value):
@@ -46,6 +46,8 @@ def format_value(value: float) -> str:
         return "0"
     if size >= 1e7 or size < 1e-4:
         return f"{value:.1e}"
+    if size < 0.01:
+        return f"{value:.3g}"
     if value.is_integer():
         return f"{value:,.0f}"
     if size >= 1000:

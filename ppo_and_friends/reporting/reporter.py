@@ -113,7 +113,9 @@ class CompositeReporter(SilentReporter):
         self._failed.append(reporter)
         what = f"{type(reporter).__name__} failed ({type(error).__name__}: {error})"
         if reporter.must_not_stop:
-            text = f"{what}. THE RECORD OF THIS RUN IS INCOMPLETE on disk; training goes on and so do attempts"
+            text = (
+                f"{what}. THE RECORD OF THIS RUN IS INCOMPLETE on disk; training goes on and so do attempts"
+            )
         else:
             text = f"{what}; training goes on without it"
         for other in tuple(self._reporters):

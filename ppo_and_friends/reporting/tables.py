@@ -23,11 +23,10 @@ def print_evaluation(evaluation: Evaluation, stream: TextIO | None = None) -> No
     """
     console = Console(file=sys.stdout if stream is None else stream, highlight=False)
     how = "deterministic" if evaluation.deterministic else "exploring"
-    table = Table(
-        title=f"{evaluation.environment}, {how}, after {format_count(evaluation.timesteps)} steps",
-        title_justify="left",
-        show_footer=False,
+    console.print(
+        f"{evaluation.environment}, {how}, after {format_count(evaluation.timesteps)} steps of training"
     )
+    table = Table()
     table.add_column("episode", justify="right")
     table.add_column("score", justify="right")
     table.add_column("length", justify="right")

@@ -74,7 +74,9 @@ class TensorBoardReporter(SilentReporter):
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError:
             if self._note is not None:
-                self._note("TensorBoard isn't installed, so no event files are written (pip install tensorboard)")
+                self._note(
+                    "TensorBoard isn't installed, so no event files are written (pip install tensorboard)"
+                )
             return
         if resumed_from is None:
             # A run that begins anew must not be drawn over the remains of another one.
