@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C; what `kill` and Slurm's time limit send; what `sbatch --signal=USR1@120` sends before it."""
 
 ECHO_SECONDS = 0.3
-"""Under a launcher, a second SIGINT this soon is the same Ctrl-C: the terminal and the launcher both send it."""
+"""Under a launcher, a SIGINT this soon after one is the same Ctrl-C, sent by both terminal and launcher."""
 
 
 def _say(text: str) -> None:

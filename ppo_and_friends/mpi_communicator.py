@@ -91,7 +91,7 @@ class MPICommunicator(Communicator):
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except (OSError, ValueError):
-                continue  # a closed pipe must not keep the job alive
+            except (OSError, ValueError, RuntimeError):
+                continue  # a closed pipe, or a signal in the midst of a write, must not keep the job alive
         self._comm.Abort(exit_code)
         os._exit(exit_code)  # MPI_Abort doesn't return; this says so to the type checker
