@@ -8,6 +8,7 @@ from ppo_and_friends.experiment import (
     Experiment,
     NetworkSettings,
     PPOSettings,
+    Schedule,
     friend,
     linear,
 )
@@ -25,8 +26,8 @@ def _pixels(name: str, id: str, target_score: float, trace_decay: float = 0.95) 
             minibatch_size=256,
             epochs=4,
             learning_rate=linear(2.5e-4),
-            clip=0.1,  # type: ignore[arg-type]
-            entropy_weight=0.01,  # type: ignore[arg-type]
+            clip=Schedule(0.1),
+            entropy_weight=Schedule(0.01),
             trace_decay=trace_decay,
         ),
         network=NetworkSettings(actor_hidden=(512,), critic_hidden=(512,), activation="relu"),
@@ -45,8 +46,8 @@ def _ram(name: str, id: str, target_score: float) -> Experiment:
             minibatch_size=1024,
             epochs=4,
             learning_rate=linear(5e-4),
-            clip=0.1,  # type: ignore[arg-type]
-            entropy_weight=0.01,  # type: ignore[arg-type]
+            clip=Schedule(0.1),
+            entropy_weight=Schedule(0.01),
         ),
         network=NetworkSettings(actor_hidden=(128, 128), critic_hidden=(256, 256), activation="relu"),
         friends=(friend("AdvantageNormalizer"),),

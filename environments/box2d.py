@@ -7,6 +7,7 @@ from ppo_and_friends.experiment import (
     Experiment,
     NetworkSettings,
     PPOSettings,
+    Schedule,
     friend,
     linear,
 )
@@ -26,7 +27,7 @@ def _lunar_lander(name: str, id: str, target_score: float) -> Experiment:
             learning_rate=linear(1e-3),
             discount=0.999,
             trace_decay=0.98,
-            entropy_weight=0.01,  # type: ignore[arg-type]
+            entropy_weight=Schedule(0.01),
         ),
         friends=(
             friend("ObservationNormalizer"),

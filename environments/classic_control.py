@@ -7,6 +7,7 @@ from ppo_and_friends.experiment import (
     Experiment,
     NetworkSettings,
     PPOSettings,
+    Schedule,
     friend,
     linear,
 )
@@ -97,7 +98,7 @@ def mountain_car() -> Experiment:
             epochs=4,
             learning_rate=linear(1e-3),
             trace_decay=0.98,
-            entropy_weight=0.01,  # type: ignore[arg-type]
+            entropy_weight=Schedule(0.01),
         ),
         friends=(
             friend("ObservationNormalizer"),

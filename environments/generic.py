@@ -15,6 +15,7 @@ from ppo_and_friends.experiment import (
     Experiment,
     NetworkSettings,
     PPOSettings,
+    Schedule,
     friend,
     linear,
 )
@@ -59,7 +60,7 @@ def generic_experiment(id: str) -> Experiment:
             minibatch_size=512 if continuous else 256,
             epochs=10,
             learning_rate=linear(3e-4 if continuous else 5e-4),
-            entropy_weight=0.0 if continuous else 0.01,
+            entropy_weight=Schedule(0.0 if continuous else 0.01),
         ),
         friends=(*normalise, friend("RewardNormalizer"), friend("RewardClip", low=-10.0, high=10.0)),
     )
@@ -77,8 +78,8 @@ def _images(name: str, environment: EnvironmentSettings, *, pixels: bool) -> Exp
             minibatch_size=256,
             epochs=4,
             learning_rate=linear(2.5e-4),
-            clip=0.1,  # type: ignore[arg-type]
-            entropy_weight=0.01,  # type: ignore[arg-type]
+            clip=Schedule(0.1),
+            entropy_weight=Schedule(0.01),
         ),
         network=NetworkSettings(actor_hidden=(512,), critic_hidden=(512,), activation="relu")
         if pixels

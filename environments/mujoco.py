@@ -8,6 +8,7 @@ from ppo_and_friends.experiment import (
     FriendSpec,
     NetworkSettings,
     PPOSettings,
+    Schedule,
     friend,
     linear,
 )
@@ -175,7 +176,7 @@ def humanoid_standup() -> Experiment:
             minibatch_size=2048,
             epochs=5,
             learning_rate=linear(3e-4),
-            clip=0.3,  # type: ignore[arg-type]
+            clip=Schedule(0.3),
             discount=0.99,
             trace_decay=0.9,
         ),

@@ -6,12 +6,9 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from pathlib import Path
-from types import ModuleType
 
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.experiment import Experiment
@@ -20,6 +17,9 @@ ENTRY_POINTS = "ppo_and_friends.launchers"
 """Entry-point group through which other packages add modules (or functions) with launchers."""
 
 PACKAGE = "ppo_and_friends.environments"
+
+FIRST = ("classic_control", "box2d", "mujoco", "atari")
+"""Modules that come first in the list, easiest first; the others follow by name."""
 
 Build = Callable[[], Experiment]
 
@@ -114,10 +114,10 @@ def resolve(name: str) -> Experiment:
     found = next((known for known in _launchers.values() if known.id == id), None)
     if found is not None:
         return found.experiment()
-    launcher_package()
     from ppo_and_friends.environments.generic import generic_experiment
 
-    return generic_experiment(id)
+    experiment: Experiment = generic_experiment(id)
+    return experiment
 
 
 def registered_id(name: str) -> str | None:
@@ -149,12 +149,20 @@ def import_of_id(name: str) -> None:
             importlib.import_module(module)
         except ImportError as error:
             raise UsageError(f"{name}: can't import {module}: {error}") from error
+    import gymnasium
+
+    if name not in gymnasium.registry and importlib.util.find_spec("ale_py") is not None:
+        import ale_py
+
+        gymnasium.register_envs(ale_py)
+
+
+def quiet_emulator() -> None:
+    """Keep the Atari emulator from greeting on every rank."""
     if importlib.util.find_spec("ale_py") is not None:
         import ale_py
-        import gymnasium
 
-        if "ALE/Pong-v5" not in gymnasium.registry:
-            gymnasium.register_envs(ale_py)
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 
 def unknown_environment(name: str) -> UsageError:
@@ -164,30 +172,6 @@ def unknown_environment(name: str) -> UsageError:
     names += [known.id for known in _launchers.values()]
     names += _gymnasium_ids()
     return UsageError(f"unknown environment {name!r}. Nearest: {', '.join(nearest(name, names))}.")
-
-
-def launcher_package() -> ModuleType:
-    """The package of launchers, also from a checkout that isn't installed.
-
-    In a checkout the launchers lie beside the package and not in it, so that the ordinary import
-    finds them only where the project is installed.
-    """
-    if PACKAGE in sys.modules:
-        return sys.modules[PACKAGE]
-    folder = Path(__file__).resolve().parent.parent / "environments"
-    file = folder / "__init__.py"
-    if not file.exists():
-        return importlib.import_module(PACKAGE)
-    spec = importlib.util.spec_from_file_location(PACKAGE, file, submodule_search_locations=[str(folder)])
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACKAGE] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[PACKAGE]
-        raise
-    return module
 
 
 def _gymnasium_ids() -> Iterable[str]:
@@ -201,9 +185,10 @@ def _load() -> None:
     if _loaded:
         return
     _loaded.append(True)
-    package = launcher_package()
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.ispkg and module.name != "generic":
-            importlib.import_module(f"{PACKAGE}.{module.name}")
+    package = importlib.import_module(PACKAGE)
+    found = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg]
+    for name in sorted(found, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)):
+        if name != "generic":
+            importlib.import_module(f"{PACKAGE}.{name}")
     for point in entry_points(group=ENTRY_POINTS):
         point.load()

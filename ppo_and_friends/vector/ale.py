@@ -76,6 +76,9 @@ class ALEVectorEnv:
         """
         from ale_py.vector_env import AtariVectorEnv
 
+        from ppo_and_friends.registry import quiet_emulator
+
+        quiet_emulator()
         atari = settings.atari
         assert atari is not None
         self.num_envs = num_envs
@@ -96,8 +99,10 @@ class ALEVectorEnv:
             reward_clipping=False,
             episodic_life=False,
         )
-        self.observation_space = spaces.Box(0, 255, self._vector.single_observation_space.shape, np.uint8)
-        self.action_space = spaces.Discrete(int(self._vector.single_action_space.n))
+        self.observation_space: spaces.Box = spaces.Box(
+            0, 255, self._vector.single_observation_space.shape, np.uint8
+        )
+        self.action_space: spaces.Space[Any] = spaces.Discrete(len(self._vector.ale.get_action_set()))
         self._life_loss = atari.life_loss_ends_episode
         self._clip_rewards = atari.clip_rewards
         self._lives: Array = np.zeros(num_envs, np.int32)

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
 
 
@@ -31,10 +31,8 @@ def make_canonical_env(
 
     Raises:
         UsageError: The id is unknown, something it needs isn't installed, or its arguments are wrong.
+        EnvironmentFault: Its own code raised.
     """
-    from ppo_and_friends.registry import launcher_package
-
-    launcher_package()  # so that wrappers in it can be named, also without an installation
     env = _make_bare(settings, render_mode)
     if settings.atari is not None:
         from ppo_and_friends.environments.wrappers.atari import preprocess
@@ -62,35 +60,34 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
     if render_mode is not None:
         arguments["render_mode"] = render_mode
     if settings.factory is not None:
-        env = settings.factory(**arguments)
+        try:
+            env = settings.factory(**arguments)
+        except Exception as error:
+            said = f"{type(error).__name__}: {_line(error)}"
+            raise EnvironmentFault(f"{settings.id}: its factory failed: {said}") from error
         if not isinstance(env, gymnasium.Env):
             raise UsageError(f"{settings.id}: its factory made a {type(env).__name__}, no gymnasium.Env.")
         return env
-    from ppo_and_friends.registry import import_of_id, unknown_environment
+    from ppo_and_friends.registry import import_of_id, quiet_emulator, unknown_environment
 
     import_of_id(settings.id)
+    if settings.atari is not None:
+        quiet_emulator()
     # The environment's own limit would count before action_repeat and frame skip.
     limit = -1 if settings.max_episode_steps is not None else None
     errors = gymnasium.error
     try:
         return gymnasium.make(settings.id, max_episode_steps=limit, disable_env_checker=True, **arguments)
-    except (
-        errors.NameNotFound,
-        errors.NamespaceNotFound,
-        errors.VersionNotFound,
-        errors.DeprecatedEnv,
-    ) as error:
-        raise unknown_environment(settings.id) from error
-    except errors.UnregisteredEnv as error:
+    except (errors.UnregisteredEnv, errors.DeprecatedEnv) as error:
         raise unknown_environment(settings.id) from error
     except (errors.DependencyNotInstalled, ImportError) as error:
         raise UsageError(f"{settings.id} needs something that isn't installed: {_line(error)}") from error
     except errors.Error as error:
         raise UsageError(f"{settings.id} can't be made: {_line(error)}") from error
     except TypeError as error:
-        if not settings.arguments and render_mode is None:
-            raise
         raise UsageError(f"{settings.id} refuses its arguments {arguments}: {_line(error)}") from error
+    except Exception as error:
+        raise EnvironmentFault(f"{settings.id} can't be made: {type(error).__name__}: {_line(error)}") from error
 
 
 def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import EnvironmentFault
-from ppo_and_friends.vector.codec import BadObservation, Leaf, leaves
+from ppo_and_friends.vector.codec import BadObservationError, Leaf, leaves
 from ppo_and_friends.vector.protocol import VectorEnv, VectorStep
 
 Array = NDArray[Any]
@@ -86,9 +86,13 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _check(self, observation: Any) -> Any:
         simple = self._simple
-        if simple is not None and type(observation) is np.ndarray:
-            if observation.dtype == simple.dtype and observation.shape == simple.shape:
-                return observation
+        if (
+            simple is not None
+            and type(observation) is np.ndarray
+            and observation.dtype == simple.dtype
+            and observation.shape == simple.shape
+        ):
+            return observation
         for leaf in self._leaves:
             part = observation
             for step in leaf.path:
@@ -107,7 +111,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._fault(leaf.key, f"no array: {error}") from error
         if array.shape != space.shape:
             raise self._fault(leaf.key, f"shape {list(array.shape)}, its space has {list(space.shape or ())}")
-        wanted = space.dtype
+        wanted = np.dtype(space.dtype)
         if not np.can_cast(array.dtype, wanted, "same_kind") and not (
             array.dtype.kind in "iu" and wanted.kind in "iu" and self._fits(array, wanted)
         ):
@@ -166,7 +170,7 @@ class CheckedVectorEnv:
         """
         try:
             observations = self.env.reset(seed)
-        except BadObservation as error:
+        except BadObservationError as error:
             raise self._fault(error.row, error.key, error.problem) from error
         self._check_observations(observations)
         return observations
@@ -180,7 +184,7 @@ class CheckedVectorEnv:
         self._steps += 1
         try:
             step = self.env.step(actions)
-        except BadObservation as error:
+        except BadObservationError as error:
             raise self._fault(error.row, error.key, error.problem) from error
         self._check_observations(step.observations)
         self._check_rewards(step.rewards)

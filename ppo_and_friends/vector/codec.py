@@ -25,7 +25,7 @@ SUPPORTED_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tu
 SUPPORTED_ACTIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
 
 
-class BadObservation(ValueError):
+class BadObservationError(ValueError):
     """An environment's observation doesn't fit its space.
 
     Attributes:
@@ -152,7 +152,7 @@ class Encoder:
             ``[B, *space.shape]``; the very same memory where nothing has to be changed.
 
         Raises:
-            BadObservation: A category is outside its space.
+            BadObservationError: A category is outside its space.
         """
         if self._plain:
             array: Array = np.asarray(batch, dtype=self._dtype)
@@ -269,7 +269,7 @@ def _writer(leaf: Leaf) -> Callable[[Array, Array], None]:
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             value = int(category[row, column] + first[column])
-            raise BadObservation(row, leaf.key, f"{value} is outside {space}")
+            raise BadObservationError(row, leaf.key, f"{value} is outside {space}")
         out[:] = 0
         np.put_along_axis(out, category + columns, 1, axis=1)
 

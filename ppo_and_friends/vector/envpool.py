@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,12 +21,26 @@ from ppo_and_friends.vector.protocol import VectorStep
 Array = NDArray[Any]
 
 VERIFIED = frozenset(
-    (
-        "CartPole-v1 Pendulum-v1 Acrobot-v1 MountainCar-v0 MountainCarContinuous-v0 "
-        "LunarLander-v3 LunarLanderContinuous-v3 BipedalWalker-v3 BipedalWalkerHardcore-v3 "
-        "InvertedPendulum-v5 InvertedDoublePendulum-v5 Hopper-v5 Walker2d-v5 HalfCheetah-v5 Swimmer-v5 "
-        "Ant-v5 Humanoid-v5 HumanoidStandup-v5"
-    ).split()
+    {
+        "CartPole-v1",
+        "Pendulum-v1",
+        "Acrobot-v1",
+        "MountainCar-v0",
+        "MountainCarContinuous-v0",
+        "LunarLander-v3",
+        "LunarLanderContinuous-v3",
+        "BipedalWalker-v3",
+        "BipedalWalkerHardcore-v3",
+        "InvertedPendulum-v5",
+        "InvertedDoublePendulum-v5",
+        "Hopper-v5",
+        "Walker2d-v5",
+        "HalfCheetah-v5",
+        "Swimmer-v5",
+        "Ant-v5",
+        "Humanoid-v5",
+        "HumanoidStandup-v5",
+    }
 )
 """Ids that mean the same thing here and in Gymnasium."""
 
@@ -110,16 +127,15 @@ class EnvPoolVectorEnv:
         self._options |= {"num_threads": min(threads, num_envs)}
         self._atari = settings.atari is not None
         self._pool: Any = None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of gymnasium.spaces.Box, about EnvPool's own bounds
+        with _quiet():
             try:
                 spec = envpool.make_spec(self._task, num_envs=num_envs, **self._options)
             except (AssertionError, KeyError, TypeError, ValueError) as error:
                 raise UsageError(
                     f"{settings.id}: EnvPool refuses {self._task} {self._options}: {error}"
                 ) from error
-            self.observation_space = _observation_space(spec.observation_space)
-            self.action_space = _action_space(spec.action_space)
+            self.observation_space: spaces.Box = _observation_space(spec.observation_space)
+            self.action_space: spaces.Space[Any] = _action_space(spec.action_space)
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
     def reset(self, seed: int) -> Array:
@@ -128,11 +144,12 @@ class EnvPoolVectorEnv:
 
         self.close()
         seeds = [(seed + i) % SEED_LIMIT for i in range(self.num_envs)]
-        self._pool = envpool.make(
-            self._task, env_type="gymnasium", num_envs=self.num_envs, env_seed=seeds, **self._options
-        )
-        observations, _ = self._pool.reset()
-        return observations
+        with _quiet():
+            self._pool = envpool.make(
+                self._task, env_type="gymnasium", num_envs=self.num_envs, env_seed=seeds, **self._options
+            )
+            observations, _ = self._pool.reset()
+        return np.asarray(observations)
 
     def step(self, actions: Array) -> VectorStep:
         """Step all environments; see `VectorEnv.step`.
@@ -156,6 +173,17 @@ class EnvPoolVectorEnv:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+
+_warnings_lock = threading.Lock()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without gymnasium.spaces.Box's warnings about the bounds that EnvPool declares."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _observation_space(space: spaces.Box) -> spaces.Box:

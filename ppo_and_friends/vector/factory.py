@@ -26,7 +26,7 @@ def make_vector_env(settings: EnvironmentSettings, layout: Layout, threads: int 
             can't run it as it is.
     """
     notes: list[str] = []
-    backend = settings.backend
+    backend: str = settings.backend
     if backend == "auto":
         backend, note = _choose(settings)
         if note:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import gymnasium
 import numpy as np
+from gymnasium import logger, spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class GymnasiumVectorEnv:
         except BaseException:
             self.close()
             raise
-        self.action_space = first.action_space
+        self.action_space: spaces.Space[Any] = first.action_space
         self.encoder = Encoder(first.observation_space)
         self.observation_space = self.encoder.space
         self._single_space = first.observation_space
@@ -120,7 +120,7 @@ class AsyncGymnasiumVectorEnv:
         self._vector = AsyncVectorEnv(
             makers, context=context, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
         )
-        self.action_space = self._vector.single_action_space
+        self.action_space: spaces.Space[Any] = self._vector.single_action_space
         self.encoder = Encoder(self._vector.single_observation_space)
         self.observation_space = self.encoder.space
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
@@ -158,14 +158,14 @@ class AsyncGymnasiumVectorEnv:
     @contextmanager
     def _faults(self) -> Iterator[None]:
         """Turn a worker's end into an EnvironmentFault; the one it raised itself passes through."""
-        level = gymnasium.logger.min_level
-        gymnasium.logger.set_level(gymnasium.logger.DISABLED)  # it would print the worker's traceback
+        level = logger.min_level
+        logger.min_level = logger.ERROR + 1  # it would print the worker's traceback
         try:
             yield
         except (EOFError, OSError) as error:
             raise EnvironmentFault(f"{self._dead_worker()}, step {self._steps}: its process died") from error
         finally:
-            gymnasium.logger.set_level(level)
+            logger.min_level = level
 
     def _dead_worker(self) -> str:
         for i, process in enumerate(self._vector.processes):
