@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ MAX_FRAMES = 3000
 
 GIF_WIDTH = 320
 VIDEO_WIDTH = 640
-GIF_MAX_FRAMES = 450
+GIF_MAX_FRAMES = 810
 """A longer GIF drops frames, and shows each longer, so that it keeps its speed."""
 
 GIF_COLORS = 64
@@ -192,13 +193,13 @@ def write_video(path: Path, frames: list[bytes], fps: float) -> None:
     Raises:
         UsageError: The encoder isn't installed.
     """
-    try:
-        import imageio.v2 as imageio
-        import imageio_ffmpeg  # noqa: F401
-    except ImportError as error:
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
         raise UsageError(
             f"{path.suffix} needs the encoder of imageio: pip install 'imageio[ffmpeg]'; or choose .gif."
-        ) from error
-    with imageio.get_writer(path, fps=fps, macro_block_size=2, quality=7) as writer:
+        )
+    import imageio.v2 as imageio
+
+    writer: Any = imageio.get_writer(path, fps=fps, macro_block_size=2, quality=7)
+    with writer:
         for frame in frames:
             writer.append_data(np.asarray(_open(frame)))

@@ -1,0 +1,83 @@
+"""Event files, read back by TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from ppo_and_friends.experiment import EnvironmentSettings, Experiment
+from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.tensorboard import TensorBoardReporter, tag_of
+
+EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"))
+
+
+def write(folder: Path, iterations: range, resumed_from: int | None = None, value: float = 1.0) -> None:
+    reporter = TensorBoardReporter(folder)
+    timesteps = None if resumed_from is None else 100 * resumed_from
+    reporter.start(EXPERIMENT, 1, resumed_from, resumed_timesteps=timesteps)
+    for i in iterations:
+        metrics = {"score_mean": value * i, "kl": math.nan if i == 2 else 0.5, "icm/loss": 0.1}
+        reporter.iteration(IterationReport(i, 100 * i, 1000, float(i), metrics))
+    reporter.finish("")
+    reporter.close()
+
+
+def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return [(point.step, point.value) for point in accumulator.Scalars(tag)]
+
+
+def test_scalars_over_timesteps(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 4))
+    assert scalars(tmp_path, "score/mean") == [(100, 1.0), (200, 2.0), (300, 3.0)]
+    assert scalars(tmp_path, "policy/kl") == [(100, 0.5), (300, 0.5)]
+    assert [step for step, _ in scalars(tmp_path, "icm/loss")] == [100, 200, 300]
+
+
+def test_resume_has_no_fold(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 6))
+    first = next(tmp_path.iterdir())
+    first.rename(first.with_name(first.name + ".0"))  # both starts may fall into the same second
+    write(tmp_path, range(4, 7), resumed_from=3, value=10.0)
+    assert scalars(tmp_path, "score/mean") == [
+        (100, 1.0), (200, 2.0), (300, 3.0), (400, 40.0), (500, 50.0), (600, 60.0)
+    ]  # fmt: skip
+
+
+def test_a_new_run_replaces_the_old_one(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 6))
+    write(tmp_path, range(1, 3), value=2.0)
+    assert scalars(tmp_path, "score/mean") == [(100, 2.0), (200, 4.0)]
+
+
+def test_without_the_package_one_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorboard", "tensorboard.compat.proto", "tensorboard.summary.writer.event_file_writer"):
+        monkeypatch.setitem(sys.modules, name, None)
+    notes: list[str] = []
+    reporter = TensorBoardReporter(tmp_path, note=notes.append)
+    reporter.start(EXPERIMENT, 1)
+    reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"kl": 0.5}))
+    reporter.finish("")
+    reporter.close()
+    assert len(notes) == 1 and "pip install tensorboard" in notes[0]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("metric", "tag"),
+    [
+        ("score_min", "score/min"),
+        ("time_update", "time/update"),
+        ("icm/loss", "icm/loss"),
+        ("odd", "other/odd"),
+    ],
+)
+def test_tags(metric: str, tag: str) -> None:
+    assert tag_of(metric) == tag
