@@ -71,6 +71,7 @@ class ActorCritic(nn.Module):
         image = settings.encoder == "nature_cnn" or (settings.encoder == "auto" and is_image(observation_space))
         self.distribution = distribution
         self.streams = tuple(streams)
+        self.convolutional = image
         self.shared = image if settings.shared is None else settings.shared
         self.actor_encoder = self._encoder(observation_space, image, generator)
         self.critic_encoder = (

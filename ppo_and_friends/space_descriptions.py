@@ -1,0 +1,72 @@
+"""Gymnasium spaces as JSON values, so that a saved policy knows what it takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from ppo_and_friends.errors import UsageError
+
+
+def describe(space: spaces.Space[Any]) -> dict[str, Any]:
+    """A space as nested dicts of plain values; equal spaces give equal descriptions.
+
+    Raises:
+        UsageError: The kind of space isn't supported.
+    """
+    kind = type(space).__name__
+    if isinstance(space, spaces.Box):
+        bounds = {"low": _compact(space.low), "high": _compact(space.high)}
+        return {"kind": "Box", **bounds, "shape": list(space.shape), "dtype": str(space.dtype)}
+    if isinstance(space, spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"kind": "MultiBinary", "shape": list(space.shape)}
+    if isinstance(space, spaces.Dict):
+        return {"kind": "Dict", "spaces": {str(key): describe(part) for key, part in space.spaces.items()}}
+    if isinstance(space, spaces.Tuple):
+        return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
+    raise UsageError(f"Space {space} of kind {kind} is not supported.")
+
+
+def restore(description: dict[str, Any]) -> spaces.Space[Any]:
+    """The space that ``describe`` described."""
+    kind = description["kind"]
+    if kind == "Box":
+        dtype = np.dtype(description["dtype"])
+        shape = tuple(description["shape"])
+        low, high = (
+            np.broadcast_to(np.array(description[bound], dtype=dtype), shape) for bound in ("low", "high")
+        )
+        return spaces.Box(low, high, shape, dtype.type)
+    if kind == "Discrete":
+        return spaces.Discrete(description["n"], start=description["start"])
+    if kind == "MultiDiscrete":
+        nvec = np.array(description["nvec"], dtype=np.int64)
+        return spaces.MultiDiscrete(nvec, start=np.array(description["start"], dtype=np.int64))
+    if kind == "MultiBinary":
+        return spaces.MultiBinary(tuple(description["shape"]))
+    if kind == "Dict":
+        return spaces.Dict({key: restore(part) for key, part in description["spaces"].items()})
+    return spaces.Tuple([restore(part) for part in description["spaces"]])
+
+
+def _compact(bound: np.ndarray[Any, Any]) -> Any:
+    """A bound that is the same everywhere as one number; infinities as JSON allows them."""
+    flat = bound.reshape(-1)
+    if flat.size and bool(np.all(flat == flat[0])):
+        return _plain(flat[0].item())
+    return _nested(bound.tolist())
+
+
+def _nested(value: Any) -> Any:
+    return [_nested(each) for each in value] if isinstance(value, list) else _plain(value)
+
+
+def _plain(value: float) -> Any:
+    # JSON has no infinity; NumPy reads these words back.
+    return str(value) if value in (float("inf"), float("-inf")) else value
