@@ -123,8 +123,7 @@ def _fail(comm: Communicator, text: str, exit_code: int, context: str) -> NoRetu
     if comm.size == 1:
         _write(text)
         raise SystemExit(exit_code) from None
-    own = "\n".join(part for part in (f"rank {comm.rank}{context}:", text) if text)
-    own = own.replace(":\n", ": ", 1) if text.count("\n") < 2 else own
+    own = f"rank {comm.rank}{context}: {text}" if text else ""
     if not comm.meet(MEETING_SECONDS):
         _write(own)
         comm.abort(exit_code)
@@ -168,5 +167,6 @@ def guard(comm: Communicator, context: Callable[[], str] | None = None) -> Itera
             # Not with the frame of this function, which says nothing.
             trace = error.__traceback__.tb_next if error.__traceback__ else None
             text = "".join(traceback.format_exception(type(error), error, trace))
-            text, code = (f"At {context()}:\n{text}" if context else text), FAILURE
+            text, code = (f"at {context()}:\n{text}" if context else text), FAILURE
+            where = ""
         _fail(comm, text, code, where)
