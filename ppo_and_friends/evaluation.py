@@ -15,10 +15,10 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.experiment import EnvironmentSettings
 from ppo_and_friends.rendering import frames_per_second, prepare_offscreen, require_display, window_closed
-from ppo_and_friends.reporting.files import write_atomically
 from ppo_and_friends.vector.codec import BadObservationError, Encoder, leaves
 from ppo_and_friends.video import Choice, Recorder
 
@@ -127,7 +127,8 @@ class Evaluation:
         Raises:
             OSError: It can't be written.
         """
-        write_atomically(path, json.dumps(self.as_dict(), indent=2) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(self.as_dict(), indent=2) + "\n").encode())
 
     def print_table(self) -> None:
         """Print the episodes and their statistics to standard output."""

@@ -195,7 +195,7 @@ def test_a_closed_window_ends_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(path: Path, **arguments: Any) -> Evaluation:
-    env, make = toy()
+    make = toy()[1]
     return evaluate(
         Watcher(),
         SETTINGS,

@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.experiment import Experiment
-from ppo_and_friends.reporting.files import write_atomically
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 
@@ -174,9 +174,10 @@ class ProgressCSV(SilentReporter):
         self._pending.clear()
 
     def _rewrite(self, columns: list[str], rows: Sequence[Row]) -> None:
-        text = _text_of(columns, rows, header=True)
-        write_atomically(self._path, text)
-        self._columns, self._size = columns, len(text.encode())
+        data = _text_of(columns, rows, header=True).encode()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self._path, data)
+        self._columns, self._size = columns, len(data)
 
     def _append(self) -> None:
         data = _text_of(self._columns, self._pending, header=False).encode()

@@ -22,10 +22,10 @@ from ppo_and_friends.reporting.report import IterationReport
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"), num_timesteps=100_000)
 NAMES = (
-    "steps_per_second episodes score_mean score_std score_min score_max episode_length_mean score_mean_100 "
-    "policy_loss value_loss entropy kl clip_fraction explained_variance learning_rate clip gradient_norm "
-    "time_environment time_inference time_update time_communication"
-).split()
+    *("steps_per_second", "episodes", "score_mean", "score_std", "score_min", "score_max", "score_mean_100"),
+    *("episode_length_mean", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "clip"),
+    *("explained_variance", "learning_rate", "gradient_norm", "time_environment", "time_update"),
+)
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 PROGRAM = """

@@ -143,7 +143,7 @@ def test_failed_start_does_not_touch_the_old_rows(tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(progress_csv, "write_atomically", full)
+        patch.setattr(progress_csv, "replace_file", full)
         with pytest.raises(OSError, match="No space"):
             reporter.start(EXPERIMENT, 1, 3)
         with pytest.raises(OSError, match="No space"):

@@ -109,8 +109,8 @@ def test_counts(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0:00"), (7.4, "0:07"), (83, "1:23"), (59.6, "1:00"), (7384, "2:03:04"), (86_400 * 3 + 4 * 3600, "3d 4h"),
-     (math.nan, "-"), (math.inf, "-")],
+    [(0, "0:00"), (7.4, "0:07"), (83, "1:23"), (59.6, "1:00"), (7384, "2:03:04"),
+     (86_400 * 3 + 4 * 3600, "3d 4h"), (math.nan, "-"), (math.inf, "-")],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
@@ -118,8 +118,8 @@ def test_durations(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (0.01234, "0.0123"), (0.00025, "0.00025"), (3e-7, "3.0e-07"), (203.14, "203.1"), (12_345.6, "12,346"),
-     (500.0, "500"), (-3.14159, "-3.142"), (math.nan, "-"), (math.inf, "inf")],
+    [(0.0, "0"), (0.01234, "0.0123"), (0.00025, "0.00025"), (3e-7, "3.0e-07"), (203.14, "203.1"),
+     (12_345.6, "12,346"), (500.0, "500"), (-3.14159, "-3.142"), (math.nan, "-"), (math.inf, "inf")],
 )  # fmt: skip
 def test_values(value: float, text: str) -> None:
     assert format_value(value) == text
