@@ -93,7 +93,7 @@ def mountain_car() -> Experiment:
         num_timesteps=500_000,
         target_score=-105.0,
         ppo=PPOSettings(
-            rollout_timesteps=3200,  # one whole episode of every environment
+            rollout_timesteps=3200,  # every environment plays about one whole episode
             minibatch_size=320,
             epochs=4,
             learning_rate=linear(1e-3),

@@ -122,8 +122,8 @@ def swimmer() -> Experiment:
         num_timesteps=3_000_000,
         target_score=355.0,
         ppo=PPOSettings(
-            rollout_timesteps=16_000,  # one whole episode of every environment
-            minibatch_size=1000,
+            rollout_timesteps=16_000,  # every environment plays about one whole episode
+            minibatch_size=800,
             epochs=10,
             learning_rate=linear(6e-4),
             discount=0.9999,

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -191,4 +192,7 @@ def _load() -> None:
         if name != "generic":
             importlib.import_module(f"{PACKAGE}.{name}")
     for point in entry_points(group=ENTRY_POINTS):
-        point.load()
+        try:
+            point.load()
+        except Exception as error:  # another package's mistake mustn't take ours away
+            warnings.warn(f"launchers of {point.name} ({point.value}) can't be loaded: {error}", stacklevel=2)

@@ -87,7 +87,9 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
     except TypeError as error:
         raise UsageError(f"{settings.id} refuses its arguments {arguments}: {_line(error)}") from error
     except Exception as error:
-        raise EnvironmentFault(f"{settings.id} can't be made: {type(error).__name__}: {_line(error)}") from error
+        raise EnvironmentFault(
+            f"{settings.id} can't be made: {type(error).__name__}: {_line(error)}"
+        ) from error
 
 
 def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from ppo_and_friends.vector.protocol import VectorEnv, VectorStep
 
 Array = NDArray[Any]
 
+FLAGS = ("terminated", "truncated", "resets", "finished")
+
 
 def fault(index: int, step: int, key: str, problem: str) -> EnvironmentFault:
     """The error for something unusable that environment ``index`` (global) gave.
@@ -187,6 +189,10 @@ class CheckedVectorEnv:
         except BadObservationError as error:
             raise self._fault(error.row, error.key, error.problem) from error
         self._check_observations(step.observations)
+        for key in FLAGS:
+            flags = getattr(step, key)
+            if flags.dtype != np.bool_:
+                raise self._fault(0, key, f"dtype {flags.dtype}, not bool")
         self._check_rewards(step.rewards)
         if step.scores is not step.rewards:
             self._check_rewards(step.scores)

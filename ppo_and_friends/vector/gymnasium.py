@@ -53,6 +53,7 @@ class GymnasiumVectorEnv:
         self.action_space: spaces.Space[Any] = first.action_space
         self.encoder = Encoder(first.observation_space)
         self.observation_space = self.encoder.space
+        self._arrays = not isinstance(first.action_space, spaces.Discrete)
         self._single_space = first.observation_space
         self._batch: Any = create_empty_array(first.observation_space, n=layout.local)
         self._resets = np.zeros(layout.local, np.bool_)
@@ -70,11 +71,13 @@ class GymnasiumVectorEnv:
         terminated = np.zeros(self.num_envs, np.bool_)
         finished = np.zeros(self.num_envs, np.bool_)
         observations: list[Any] = []
+        # A scalar action of a Box has to stay an array; one of a Discrete must not be one.
+        rows: Any = [actions[i, ...] for i in range(len(actions))] if self._arrays else actions
         for i, (env, was_over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
             if was_over:
                 observation, _ = env.reset()
             else:
-                observation, scores[i], ended, cut_off, info = env.step(actions[i])
+                observation, scores[i], ended, cut_off, info = env.step(rows[i])
                 finished[i] = ended or cut_off
                 terminated[i] = ended or info.get(LIFE_LOST, False)
             observations.append(observation)
@@ -153,19 +156,17 @@ class AsyncGymnasiumVectorEnv:
     def close(self) -> None:
         """End the processes."""
         if not self._vector.closed:
-            self._vector.close(terminate=True)
+            with _silent():  # it would warn of the step that a fault left unfinished
+                self._vector.close(terminate=True)
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
         """Turn a worker's end into an EnvironmentFault; the one it raised itself passes through."""
-        level = logger.min_level
-        logger.min_level = logger.ERROR + 1  # it would print the worker's traceback
         try:
-            yield
+            with _silent():  # it would print the worker's traceback
+                yield
         except (EOFError, OSError) as error:
             raise EnvironmentFault(f"{self._dead_worker()}, step {self._steps}: its process died") from error
-        finally:
-            logger.min_level = level
 
     def _dead_worker(self) -> str:
         for i, process in enumerate(self._vector.processes):
@@ -173,6 +174,16 @@ class AsyncGymnasiumVectorEnv:
             if not process.is_alive():
                 return f"environment {self._first + i} (exit code {process.exitcode})"
         return "an environment"
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    level = logger.min_level
+    logger.min_level = logger.ERROR + 1
+    try:
+        yield
+    finally:
+        logger.min_level = level
 
 
 def _make(settings: EnvironmentSettings, index: int) -> CheckedEnv:

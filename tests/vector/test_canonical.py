@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.vector.canonical import make_canonical_env
+from tests.vector.toys import Clock, toy
+
+
+def make(**settings: Any) -> gymnasium.Env[Any, Any]:
+    return make_canonical_env(EnvironmentSettings(**settings))
+
+
+class Negated(gymnasium.RewardWrapper[Any, Any]):
+    def reward(self, reward: Any) -> Any:
+        return -reward
+
+
+def not_a_wrapper(env: Any) -> int:
+    return 3
+
+
+def test_unknown_ids_name_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"unknown environment 'CartPool-v1'. Nearest: CartPole"):
+        make(id="CartPool-v1")
+    with pytest.raises(UsageError, match="LunarLander-v3"):
+        make(id="LunarLander-v2")  # deprecated: refused by Gymnasium, never replaced silently
+
+
+def test_a_missing_dependency_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def needs(**_: Any) -> Any:
+        raise gymnasium.error.DependencyNotInstalled('run `pip install "gymnasium[cheese]"`')
+
+    gymnasium.register("Cheese-v0", entry_point=needs)
+    try:
+        with pytest.raises(UsageError, match=r"Cheese-v0 needs .*gymnasium\[cheese\]"):
+            make(id="Cheese-v0")
+    finally:
+        del gymnasium.registry["Cheese-v0"]
+    with pytest.raises(UsageError, match="can't import no_such_module"):
+        make(id="no_such_module:Cheese-v0")
+
+
+def test_wrong_arguments_and_constructors_that_raise() -> None:
+    with pytest.raises(UsageError, match="CartPole-v1 refuses its arguments"):
+        make(id="CartPole-v1", arguments={"colour": "red"})
+    with pytest.raises(EnvironmentFault, match="MountainCar-v0 can't be made: .*"):
+        gymnasium.register("Raises-v0", entry_point=_raises)
+        try:
+            make(id="Raises-v0")
+        except EnvironmentFault as error:
+            raise EnvironmentFault(str(error).replace("Raises", "MountainCar")) from error
+        finally:
+            del gymnasium.registry["Raises-v0"]
+
+
+def _raises(**_: Any) -> Any:
+    raise ValueError("no mountain")
+
+
+def test_arguments_reach_the_environment() -> None:
+    env = make(id="FrozenLake-v1", arguments={"is_slippery": False, "map_name": "8x8"})
+    assert env.observation_space == spaces.Discrete(64)
+
+
+def test_action_repeat_adds_rewards_and_stops_at_the_end() -> None:
+    env = make_canonical_env(toy(lambda: Clock(length=5), action_repeat=3))
+    env.reset(seed=0)
+    assert env.step(0)[1:4] == (1.0 + 2.0 + 3.0, False, False)
+    assert env.step(0)[1:4] == (4.0 + 5.0, True, False)
+
+
+def test_the_time_limit_counts_agent_steps() -> None:
+    env = make(id="CartPole-v1", max_episode_steps=3, action_repeat=2)
+    env.reset(seed=0)
+    assert [env.step(t % 2)[3] for t in range(3)] == [False, False, True]
+    longer = make(id="MountainCar-v0", max_episode_steps=250)  # its own limit is 200
+    longer.reset(seed=0)
+    assert [longer.step(1)[3] for _ in range(250)].index(True) == 249
+
+
+def test_wrappers_by_name() -> None:
+    env = make_canonical_env(toy(Clock, wrappers=("tests.vector.test_canonical:Negated",)))
+    env.reset(seed=0)
+    assert env.step(0)[1] == -1.0
+    for name, message in [
+        ("Negated", "module:callable"),
+        ("no_such_module:Wrapper", "No module named"),
+        ("gymnasium:NoSuchWrapper", "has no NoSuchWrapper"),
+        ("tests.vector.test_canonical:not_a_wrapper", "made a int"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            make_canonical_env(toy(Clock, wrappers=(name,)))
+    with pytest.raises(UsageError, match="made a dict"):
+        make_canonical_env(toy(dict))
+
+
+@pytest.mark.parametrize("observation", ["pixels", "ram"])
+def test_canonical_atari_plays_whole_games_for_true_rewards(observation: Any) -> None:
+    settings = EnvironmentSettings(
+        id="AssaultNoFrameskip-v4", atari=AtariSettings(observation=observation, life_loss_ends_episode=True)
+    )
+    env = make_canonical_env(settings)
+    observed, info = env.reset(seed=4)
+    assert env.observation_space.contains(observed)
+    lives, total, terminated = {info["lives"]}, [], False
+    rng = np.random.default_rng(0)
+    while not terminated:
+        observed, reward, terminated, truncated, info = env.step(int(rng.integers(7)))
+        lives.add(info["lives"])
+        total.append(reward)
+        assert not truncated and "life_lost" not in info
+    assert len(lives) >= 4 and max(total) > 1.0  # several lives, and hits worth 21
+
+
+def test_no_op_starts_vary_and_frame_skip_counts_frames() -> None:
+    settings = EnvironmentSettings(id="BreakoutNoFrameskip-v4", atari=AtariSettings(observation="ram"))
+    env = make_canonical_env(settings)
+    ale = env.unwrapped.ale  # type: ignore[attr-defined]
+    starts = set()
+    for seed in range(6):
+        env.reset(seed=seed)
+        starts.add(ale.getEpisodeFrameNumber())
+        assert 1 <= ale.getEpisodeFrameNumber() <= 30
+    assert len(starts) > 2
+    before = ale.getEpisodeFrameNumber()
+    env.step(1)
+    assert ale.getEpisodeFrameNumber() == before + 4
+
+
+def test_fire_on_reset() -> None:
+    settings = EnvironmentSettings(
+        id="BreakoutNoFrameskip-v4", atari=AtariSettings(observation="ram", fire_on_reset=True, noop_max=0)
+    )
+    fired = make_canonical_env(settings)
+    fired.reset(seed=0)
+    by_hand = make_canonical_env(
+        EnvironmentSettings(id="BreakoutNoFrameskip-v4", atari=AtariSettings(observation="ram", noop_max=0))
+    )
+    by_hand.reset(seed=0)
+    expected = by_hand.step(1)[0]
+    np.testing.assert_array_equal(fired.step(0)[0][384:], by_hand.step(0)[0][384:])
+    assert expected.shape == (512,)

@@ -1,0 +1,186 @@
+"""Whatever an environment does wrong names the environment, the step and the key."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.vector.checks import CheckedVectorEnv
+from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.protocol import Layout, VectorStep
+from tests.vector.toys import Broken, Clock, Spaces, toy
+
+FAULTS = [
+    ("raises", r"step: ZeroDivisionError: the pole fell off"),
+    ("nan", r"observation\[1\]: nan is not a finite number"),
+    ("infinite", r"observation\[2\]: inf is not a finite number"),
+    ("shape", r"observation: shape \[4\], its space has \[3\]"),
+    ("dtype", r"observation: dtype <U1, its space has float32"),
+    ("complex", r"observation: dtype complex64, its space has float32"),
+    ("none", r"observation: shape \[\], its space has \[3\]"),
+    ("reward", r"reward: nan is not a finite number"),
+    ("reward text", r"reward: str 'high' is no number"),
+    ("flag", r"terminated: float 0.5 is no bool"),
+    ("old api", r"step: returned something other than \(observation, reward, terminated"),
+]
+
+
+def run(settings: Any, steps: int = 5) -> None:
+    env = make_vector_env(settings, Layout(total=9, first=4, local=3))
+    try:
+        env.reset(10)
+        for _ in range(steps):
+            env.step(np.zeros(3, np.int64))
+    finally:
+        env.close()
+
+
+@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+@pytest.mark.parametrize(("fault", "message"), FAULTS)
+def test_a_fault_names_environment_step_and_key(backend: str, fault: str, message: str) -> None:
+    # The victim is the second of this rank's environments, whose first is number 4 of all.
+    with pytest.raises(EnvironmentFault, match="^environment 5, step 2, " + message) as raised:
+        run(toy(partial(Broken, fault), backend))
+    assert "\n" not in str(raised.value)
+
+
+def test_the_original_exception_is_chained() -> None:
+    with pytest.raises(EnvironmentFault) as raised:
+        run(toy(partial(Broken, "raises")))
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+def test_automatic_resets_are_checked_and_counted(backend: str) -> None:
+    with pytest.raises(EnvironmentFault, match="^environment 5, step 3, reset: RuntimeError: no track"):
+        run(toy(partial(Broken, "raises in reset"), backend))
+
+
+def test_a_dead_process_is_found() -> None:
+    start = time.perf_counter()
+    with pytest.raises(EnvironmentFault, match=r"environment 5 \(exit code 9\), step 2: its process died"):
+        run(toy(partial(Broken, "dies"), "async"))
+    assert time.perf_counter() - start < 8.0
+
+
+def test_the_first_reset() -> None:
+    class Never(Clock):
+        def reset(self, **_: Any) -> Any:
+            raise OSError("no joystick")
+
+    with pytest.raises(
+        EnvironmentFault, match="^environment 4, the first reset, reset: OSError: no joystick"
+    ):
+        run(toy(Never))
+
+
+def test_a_constructor_that_raises() -> None:
+    with pytest.raises(EnvironmentFault, match="Toy-v0: its factory failed: ValueError: no wheels"):
+        run(toy(partial(_raise, ValueError("no wheels"))))
+
+
+def _raise(error: Exception, **_: Any) -> Any:
+    raise error
+
+
+def test_missing_and_wrong_parts_of_a_dict() -> None:
+    space = spaces.Dict({"x": spaces.Box(-1, 1, (2,)), "k": spaces.Discrete(3)})
+
+    class Partial(Spaces):
+        def step(self, action: Any) -> Any:
+            return self.answer, 0.0, False, False, {}
+
+    for answer, message in [
+        ({"x": np.zeros(2, np.float32)}, r'observation\["k"\]: missing from a dict'),
+        (7, r'observation\["k"\]: missing from a int'),
+        ({"x": np.zeros(2, np.float32), "k": 3}, r'observation\["k"\]: 3 is outside Discrete\(3\)'),
+        ({"x": np.zeros(2, np.float32), "k": 1.0}, r'observation\["k"\]: dtype float64, its space has int64'),
+        ({"x": np.array([0, np.nan], np.float32), "k": 1}, r'observation\["x"\]\[1\]: nan is not'),
+    ]:
+        Partial.answer = answer  # type: ignore[attr-defined]
+        with pytest.raises(EnvironmentFault, match="^environment 4, step 1, " + message):
+            run(toy(partial(Partial, space)))
+
+
+def test_harmless_casts_are_allowed() -> None:
+    class Lists(Clock):
+        def _observe(self) -> Any:
+            return [float(self.seed), 0.0, 0.0]  # python floats for a float32 space
+
+    run(toy(Lists))
+
+
+def test_unsupported_and_differing_spaces_are_refused_at_the_start() -> None:
+    for backend in ("gymnasium", "async"):
+        with pytest.raises(UsageError, match="Text"):
+            run(toy(partial(Spaces, spaces.Text(3)), backend))
+        with pytest.raises(UsageError, match="action space Dict"):
+            run(toy(partial(Spaces, spaces.Discrete(2), spaces.Dict({"a": spaces.Discrete(2)})), backend))
+    sizes = iter([2, 3, 2])
+    with pytest.raises(UsageError, match="don't all have the same spaces"):
+        run(toy(lambda: Spaces(spaces.Discrete(next(sizes)))))
+
+
+class Stub:
+    """A backend that always gives the same step."""
+
+    def __init__(self, step: VectorStep) -> None:
+        self.given = step
+        self.num_envs = len(step.rewards)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (24,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, seed: int) -> Any:
+        return self.given.observations
+
+    def step(self, actions: Any) -> VectorStep:
+        return self.given
+
+    def close(self) -> None:
+        pass
+
+
+def stub(num_envs: int = 16) -> Stub:
+    flags = np.zeros(num_envs, np.bool_)
+    rewards = np.zeros(num_envs, np.float32)
+    observations = np.zeros((num_envs, 24), np.float32)
+    return Stub(VectorStep(observations, rewards, flags, flags, flags, rewards, flags))
+
+
+def test_batches_of_a_backend_are_checked() -> None:
+    backend = stub()
+    env = CheckedVectorEnv(backend, first=100)
+    env.reset(0)
+    for name, value, message in [
+        ("observations", np.zeros((16, 23), np.float32), r"batch \[16, 23\], not \[16, 24\]"),
+        ("observations", np.zeros((16, 24)), "dtype float64, not float32"),
+        ("rewards", np.zeros(15), r"reward: batch \[15\], not \[16\]"),
+        ("terminated", np.zeros(16), "terminated: dtype float64, not bool"),
+    ]:
+        before = getattr(backend.given, name)
+        setattr(backend.given, name, value)
+        with pytest.raises(EnvironmentFault, match=message):
+            env.step(np.zeros(16))
+        setattr(backend.given, name, before)
+    backend.given.scores = np.where(np.arange(16) == 7, np.inf, 0.0)
+    with pytest.raises(EnvironmentFault, match=r"^environment 107, step 5, reward: inf"):
+        env.step(np.zeros(16))
+
+
+def test_checks_are_cheap() -> None:
+    env, actions = CheckedVectorEnv(stub(), first=0), np.zeros(16)
+    best = min(_seconds(env, actions, 300) / 300 for _ in range(10))
+    assert best < 20e-6  # about 3 us on an idle core
+
+
+def _seconds(env: CheckedVectorEnv, actions: Any, count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        env.step(actions)
+    return time.perf_counter() - start

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.vector import ale, envpool
+from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.protocol import Layout
+from tests.vector.toys import Clock
+
+ONE = Layout(1, 0, 1)
+needs_envpool = pytest.mark.skipif(not envpool.installed(), reason="EnvPool has no wheel here")
+
+
+def backend_of(**settings: Any) -> str:
+    env = make_vector_env(EnvironmentSettings(**settings), ONE)
+    env.close()
+    return env.backend
+
+
+@needs_envpool
+def test_auto_takes_envpool_only_where_it_is_the_same() -> None:
+    assert backend_of(id="CartPole-v1") == "envpool"
+    assert backend_of(id="CartPole-v1", max_episode_steps=10) == "envpool"
+    assert backend_of(id="BreakoutNoFrameskip-v4", atari=AtariSettings()) == "envpool"
+    for different in (
+        {"id": "CartPole-v0"},  # EnvPool has it, but it isn't known to agree
+        {"id": "CartPole-v1", "action_repeat": 2},
+        {"id": "CartPole-v1", "wrappers": ("gymnasium.wrappers:FlattenObservation",)},
+        {"id": "CartPole-v1", "arguments": {"sutton_barto_reward": True}},
+        {"id": "CartPole-v1", "factory": Clock},
+        {"id": "FrozenLake-v1"},
+        {"id": "BreakoutNoFrameskip-v4", "atari": AtariSettings(observation="ram")},
+        {"id": "ALE/Breakout-v5", "atari": AtariSettings(repeat_action_probability=0.25)},
+    ):
+        assert backend_of(**different) == "gymnasium", different
+
+
+def test_old_versions_stay_old_versions() -> None:
+    """Ant-v4 has 27 observations, Ant-v5 105."""
+    env = make_vector_env(EnvironmentSettings(id="Ant-v4"), ONE)
+    assert (env.backend, env.observation_space.shape) == ("gymnasium", (27,))
+    env.close()
+
+
+def test_without_envpool_gymnasium_takes_over_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envpool, "installed", lambda: False)
+    env = make_vector_env(EnvironmentSettings(id="CartPole-v1"), ONE)
+    assert env.backend == "gymnasium"
+    assert len(env.notes) == 1 and "EnvPool is not installed" in env.notes[0]
+    env.close()
+    other = make_vector_env(EnvironmentSettings(id="FrozenLake-v1"), ONE)
+    assert other.notes == []  # EnvPool would have made no difference
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"id": "FrozenLake-v1", "backend": "envpool"}, "no FrozenLake-v1 known to agree"),
+        ({"id": "CartPole-v1", "backend": "envpool", "action_repeat": 2}, "it repeats actions"),
+        ({"id": "CartPole-v1", "backend": "envpool", "factory": Clock}, "made by a factory"),
+        ({"id": "Pong-v4", "backend": "envpool", "atari": AtariSettings()}, "NoFrameskip-v4"),
+        ({"id": "CartPole-v1", "backend": "ale"}, "no Atari game"),
+        ({"id": "CartPole-v1", "backend": "ale", "atari": AtariSettings()}, "no Atari game"),
+    ],
+)
+def test_an_impossible_backend_is_refused_with_the_reason(settings: Any, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        backend_of(**settings)
+
+
+def test_a_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envpool, "installed", lambda: False)
+    with pytest.raises(UsageError, match="it is not installed"):
+        backend_of(id="CartPole-v1", backend="envpool")
+
+
+def test_engines_of_atari_show_nearly_the_same_picture() -> None:
+    """After the same number of no-op frames; what differs is the way of resizing."""
+    pictures = {}
+    for backend in ("envpool", "gymnasium", "ale"):
+        if backend == "envpool" and not envpool.installed() or backend == "ale" and not ale.installed():
+            continue
+        settings = EnvironmentSettings(
+            id="BreakoutNoFrameskip-v4",
+            backend=backend,  # type: ignore[arg-type]
+            atari=AtariSettings(noop_max=1),
+        )
+        env = make_vector_env(settings, ONE)
+        env.reset(0)
+        for _ in range(6):
+            observations = env.step(np.zeros(1, np.int64)).observations
+        pictures[backend] = observations[0].astype(float)
+        env.close()
+    for backend, picture in pictures.items():
+        difference = np.abs(picture - pictures["gymnasium"])
+        assert difference.mean() < 1.0, backend
+
+
+def test_no_engine_greets_or_warns(
+    capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    for id, atari in (("LunarLander-v3", None), ("AssaultNoFrameskip-v4", AtariSettings())):
+        for backend in ("auto", "gymnasium"):
+            settings = EnvironmentSettings(id=id, backend=backend, atari=atari)  # type: ignore[arg-type]
+            env = make_vector_env(settings, ONE)
+            env.reset(0)
+            env.close()
+    assert capfd.readouterr() == ("", "")
+    assert [str(w.message) for w in recwarn if w.category is not DeprecationWarning] == []
