@@ -162,10 +162,12 @@ def make_reporter(
     tensorboard: bool = True,
     stream: TextIO | None = None,
 ) -> SilentReporter:
-    """The reporters of a run: terminal, ``progress.csv`` and TensorBoard; silence on other ranks.
+    """The reporters of a run: terminal, ``progress.csv``, TensorBoard and ``learning_curve.png``.
+
+    Other ranks than the main one get silence.
 
     Args:
-        folder: The run's folder; ``progress.csv`` and ``tensorboard/`` are written there.
+        folder: The run's folder; all files are written there.
         is_main: Whether this rank speaks.
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Whether to write TensorBoard's event files.
@@ -174,6 +176,7 @@ def make_reporter(
     if not is_main:
         return SilentReporter()
     from ppo_and_friends.reporting.console import ConsoleReporter
+    from ppo_and_friends.reporting.plots import LearningCurve
     from ppo_and_friends.reporting.progress_csv import ProgressCSV
 
     console = ConsoleReporter(verbosity=verbosity, stream=stream)
@@ -182,4 +185,5 @@ def make_reporter(
         from ppo_and_friends.reporting.tensorboard import TensorBoardReporter
 
         reporters.append(TensorBoardReporter(folder / "tensorboard", note=console.message))
+    reporters.append(LearningCurve(folder))
     return CompositeReporter(reporters)
