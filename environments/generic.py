@@ -20,7 +20,7 @@ from ppo_and_friends.experiment import (
     linear,
 )
 from ppo_and_friends.vector.canonical import make_canonical_env
-from ppo_and_friends.vector.codec import check_action_space, encoded_space
+from ppo_and_friends.vector.codec import check_action_space, encoded_space, leaves
 
 NUM_TIMESTEPS = 1_000_000
 
@@ -29,7 +29,7 @@ def generic_experiment(id: str) -> Experiment:
     """An experiment for any registered Gymnasium id.
 
     Images get the Nature CNN and Atari's usual settings; everything else an MLP with normalised
-    observations and rewards. Only finite observations that aren't all one-hot are normalised.
+    observations and rewards. One-hot observations are left as they are.
 
     Args:
         id: As ``gymnasium.make`` takes it.
@@ -43,7 +43,7 @@ def generic_experiment(id: str) -> Experiment:
     try:
         check_action_space(env.action_space)
         encoded = encoded_space(env.observation_space)
-        one_hot = isinstance(env.observation_space, spaces.Discrete | spaces.MultiDiscrete)
+        one_hot = not any(isinstance(leaf.space, spaces.Box) for leaf in leaves(env.observation_space))
         continuous = isinstance(env.action_space, spaces.Box)
     finally:
         env.close()
@@ -62,7 +62,12 @@ def generic_experiment(id: str) -> Experiment:
             learning_rate=linear(3e-4 if continuous else 5e-4),
             entropy_weight=Schedule(0.0 if continuous else 0.01),
         ),
-        friends=(*normalise, friend("RewardNormalizer"), friend("RewardClip", low=-10.0, high=10.0)),
+        friends=(
+            *normalise,
+            friend("RewardNormalizer"),
+            friend("RewardClip", low=-10.0, high=10.0),
+            friend("AdvantageNormalizer"),
+        ),
     )
 
 
@@ -84,7 +89,7 @@ def _images(name: str, environment: EnvironmentSettings, *, pixels: bool) -> Exp
         network=NetworkSettings(actor_hidden=(512,), critic_hidden=(512,), activation="relu")
         if pixels
         else NetworkSettings(actor_hidden=(256, 256), critic_hidden=(256, 256), activation="relu"),
-        friends=() if is_atari else (friend("RewardNormalizer"),),
+        friends=(*(() if is_atari else (friend("RewardNormalizer"),)), friend("AdvantageNormalizer")),
     )
 
 

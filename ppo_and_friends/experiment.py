@@ -80,7 +80,7 @@ class EnvironmentSettings:
     """Keyword arguments of ``gymnasium.make``."""
 
     max_episode_steps: Positive | None = None
-    """Time limit in steps; None: the environment's own."""
+    """Time limit in agent steps (after frame skip and action repeat); None: the environment's own."""
 
     action_repeat: Positive = 1
     """Environment steps for which an action is repeated, their rewards added."""

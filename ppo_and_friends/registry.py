@@ -148,8 +148,9 @@ def import_of_id(name: str) -> None:
     if colon:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise UsageError(f"{name}: can't import {module}: {error}") from error
+        except Exception as error:  # somebody else's module: anything can go wrong in it
+            said = " ".join(str(error).split())
+            raise UsageError(f"{name}: can't import {module or 'nothing'}: {said}") from error
     import gymnasium
 
     if name not in gymnasium.registry and importlib.util.find_spec("ale_py") is not None:

@@ -88,7 +88,7 @@ class ALEVectorEnv:
         self._vector: Any = AtariVectorEnv(
             _game(settings.id),
             num_envs,
-            num_threads=min(threads, num_envs),
+            num_threads=max(1, min(threads, num_envs)),
             max_num_frames_per_episode=frames,
             repeat_action_probability=atari.repeat_action_probability,
             stack_num=atari.stack,

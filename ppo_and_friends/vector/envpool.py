@@ -124,7 +124,7 @@ class EnvPoolVectorEnv:
 
         self.num_envs = num_envs
         self._task, self._options = task_and_options(settings)
-        self._options |= {"num_threads": min(threads, num_envs)}
+        self._options |= {"num_threads": max(1, min(threads, num_envs))}
         self._atari = settings.atari is not None
         self._pool: Any = None
         with _quiet():

@@ -223,6 +223,7 @@ def test_a_lost_life_ends_the_episode_but_not_the_game(make: Make, backend: str)
         np.testing.assert_array_equal(step.rewards, np.sign(step.scores))
         assert not step.truncated.any()
         assert not (step.terminated & over).any()
+        assert not (step.rewards[over].any() or step.scores[over].any())
         assert (step.terminated | ~step.finished).all()  # the end of a game is an end
         assert (step.resets | ~step.finished).all()
         if backend != "envpool":

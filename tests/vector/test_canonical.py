@@ -50,14 +50,12 @@ def test_a_missing_dependency_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_arguments_and_constructors_that_raise() -> None:
     with pytest.raises(UsageError, match="CartPole-v1 refuses its arguments"):
         make(id="CartPole-v1", arguments={"colour": "red"})
-    with pytest.raises(EnvironmentFault, match="MountainCar-v0 can't be made: .*"):
-        gymnasium.register("Raises-v0", entry_point=_raises)
-        try:
+    gymnasium.register("Raises-v0", entry_point=_raises)
+    try:
+        with pytest.raises(EnvironmentFault, match="Raises-v0 can't be made: ValueError: no mountain"):
             make(id="Raises-v0")
-        except EnvironmentFault as error:
-            raise EnvironmentFault(str(error).replace("Raises", "MountainCar")) from error
-        finally:
-            del gymnasium.registry["Raises-v0"]
+    finally:
+        del gymnasium.registry["Raises-v0"]
 
 
 def _raises(**_: Any) -> Any:

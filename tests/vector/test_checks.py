@@ -58,7 +58,7 @@ def test_the_original_exception_is_chained() -> None:
 
 @pytest.mark.parametrize("backend", ["gymnasium", "async"])
 def test_automatic_resets_are_checked_and_counted(backend: str) -> None:
-    with pytest.raises(EnvironmentFault, match="^environment 5, step 3, reset: RuntimeError: no track"):
+    with pytest.raises(EnvironmentFault, match=r"^environment 5, step 3, reset: RuntimeError: no track"):
         run(toy(partial(Broken, "raises in reset"), backend))
 
 
@@ -75,7 +75,7 @@ def test_the_first_reset() -> None:
             raise OSError("no joystick")
 
     with pytest.raises(
-        EnvironmentFault, match="^environment 4, the first reset, reset: OSError: no joystick"
+        EnvironmentFault, match=r"^environment 4, the first reset, reset: OSError: no joystick"
     ):
         run(toy(Never))
 

@@ -46,7 +46,7 @@ def batch_of(space: Any, samples: list[Any]) -> Any:
     return concatenate(space, samples, create_empty_array(space, n=len(samples)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, database=None)
 @given(any_space, st.integers(0, 2**31), st.integers(1, 4))
 def test_rows_are_gymnasiums_flatten(space: Any, seed: int, count: int) -> None:
     space.seed(seed)
@@ -59,7 +59,7 @@ def test_rows_are_gymnasiums_flatten(space: Any, seed: int, count: int) -> None:
         np.testing.assert_allclose(row, spaces.flatten(space, sample), rtol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, database=None)
 @given(any_space)
 def test_float64_is_kept_and_nothing_else_is_widened(space: Any) -> None:
     def has_float64(part: Any) -> bool:

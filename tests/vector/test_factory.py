@@ -7,7 +7,8 @@ import pytest
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
-from ppo_and_friends.vector import ale, envpool
+from ppo_and_friends.vector import envpool
+from ppo_and_friends.vector.checks import CheckedVectorEnv
 from ppo_and_friends.vector.factory import make_vector_env
 from ppo_and_friends.vector.protocol import Layout
 from tests.vector.toys import Clock
@@ -80,26 +81,40 @@ def test_a_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
         backend_of(id="CartPole-v1", backend="envpool")
 
 
-def test_engines_of_atari_show_nearly_the_same_picture() -> None:
-    """After the same number of no-op frames; what differs is the way of resizing."""
-    pictures = {}
-    for backend in ("envpool", "gymnasium", "ale"):
-        if backend == "envpool" and not envpool.installed() or backend == "ale" and not ale.installed():
-            continue
-        settings = EnvironmentSettings(
-            id="BreakoutNoFrameskip-v4",
-            backend=backend,  # type: ignore[arg-type]
-            atari=AtariSettings(noop_max=1),
-        )
-        env = make_vector_env(settings, ONE)
+@needs_envpool
+@pytest.mark.parametrize("game", ["Breakout", "Assault"])
+def test_envpool_plays_the_very_same_atari(game: str) -> None:
+    """With a single possible no-op start nothing is random: every pixel and reward agrees."""
+    envs = [_atari(game, "envpool"), _atari(game, "gymnasium")]
+    np.testing.assert_array_equal(*[env.reset(0) for env in envs])
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        action = rng.integers(0, 4, 1)
+        mine, theirs = (env.step(action) for env in envs)
+        np.testing.assert_array_equal(mine.observations, theirs.observations)
+        for name in ("rewards", "scores", "terminated", "truncated", "finished"):
+            np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
+
+
+def test_ale_shows_nearly_the_same_picture() -> None:
+    """It resizes in another way, and fills the first stack with black."""
+    pictures = []
+    for backend in ("ale", "gymnasium"):
+        env = _atari("Breakout", backend)
         env.reset(0)
         for _ in range(6):
-            observations = env.step(np.zeros(1, np.int64)).observations
-        pictures[backend] = observations[0].astype(float)
-        env.close()
-    for backend, picture in pictures.items():
-        difference = np.abs(picture - pictures["gymnasium"])
-        assert difference.mean() < 1.0, backend
+            step = env.step(np.zeros(1, np.int64))
+        pictures.append(step.observations.astype(float))
+    assert np.abs(pictures[0] - pictures[1]).mean() < 1.0
+
+
+def _atari(game: str, backend: str) -> CheckedVectorEnv:
+    settings = EnvironmentSettings(
+        id=f"{game}NoFrameskip-v4",
+        backend=backend,  # type: ignore[arg-type]
+        atari=AtariSettings(noop_max=1, life_loss_ends_episode=False),
+    )
+    return make_vector_env(settings, ONE)
 
 
 def test_no_engine_greets_or_warns(
