@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
@@ -95,7 +96,10 @@ def make_communicator(variables: Mapping[str, str] = os.environ) -> Communicator
     if announced == 1:
         return SoloCommunicator()
     try:
-        from ppo_and_friends.mpi_communicator import MPICommunicator
+        with warnings.catch_warnings():
+            # mpi4py warns of the mismatch that is explained below.
+            warnings.filterwarnings("ignore", "suspicious MPI", RuntimeWarning)
+            from ppo_and_friends.mpi_communicator import MPICommunicator
     except (ImportError, RuntimeError, OSError) as error:
         raise UsageError(
             f"An MPI launcher started this program, but MPI can't be loaded ({str(error).splitlines()[0]}).\n"

@@ -32,13 +32,41 @@ class Aborted(BaseException):
         self.exit_code = exit_code
 
 
+class _Barrier:
+    """Like ``threading.Barrier``, but a round that was full has passed for all of its ranks.
+
+    There, a rank that aborts right after a round breaks it for those that haven't woken up yet.
+    """
+
+    def __init__(self, size: int, timeout: float) -> None:
+        self._size, self._timeout = size, timeout
+        self._condition = threading.Condition()
+        self._waiting, self._round, self._broken = 0, 0, False
+
+    def wait(self) -> bool:
+        """Whether all ranks came; False: broken, or too late."""
+        with self._condition:
+            mine = self._round
+            self._waiting += 1
+            if self._waiting == self._size and not self._broken:
+                self._waiting, self._round = 0, mine + 1
+                self._condition.notify_all()
+            self._condition.wait_for(lambda: self._round != mine or self._broken, self._timeout)
+            return self._round != mine
+
+    def abort(self) -> None:
+        """End this round, and all later ones, for those who wait."""
+        with self._condition:
+            self._broken = True
+            self._condition.notify_all()
+
+
 class _World:
     """What the ranks share: a barrier and a slot for each."""
 
     def __init__(self, size: int, timeout: float) -> None:
         self.size = size
-        self.timeout = timeout
-        self.barrier = threading.Barrier(size)
+        self.barrier = _Barrier(size, timeout)
         self.slots: list[Any] = [None] * size
         self.calls: list[str] = [""] * size
         self.ended = threading.Event()
@@ -55,10 +83,8 @@ class ThreadedCommunicator(Communicator):
         self.size = world.size
 
     def _wait(self) -> None:
-        try:
-            self._world.barrier.wait(self._world.timeout)
-        except threading.BrokenBarrierError:
-            raise RanksOutOfStepError(f"rank {self.rank}: another rank ended or waits elsewhere") from None
+        if not self._world.barrier.wait():
+            raise RanksOutOfStepError(f"rank {self.rank}: another rank ended or waits elsewhere")
 
     def _exchange(self, call: str, value: Any, use: Callable[[list[Any]], T]) -> T:
         """Post ``value``, and ``use`` what all ranks posted, before any of them goes on."""

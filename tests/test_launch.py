@@ -1,0 +1,278 @@
+"""Finding the launcher, sharing cores, signals and endings, without MPI; tests/mpi has the real thing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ppo_and_friends import cores
+from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.cores import cpu_quota, threads_per_rank, usable_cores
+from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.interrupts import Interrupts
+from ppo_and_friends.launch import guard, launcher_rank, launcher_size
+from ppo_and_friends.solo_communicator import SoloCommunicator
+from ppo_and_friends.threaded_communicator import run_threaded
+from tests.conftest import clean_environment
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank", "size"),
+    [
+        ({}, 0, 1),
+        ({"PMI_RANK": "3", "PMI_SIZE": "8"}, 3, 8),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "1"}, 1, 2),
+        ({"PMIX_RANK": "5"}, 5, None),
+        ({"PALS_RANKID": "4"}, 4, None),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "64"}, 2, 64),
+        ({"SLURM_NTASKS": "4"}, 0, 4),
+        ({"SLURM_JOB_ID": "17", "SLURM_NTASKS": "1"}, 0, 1),
+        # srun -n 1 in an allocation of 8, and Hydra's own two ranks in it
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}, 0, 1),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "PMI_RANK": "1", "PMI_SIZE": "2"}, 1, 2),
+        ({"PMI_RANK": "", "PMI_SIZE": "many"}, 0, 1),
+    ],
+)
+def test_launcher_variables(variables: dict[str, str], rank: int, size: int | None) -> None:
+    assert (launcher_rank(variables), launcher_size(variables)) == (rank, size)
+
+
+def run_python(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env=clean_environment() | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_alone_mpi_is_not_imported() -> None:
+    done = run_python(
+        "import sys\nfrom ppo_and_friends.launch import make_communicator\n"
+        "assert make_communicator().size == 1\n"
+        "assert 'mpi4py' not in sys.modules and 'torch' not in sys.modules"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+MAKE = """
+from ppo_and_friends.errors import PPOError
+from ppo_and_friends.launch import make_communicator
+try:
+    make_communicator()
+except PPOError as error:
+    raise SystemExit(f"{error.exit_code} {error}")
+"""
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, ["SLURM_NTASKS=2", "srun --mpi=pmi2", "srun -n 1"]),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}, ["OMPI_COMM_WORLD_SIZE=4", "mpirun"]),
+    ],
+)
+def test_worlds_of_one_rank_each_are_refused(variables: dict[str, str], said: list[str]) -> None:
+    done = run_python(MAKE, **variables)
+    assert done.returncode == 1 and done.stderr.startswith("2 "), done.stderr
+    assert all(text in done.stderr for text in said) and len(done.stderr.strip().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    "missing", ["ImportError('No module named mpi4py')", "RuntimeError('cannot load MPI library\\\\nmore')"]
+)
+def test_missing_mpi_under_a_launcher_is_explained(missing: str) -> None:
+    script = f"""
+import builtins
+real = builtins.__import__
+def broken(name, *arguments, **named):
+    if name == "mpi4py":
+        raise {missing}
+    return real(name, *arguments, **named)
+builtins.__import__ = broken
+""".replace("\\\\n", "\\n")
+    done = run_python(script + MAKE, PMI_RANK="0", PMI_SIZE="2")
+    assert done.stderr.startswith("2 ") and "ppo-and-friends[mpi]" in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "membership", "quota"),
+    [
+        ({}, "0::/", None),
+        ({"cpu.max": "max 100000"}, "0::/", None),
+        ({"cpu.max": "150000 100000"}, "0::/", 1.5),
+        (
+            {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000", "cpu.max": "400000 100000"},
+            "0::/a/b",
+            2.0,
+        ),
+        ({"cpu.max": "300000 100000"}, "0::/outside/of/the/container", 3.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, "4:cpu,cpuacct:/", None),
+        ({"cpu/j/cpu.cfs_quota_us": "50000", "cpu/j/cpu.cfs_period_us": "100000"}, "4:cpu,cpuacct:/j", 0.5),
+    ],
+)
+def test_cpu_quota(tmp_path: Path, files: dict[str, str], membership: str, quota: float | None) -> None:
+    for name, text in files.items():
+        path = tmp_path / "fs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    (tmp_path / "self").write_text(membership + "\n")
+    assert cpu_quota(tmp_path / "fs", tmp_path / "self") == quota
+
+
+@pytest.mark.parametrize(
+    ("affinities", "quota", "expected"),
+    [
+        ([range(8)] * 2, None, [4, 4]),  # shared cores are divided
+        ([range(8)] * 3, None, [2, 2, 2]),
+        ([range(0, 4), range(4, 8)], None, [4, 4]),  # bound by the launcher: all of its own
+        ([range(2)] * 5, None, [1] * 5),  # never none
+        ([range(8)] * 2, 3.0, [1, 1]),
+        ([range(8)], 0.5, [1]),
+    ],
+)
+def test_threads_per_rank(
+    monkeypatch: pytest.MonkeyPatch, affinities: list[range], quota: float | None, expected: list[int]
+) -> None:
+    monkeypatch.setattr(cores, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(
+        cores,
+        "affinity",
+        lambda: frozenset(affinities[int(threading.current_thread().name.removeprefix("rank "))]),
+    )
+    assert run_threaded(len(affinities), threads_per_rank) == expected
+
+
+def test_ranks_on_other_nodes_do_not_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "cpu_quota", lambda: None)
+    monkeypatch.setattr(cores, "affinity", lambda: frozenset(range(6)))
+    monkeypatch.setattr(
+        cores.socket, "gethostname", lambda: "a" if threading.current_thread().name == "rank 0" else "b"
+    )
+    assert run_threaded(3, threads_per_rank) == [6, 3, 3]
+
+
+def test_usable_cores() -> None:
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (UsageError("no such name"), 2, "no such name\n"),
+        (EnvironmentFault("NaN in row 3"), 1, "NaN in row 3\n"),
+        (SystemExit(5), 5, ""),
+        (SystemExit("a word"), 1, "a word\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_guard_alone(
+    capsys: pytest.CaptureFixture[str], error: BaseException, status: int, said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended, guard(SoloCommunicator(), lambda: "iteration 1"):
+        raise error
+    assert ended.value.code == status and capsys.readouterr().err == said
+
+
+def test_guard_prints_a_traceback_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, guard(SoloCommunicator(), lambda: "iteration 9"):
+        {}["missing"]
+    text = capsys.readouterr().err
+    assert ended.value.code == 1 and text.startswith("at iteration 9:\nTraceback")
+    assert text.count("KeyError: 'missing'") == 1 and "in guard" not in text
+
+
+def test_guard_with_ranks_that_fail_alike_and_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    def alike(comm: Communicator) -> None:
+        with guard(comm):
+            raise UsageError("the same")
+
+    with pytest.raises(SystemExit):
+        run_threaded(3, alike)
+    assert capsys.readouterr().err == "the same\n"
+
+    def apart(comm: Communicator) -> None:
+        with guard(comm):
+            raise UsageError(f"of {comm.rank}")
+
+    with pytest.raises(SystemExit):
+        run_threaded(2, apart)
+    assert capsys.readouterr().err == "rank 0: of 0\nrank 1: of 1\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+)
+def test_a_signal_asks_once(number: signal.Signals, status: int) -> None:
+    said: list[str] = []
+    before = signal.getsignal(number)
+    with Interrupts(announce=said.append) as interrupts:
+        assert not interrupts.requested and not interrupts.agreed() and interrupts.exit_code == 0
+        signal.raise_signal(number)
+        signal.raise_signal(signal.SIGTERM)  # a later one changes nothing
+        assert interrupts.requested and interrupts.agreed() and interrupts.exit_code == status
+    assert signal.getsignal(number) == before
+    assert len(said) == 1 and number.name in said[0]
+
+
+def test_one_rank_asked_means_all() -> None:
+    def fn(comm: Communicator) -> tuple[bool, int]:
+        with Interrupts(comm) as interrupts:
+            if comm.rank == 1:
+                interrupts.signal = signal.SIGTERM
+            return interrupts.agreed(), interrupts.exit_code
+
+    assert run_threaded(3, fn) == [(True, 143)] * 3
+
+
+CHILD = """
+import multiprocessing, os, signal, sys, time
+from ppo_and_friends.interrupts import Interrupts
+
+def work():
+    time.sleep(60)
+
+with Interrupts() as interrupts:
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    os.kill(child.pid, signal.SIGINT)
+    time.sleep(0.3)
+    assert child.is_alive()
+    child.terminate()
+    child.join(10)
+    assert child.exitcode == -signal.SIGTERM, child.exitcode
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.02)
+"""
+
+
+def test_twice_leaves_at_once_and_children_are_spared() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+    finally:
+        process.kill()
+        _, err = process.communicate()
+    assert err.count("Ctrl-C again") == 1
