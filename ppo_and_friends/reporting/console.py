@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -17,6 +19,9 @@ from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.reporting.display import plain_line, render
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
+
+OF_EPISODES = ("score_mean", "score_std", "score_min", "score_max", "episode_length_mean")
+"""Metrics that are unknown in an iteration in which no episode ended."""
 
 RATE_WINDOW = 20
 """Iterations over which the rate for the time left is taken."""
@@ -68,6 +73,7 @@ class ConsoleReporter(SilentReporter):
         self._title = ""
         self._last: IterationReport | None = None
         self._last_shown = False
+        self._scores: dict[str, float] = {}
         self._begun = self._printed_at = 0.0
         self._recent: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW + 1)
 
@@ -84,6 +90,7 @@ class ConsoleReporter(SilentReporter):
         self._begun = self._clock()
         self._recent.clear()
         self._last = None
+        self._scores = {}
         where = f"{ranks} rank{'s' * (ranks != 1)}"
         self._title = f"{experiment.name}, {where}"
         if self._verbosity >= 0 and is_live(self._stream):
@@ -106,6 +113,7 @@ class ConsoleReporter(SilentReporter):
 
     def iteration(self, report: IterationReport) -> None:
         """Renew the display, or print a line if the last one is long enough ago."""
+        report = self._with_latest_scores(report)
         first, self._last, self._last_shown = self._last is None, report, False
         self._recent.append((report.timesteps, report.seconds))
         if self._verbosity < 0:
@@ -141,6 +149,13 @@ class ConsoleReporter(SilentReporter):
         if live is not None:
             live.stop()
 
+    def _with_latest_scores(self, report: IterationReport) -> IterationReport:
+        """The report, with the scores of the last iteration in which an episode ended."""
+        if not math.isnan(report.metric("score_mean")):
+            self._scores = {name: report.metric(name) for name in OF_EPISODES}
+            return report
+        return replace(report, metrics={**report.metrics, **self._scores})
+
     def _seconds_left(self) -> float:
         (steps, seconds), (later_steps, later_seconds) = self._recent[0], self._recent[-1]
         if self._last is None:
@@ -160,7 +175,8 @@ class ConsoleReporter(SilentReporter):
 
     def _print(self, text: str, style: str | None = None) -> None:
         if self._console is not None:
-            self._console.print(Text(text, style=style or ""), soft_wrap=False)
+            # Soft: the terminal breaks long lines, so that paths and commands can still be copied.
+            self._console.print(Text(text, style=style or ""), soft_wrap=True)
             return
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         if not encoding.lower().startswith("utf"):

@@ -173,6 +173,32 @@ def test_unknown_numbers_are_a_dash() -> None:
     assert "score - (last 100: -)" in line and "nan" not in line
 
 
+def test_the_latest_scores_stay_while_no_episode_ends() -> None:
+    stream = io.StringIO()
+    reporter = ConsoleReporter(stream=stream, verbosity=1)
+    reporter.start(EXPERIMENT, 1)
+    none = dict.fromkeys(
+        ("score_mean", "score_std", "score_min", "score_max", "episode_length_mean"), math.nan
+    )
+    for metrics in (none, {"score_mean": 7.0, "score_std": 2.0, "episode_length_mean": 33.0}, none):
+        reporter.iteration(report(1, **metrics))
+    before, during, after = stream.getvalue().splitlines()[1:]
+    assert "score - " in before and "length - " in before
+    assert "score 7 ± 2 " in during and "score 7 ± 2 " in after and "length 33 " in after
+
+
+def test_long_lines_can_be_copied() -> None:
+    main, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        reporter = ConsoleReporter(stream=stream)
+        reporter.start(EXPERIMENT, 1)
+        reporter.finish("word " * 40 + "end")
+        reporter.close()
+        stream.flush()
+        assert ("word " * 40 + "end").encode() in os.read(main, 65_536)
+    os.close(main)
+
+
 def test_time_left_follows_the_recent_rate() -> None:
     stream = io.StringIO()
     reporter = ConsoleReporter(stream=stream, verbosity=1)
