@@ -14,8 +14,9 @@ from PIL import Image
 
 from ppo_and_friends import rendering, video
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.evaluation import Episode, Evaluation, batch_of_one, evaluate, to_action
+from ppo_and_friends.evaluation import Episode, Evaluation, evaluate
 from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.player import batch_of_one, to_action
 
 SETTINGS = EnvironmentSettings(id="Toy-v0")
 
@@ -184,11 +185,11 @@ def test_display_by_platform() -> None:
 
 
 def test_a_closed_window_ends_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ppo_and_friends import evaluation
+    from ppo_and_friends import evaluation, player
 
     asked = iter([False] * 4 + [True] * 9)
     monkeypatch.setattr(evaluation, "require_display", lambda: None)
-    monkeypatch.setattr(evaluation, "window_closed", lambda: next(asked))
+    monkeypatch.setattr(player, "window_closed", lambda: next(asked))
     env, make = toy()
     result = evaluate(Watcher(), SETTINGS, episodes=5, seed=1, render="human", make_env=make)
     assert [one.length for one in result.episodes] == [3] and env.closed
