@@ -189,14 +189,18 @@ def test_the_latest_scores_stay_while_no_episode_ends() -> None:
 
 def test_long_lines_can_be_copied() -> None:
     main, terminal = pty.openpty()
+    text, data = ("word " * 40 + "end").encode(), b""
     with os.fdopen(terminal, "w") as stream:
         reporter = ConsoleReporter(stream=stream)
         reporter.start(EXPERIMENT, 1)
-        reporter.finish("word " * 40 + "end")
+        reporter.finish(text.decode())
         reporter.close()
         stream.flush()
-        assert ("word " * 40 + "end").encode() in os.read(main, 65_536)
+        # A terminal hands over what it has, in pieces.
+        while text not in data and select.select([main], [], [], 2.0)[0]:
+            data += os.read(main, 65_536)
     os.close(main)
+    assert text in data
 
 
 def test_time_left_follows_the_recent_rate() -> None:
