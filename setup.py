@@ -42,6 +42,7 @@ setup(
         "mujoco>=3.3,!=4.0.0",
         "numpy>=2.1",
         "opencv-python-headless>=4.10",
+        "pillow>=11",
         "pydantic>=2.10",
         "pygame>=2.6",
         "rich>=14",
