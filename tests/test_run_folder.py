@@ -104,6 +104,7 @@ def test_clobber_removes_ours_and_nothing_else(tmp_path: Path) -> None:
             folder.experiment,
             folder.test_scores,
             folder.path / "experiment.dill",
+            folder.path / "learning_curve.png",
             folder.checkpoints / "000000000100" / "manifest.json",
             folder.checkpoints / "000000000200-2" / "manifest.json",
             folder.checkpoints / "000000000300.damaged" / "manifest.json",
