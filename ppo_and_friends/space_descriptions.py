@@ -49,7 +49,9 @@ def restore(description: dict[str, Any]) -> spaces.Space[Any]:
         nvec = np.array(description["nvec"], dtype=np.int64)
         return spaces.MultiDiscrete(nvec, start=np.array(description["start"], dtype=np.int64))
     if kind == "MultiBinary":
-        return spaces.MultiBinary(tuple(description["shape"]))
+        shape = description["shape"]
+        # Gymnasium holds MultiBinary(3) and MultiBinary((3,)) for different.
+        return spaces.MultiBinary(shape[0] if len(shape) == 1 else tuple(shape))
     if kind == "Dict":
         return spaces.Dict({key: restore(part) for key, part in description["spaces"].items()})
     return spaces.Tuple([restore(part) for part in description["spaces"]])

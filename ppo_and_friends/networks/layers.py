@@ -78,9 +78,14 @@ class NatureCNN(nn.Module):
         """Build for images of ``shape``, channels first or last.
 
         Raises:
-            UsageError: The image is too small for the convolutions (under 36 x 36).
+            UsageError: No image, or one too small for the convolutions (under 36 x 36).
         """
         super().__init__()
+        if len(shape) != 3:
+            raise UsageError(
+                f"The Nature CNN needs images, not observations of shape {list(shape)}: "
+                "use --set network.encoder=mlp."
+            )
         # The channels are the short side, wherever they stand.
         self.channels_last = shape[2] < shape[0]
         channels, height, width = (shape[2], *shape[:2]) if self.channels_last else tuple(shape)
