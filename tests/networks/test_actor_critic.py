@@ -1,0 +1,170 @@
+"""Networks: shapes, initialisation, sharing, and honest refusals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import NetworkSettings
+from ppo_and_friends.networks.actor_critic import ActorCritic, is_image
+from ppo_and_friends.networks.distributions import Categorical, Distribution, Gaussian
+from ppo_and_friends.networks.layers import ACTIVATIONS
+
+VECTOR = spaces.Box(-np.inf, np.inf, (5,), np.float32)
+RAM = spaces.Box(0, 255, (128,), np.uint8)
+IMAGE = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+TALL = spaces.Box(0, 255, (96, 80, 3), np.uint8)
+
+
+def network(
+    space: spaces.Box, distribution: Distribution | None = None, seed: int = 0, **settings: Any
+) -> ActorCritic:
+    return ActorCritic(
+        space,
+        distribution or Categorical((3,)),
+        NetworkSettings(**settings),
+        ["extrinsic", "novelty"],
+        torch.Generator().manual_seed(seed),
+    )
+
+
+def batch(space: spaces.Box, rows: int = 6) -> torch.Tensor:
+    space.seed(1)
+    return torch.from_numpy(np.stack([space.sample() for _ in range(rows)]))
+
+
+@pytest.mark.parametrize("space", [VECTOR, RAM, IMAGE, TALL], ids=str)
+@pytest.mark.parametrize("distribution", [Categorical((3, 2)), Gaussian(2)], ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shapes_and_consistency(space: spaces.Box, distribution: Distribution, dtype: torch.dtype) -> None:
+    net = network(space, distribution).to(dtype)
+    rows = batch(space)
+    rows = rows.to(dtype) if rows.is_floating_point() else rows
+    parameters, values = net(rows)
+    assert parameters.shape == (6, distribution.parameter_size) and values.shape == (6, 2)
+    assert parameters.dtype is dtype and values.dtype is dtype
+    torch.testing.assert_close(net.policy(rows), parameters)
+    torch.testing.assert_close(net.values(rows), values)
+    acted, state = net.step(rows, torch.empty(6, 0))
+    torch.testing.assert_close(acted, parameters)
+    assert state.shape == (6, 0)
+
+
+def test_a_plain_network_as_written_out() -> None:
+    net = network(VECTOR, actor_hidden=(7,), critic_hidden=(8, 9), activation="tanh")
+    rows = batch(VECTOR).numpy()
+    weights = {name: tensor.detach().numpy() for name, tensor in net.named_parameters()}
+
+    def layer(inputs: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+        result: np.ndarray[Any, Any] = inputs @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+        return result
+
+    policy = layer(np.tanh(layer(rows, "actor.0")), "policy_head.outputs")
+    values = layer(np.tanh(layer(np.tanh(layer(rows, "critic.0")), "critic.2")), "value_head")
+    got = net(torch.from_numpy(rows))
+    np.testing.assert_allclose(got[0].detach(), policy, atol=1e-5)
+    np.testing.assert_allclose(got[1].detach(), values, atol=1e-5)
+
+
+def test_initialisation_is_orthogonal_with_the_usual_gains() -> None:
+    net = network(IMAGE, Gaussian(2), actor_output_gain=0.01, initial_log_std=-0.5)
+    net_mlp = network(
+        VECTOR, Gaussian(2), actor_hidden=(64, 64), critic_hidden=(64, 64), actor_output_gain=0.3
+    )
+    gains = {"policy_head.outputs": 0.01, "value_head": 1.0}
+    for each, own in ((net, gains), (net_mlp, {"policy_head.outputs": 0.3, "value_head": 1.0})):
+        for name, module in each.named_modules():
+            if not isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                continue
+            matrix = module.weight.detach().flatten(1).double()
+            if matrix.shape[0] > matrix.shape[1]:
+                matrix = matrix.T
+            gain = own.get(name, math.sqrt(2.0))
+            identity = torch.eye(len(matrix), dtype=torch.float64)
+            torch.testing.assert_close(matrix @ matrix.T, gain**2 * identity, atol=1e-5, rtol=0, msg=name)
+            assert module.bias is not None and not module.bias.any()
+    assert net.policy_head.log_std is not None
+    assert net.policy_head.log_std.tolist() == [-0.5, -0.5]
+
+
+def test_equal_seeds_give_equal_networks() -> None:
+    first, again, other = (network(VECTOR, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_sharing() -> None:
+
+    image, apart = network(IMAGE), network(IMAGE, shared=False)
+    assert image.actor_encoder is image.critic_encoder
+    assert apart.actor_encoder is not apart.critic_encoder
+    count = [sum(p.numel() for p in net.parameters()) for net in (image, apart)]
+    encoder = sum(p.numel() for p in image.actor_encoder.parameters())
+    assert count[1] - count[0] == encoder
+    assert not network(VECTOR).shared
+    # An actor of its own learns nothing from the critic's loss.
+    net = network(VECTOR)
+    net.values(batch(VECTOR)).sum().backward()
+    assert all(p.grad is None for p in (*net.actor.parameters(), *net.policy_head.parameters()))
+
+
+def test_bytes_are_scaled_to_one() -> None:
+    net = network(RAM)
+    rows = torch.full((1, 128), 255, dtype=torch.uint8)
+    torch.testing.assert_close(net.actor_encoder(rows), torch.ones(1, 128))
+    net = network(IMAGE)
+    seen: list[torch.Tensor] = []
+    convolutions = net.actor_encoder.convolutions
+    convolutions.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net.policy(torch.full((1, 4, 84, 84), 255, dtype=torch.uint8))
+    assert seen[0].min() == seen[0].max() == 1.0
+
+
+def test_channels_last_is_the_same_image() -> None:
+    first = spaces.Box(0, 255, (3, 84, 84), np.uint8)
+    last = spaces.Box(0, 255, (84, 84, 3), np.uint8)
+    rows = batch(first)
+    torch.testing.assert_close(network(first)(rows)[1], network(last)(rows.movedim(1, -1))[1])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(activation: str) -> None:
+    net = network(VECTOR, activation=activation)
+    assert isinstance(net.actor[1], ACTIVATIONS[activation])
+
+
+def test_without_hidden_layers_it_is_linear() -> None:
+    net = network(VECTOR, actor_hidden=(), critic_hidden=())
+    rows = batch(VECTOR)
+    torch.testing.assert_close(net.values(2 * rows), 2 * net.values(rows))
+
+
+def test_an_image_can_be_flattened() -> None:
+    net = network(IMAGE, encoder="mlp")
+    assert not net.convolutional and not net.shared
+    assert net(batch(IMAGE))[0].shape == (6, 3)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"20 x 30.*encoder=mlp"):
+        network(spaces.Box(0, 255, (3, 20, 30), np.uint8))
+
+
+@pytest.mark.parametrize("space", [VECTOR, RAM, spaces.Box(0, 1, (3, 3))], ids=str)
+def test_the_convolutions_need_an_image(space: spaces.Box) -> None:
+    with pytest.raises(UsageError, match="encoder=mlp"):
+        network(space, encoder="nature_cnn")
+
+
+@pytest.mark.parametrize(
+    ("shape", "image"),
+    [((4, 84, 84), True), ((84, 84, 3), True), ((3, 3, 3), False), ((84, 84), False), ((5,), False)],
+)
+def test_is_image(shape: tuple[int, ...], image: bool) -> None:
+    assert is_image(spaces.Box(0, 1, shape)) is image
