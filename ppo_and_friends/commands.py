@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,13 @@ from ppo_and_friends.randomness import Purpose, Randomness
 from ppo_and_friends.reporting.reporter import make_reporter
 from ppo_and_friends.run_folder import RunFolder
 from ppo_and_friends.saved_experiment import load_experiment, save_experiment
-from ppo_and_friends.saved_state import check_identity, identity, restore_agent, restore_trainer
+from ppo_and_friends.saved_state import (
+    check_identity,
+    identity,
+    restore_agent,
+    restore_trainer,
+    settings_identity,
+)
 from ppo_and_friends.session import Session, load_checkpoint, on_main
 from ppo_and_friends.solo_communicator import SoloCommunicator
 from ppo_and_friends.vector.factory import make_vector_env
@@ -41,6 +49,12 @@ class Request:
 
     command_line: tuple[str, ...] = ()
     """For the record."""
+
+    name: str = ""
+    """What the user called the environment; empty: the launcher's name."""
+
+    change: Callable[[Experiment], Experiment] = lambda experiment: experiment
+    """Makes the command line's changes; a test makes them to the saved settings."""
 
 
 def train(
@@ -73,6 +87,8 @@ def train(
         if clobber:
             on_main(communicator, folder.clobber)
         checkpoint = load_checkpoint(communicator, folder)
+        if checkpoint is not None:
+            check_identity(checkpoint, settings_identity(experiment))
         if checkpoint is not None and checkpoint.timesteps >= experiment.num_timesteps:
             if communicator.is_main:
                 print(_already_trained(request, checkpoint))
@@ -122,25 +138,27 @@ def load_trained(request: Request, trust: bool = False) -> tuple[Experiment, Pol
     """A saved policy with the settings it was trained with.
 
     Args:
-        request: Whose folder to look in; of its settings only the environment must fit.
+        request: Whose folder to look in. The settings are the saved ones, with its changes.
         trust: Whether saved code may be run, for an experiment that isn't plain data.
 
     Raises:
         UsageError: Nothing is saved there; says how to train one.
+        IncompatibleState: What is saved is of another environment or network.
         CheckpointError: What is saved is damaged.
     """
     folder = RunFolder(request.folder)
     checkpoint = load_latest(folder.checkpoints)
     if checkpoint is None:
-        raise UsageError(
-            f"No trained policy in {folder.path}. Train one with: python main.py -e {request.experiment.name}"
-        )
-    experiment = load_experiment(folder.path, trust)
-    from ppo_and_friends.vector.canonical import make_canonical_env, observation_codec
+        raise UsageError(f"No trained policy in {folder.path}. Train one with: {_command(request)}")
+    experiment = request.change(load_experiment(folder.path, trust))
+    # First, since it may be that these settings' environment can't even be made.
+    check_identity(checkpoint, settings_identity(experiment))
+    from ppo_and_friends.vector.canonical import make_canonical_env
+    from ppo_and_friends.vector.codec import encoded_space
 
     env = make_canonical_env(experiment.environment)
     try:
-        observation_space = observation_codec(env.observation_space).space
+        observation_space = encoded_space(env.observation_space)
         action_space = env.action_space
     finally:
         env.close()
@@ -222,9 +240,9 @@ def _test(
 
 def _command(request: Request) -> str:
     """The command that names this run again."""
-    parts = [f"python main.py -e {request.experiment.name}"]
+    parts = [f"python main.py -e {request.name or request.experiment.name}"]
     if request.folder.parent != Path("saved_states"):
-        parts.append(f"--state_path {request.folder.parent}")
+        parts.append(f"--state_path {shlex.quote(str(request.folder.parent))}")
     return " ".join(parts)
 
 
@@ -233,7 +251,7 @@ def _already_trained(request: Request, checkpoint: Checkpoint) -> str:
     return (
         f"{request.experiment.name} is trained for {steps:,} timesteps already "
         f"({request.experiment.num_timesteps:,} asked).\n"
-        f"Go on with --num_timesteps {2 * steps}, start over with --clobber, "
+        f"Go on with --num_timesteps {2 * request.experiment.num_timesteps}, start over with --clobber, "
         f"or test it: {_command(request)} --num_test_runs 5"
     )
 
@@ -244,7 +262,9 @@ def _summary(request: Request, session: Session, status: int) -> str:
     if status:
         return f"Stopped at {trainer.timesteps:,} timesteps and saved. The same command goes on from there."
     recent = trainer.episodes.recent
-    score = f", mean score of the last {len(recent)} episodes {sum(recent) / len(recent):.1f}" if recent else ""
+    score = (
+        f", mean score of the last {len(recent)} episodes {sum(recent) / len(recent):.1f}" if recent else ""
+    )
     return (
         f"Trained {name} for {trainer.timesteps:,} timesteps in {session.seconds:.1f} s{score}.\n"
         f"Watch it:  {_command(request)} --num_test_runs 5 --render   (no display: --render_gif)\n"

@@ -49,12 +49,18 @@ def identity(
     experiment: Experiment, observation_space: spaces.Box, action_space: spaces.Space[Any]
 ) -> dict[str, Any]:
     """What must be the same for a saved state to be used: environment, spaces, network, precision."""
-    settings = experiment_settings(experiment)
-    environment = settings["environment"]
-    return {
-        "environment": {key: environment[key] for key in ("id", "arguments", "atari", "action_repeat", "wrappers")},
+    return settings_identity(experiment) | {
         "observation_space": describe(observation_space),
         "action_space": describe(action_space),
+    }
+
+
+def settings_identity(experiment: Experiment) -> dict[str, Any]:
+    """The part of ``identity`` that is known without making the environment."""
+    settings = experiment_settings(experiment)
+    names = ("id", "arguments", "atari", "action_repeat", "wrappers")
+    return {
+        "environment": {name: settings["environment"][name] for name in names},
         "network": settings["network"],
         "precision": settings["precision"],
     }
@@ -63,10 +69,15 @@ def identity(
 def check_identity(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
     """Refuse a state of another environment, other spaces or another network.
 
+    Args:
+        checkpoint: Verified.
+        asked: An ``identity``, or a part of one.
+
     Raises:
         IncompatibleState: Names each difference and what to do.
     """
-    found = differences(checkpoint.state["identity"], asked)
+    saved = checkpoint.state["identity"]
+    found = differences({name: saved.get(name) for name in asked}, asked)
     if not found:
         return
     lines = [f"{name} is {_short(new)}, saved: {_short(old)}" for name, (old, new) in found.items()]

@@ -37,7 +37,7 @@ def on_main(communicator: Communicator, action: Callable[[], T]) -> T:
     outcome = communicator.broadcast(outcome)
     if isinstance(outcome, PPOError):
         raise outcome
-    return outcome  # type: ignore[return-value]
+    return outcome
 
 
 def load_checkpoint(communicator: Communicator, folder: RunFolder) -> Checkpoint | None:
@@ -64,14 +64,15 @@ class Session:
     _saved_iteration: int = -1
 
     def run(self) -> int:
-        """Train until the budget is reached or somebody asks to stop; save at the end.
+        """Train until the budget is reached, a friend is done or somebody asks to stop; then save.
 
         Returns:
             0, or the exit status of the signal that stopped it (130 for Ctrl-C).
         """
         experiment = self.trainer.experiment
         stopped = False
-        while self.trainer.timesteps < experiment.num_timesteps and not stopped:
+        finished = self.trainer.friends.finished
+        while self.trainer.timesteps < experiment.num_timesteps and not stopped and not finished():
             self.place["where"] = f"iteration {self.trainer.iteration + 1}"
             self.reporter.iteration(self._iterate())
             stopped = self.interrupts.agreed()
@@ -130,8 +131,6 @@ class Session:
         keep = trainer.experiment.keep_checkpoints
         on_main(
             self.communicator,
-            lambda: save_checkpoint(
-                self.folder.checkpoints, trainer.timesteps, tensors, state, extra, keep
-            ),
+            lambda: save_checkpoint(self.folder.checkpoints, trainer.timesteps, tensors, state, extra, keep),
         )
         self._saved_iteration = trainer.iteration

@@ -1,0 +1,214 @@
+"""The command line's options, and how they are read: one line for a mistake, near names for a typo."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from ppo_and_friends.errors import UsageError, nearest
+
+USAGE = """\
+usage: python main.py -e NAME [options]
+
+  python main.py -e CartPole                               train, or go on training
+  mpirun -n 8 python main.py -e BipedalWalker-v3           the same on eight cores
+  python main.py -e CartPole --num_test_runs 5 --render    watch the trained policy
+  python main.py --list                                    all launchers
+  python main.py --help                                    all options"""
+
+
+def integer(text: str) -> int:
+    """A whole number as people write it: ``100000``, ``100_000`` or ``1e5``.
+
+    Raises:
+        ValueError: It isn't one.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+        if number.is_integer():
+            return int(number)
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is not an integer")
+
+
+def _integer_of(words: list[str]) -> Any:
+    return integer(words[0])
+
+
+_COUNT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="N",
+    instance_from_str=_integer_of,
+    is_instance=lambda value: value is None or isinstance(value, int),
+    str_from_instance=lambda value: [str(value)],
+)
+_UNSAID = tyro.conf.arg(help_behavior_hint="")
+"""For what is off, or the launcher's, if it isn't given: "(default: None)" says nothing."""
+
+Count = Annotated[int | None, _COUNT, _UNSAID]
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, _UNSAID]
+Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
+
+
+FRAME = " ─-│|╭╮╰╯+"
+"""What tyro's messages are framed and divided with."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train an agent with PPO, or test a trained one.
+
+    The same command runs on one core, under mpirun and under srun. Running it again goes on where
+    the last run stopped, up to the asked number of timesteps. Numbers that aren't given are the launcher's.
+    """
+
+    environment: Annotated[
+        str | None, tyro.conf.arg(aliases=("-e",), metavar="NAME", help_behavior_hint="")
+    ] = None
+    """A launcher (CartPole), a versioned id (BipedalWalker-v3), or any registered Gymnasium id."""
+
+    num_timesteps: Count = None
+    """Agent steps of the whole run, over all ranks and resumes."""
+
+    num_envs: Count = None
+    """Environments over all ranks."""
+
+    random_seed: Count = None
+    """Everything random in the run follows from it."""
+
+    state_path: Path = Path("saved_states")
+    """Runs are kept in STATE_PATH/<launcher name>."""
+
+    clobber: Switch = False
+    """Start over: remove the saved run of this environment first."""
+
+    device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="")] = None
+    """Where the networks live: cpu, cuda or auto (CUDA for images, if it is there)."""
+
+    set: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Change any setting, such as ppo.clip=0.1, network.actor_hidden=64,64 or ppo.learning_rate=1e-3:0."""
+
+    with_: Annotated[Texts, tyro.conf.arg(name="with", metavar="FRIEND")] = ()
+    """Add a friend, such as KLEarlyStop:target=0.02 or my_package.my_module:MyFriend."""
+
+    without: Annotated[Texts, tyro.conf.arg(metavar="FRIEND")] = ()
+    """Remove one of the launcher's friends."""
+
+    list: Switch = False
+    """Show all launchers."""
+
+    list_friends: Switch = False
+    """Show all friends with their arguments and sources."""
+
+    num_test_runs: Count = None
+    """Test the saved policy for N episodes on the canonical environment instead of training."""
+
+    test_explore: Switch = False
+    """In a test, draw actions from the policy instead of taking the most probable."""
+
+    render: Switch = False
+    """In a test, open a window."""
+
+    render_gif: Switch = False
+    """In a test, write the best episode to episode.gif in the run's folder; needs no display."""
+
+    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """In a test, write the best episode to this file (.gif or .mp4); needs no display."""
+
+    trust: Switch = False
+    """Allow loading a saved experiment that holds code (lambdas, local classes)."""
+
+    tensorboard: Annotated[bool, _UNSAID] = True
+    """Write event files for TensorBoard, or don't."""
+
+    verbose: Annotated[Switch, tyro.conf.arg(aliases=("-v",), help_behavior_hint="")] = False
+    """Print every iteration with all its numbers."""
+
+    quiet: Annotated[Switch, tyro.conf.arg(aliases=("-q",), help_behavior_hint="")] = False
+    """Print warnings and errors only."""
+
+    @property
+    def verbosity(self) -> int:
+        """-1, 0 or 1."""
+        return int(self.verbose) - int(self.quiet)
+
+
+class HelpShown(Exception):  # noqa: N818 - nothing went wrong
+    """``--help`` was asked for; its argument is the text."""
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line. Underscores and hyphens in option names are the same.
+
+    Args:
+        arguments: Without the program's name.
+
+    Raises:
+        UsageError: An unknown option (the nearest are named), or a value that doesn't fit.
+        HelpShown: With the text that ``--help`` asks for.
+    """
+    if not arguments:
+        raise UsageError(USAGE)
+    said, complaint = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
+            options, unknown = tyro.cli(
+                Options,
+                args=list(arguments),
+                prog="main.py",
+                use_underscores=True,
+                return_unknown_args=True,
+            )
+    except SystemExit as done:
+        if done.code in (0, None):
+            raise HelpShown(said.getvalue().rstrip()) from None
+        raise UsageError(_one_line(complaint.getvalue())) from None
+    if unknown:
+        raise _unknown(unknown[0])
+    _check(options)
+    return options
+
+
+def _check(options: Options) -> None:
+    """Refuse what each option alone can't know."""
+    if options.num_test_runs is None and (options.render or options.render_gif or options.video):
+        raise UsageError("Rendering is for tests: add --num_test_runs N.")
+    if options.num_test_runs is not None and options.num_test_runs < 1:
+        raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
+    if options.environment is None and not (options.list or options.list_friends):
+        raise UsageError("Which environment? Give one with -e NAME; --list shows the launchers.")
+
+
+def _unknown(word: str) -> UsageError:
+    if not word.startswith("-"):
+        return UsageError(f"{word!r} belongs to no option. Is a name missing before it? See --help.")
+    names = [f"--{each.name.rstrip('_')}" for each in fields(Options)] + ["--no_tensorboard", "--help"]
+    name = word.partition("=")[0]
+    near = ", ".join(nearest(name.replace("-", "_").replace("__", "--", 1), names))
+    return UsageError(f"{name}: no such option. Did you mean {near}? See --help.")
+
+
+def _one_line(message: str) -> str:
+    """What matters in tyro's framed message: the first paragraph below its title."""
+    paragraphs: list[list[str]] = [[]]
+    for line in message.splitlines():
+        words = line.strip(FRAME)
+        if words:
+            paragraphs[-1].append(words)
+        elif paragraphs[-1]:
+            paragraphs.append([])
+    told = [" ".join(paragraph) for paragraph in paragraphs if paragraph]
+    text = (told[1] if len(told) > 1 else "".join(told)) or "The command line can't be read"
+    return f"{text.removeprefix('Error parsing ').rstrip('.')}. See --help."
