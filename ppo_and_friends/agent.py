@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,6 +71,7 @@ def build_agent(
     communicator: Communicator,
     layout: Layout,
     steps: int,
+    folder: Path | None = None,
 ) -> Agent:
     """Make the network and the friends, equal on all ranks.
 
@@ -80,6 +82,7 @@ def build_agent(
         communicator: Collectives are made.
         layout: Which environments are this rank's.
         steps: T, the rollout's length.
+        folder: Where the run is kept, for friends that write files; None: nowhere.
 
     Raises:
         UsageError: Spaces, network or friends don't fit together.
@@ -104,6 +107,7 @@ def build_agent(
             randomness=randomness,
             device=device,
             dtype=dtype,
+            folder=folder,
         )
     )
     extrinsic = RewardStream("extrinsic", experiment.ppo.discount, experiment.ppo.trace_decay)
@@ -116,6 +120,7 @@ def build_agent(
     agent = Agent(network, friends, mapping, streams, space, device, dtype)
     for tensor in agent.tensors().values():
         broadcast_(tensor, communicator)
+    friends.attach(agent)
     return agent
 
 

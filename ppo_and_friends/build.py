@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import nn
 
 from ppo_and_friends.agent import Agent, build_agent
@@ -18,17 +20,22 @@ TIMED = ("environment", "inference", "update", "communication")
 """Parts of an iteration whose time is reported."""
 
 
-def build_trainer(experiment: Experiment, communicator: Communicator, envs: VectorEnv) -> Trainer:
+def build_trainer(
+    experiment: Experiment, communicator: Communicator, envs: VectorEnv, folder: Path | None = None
+) -> Trainer:
     """Make everything a run trains with.
 
     Args:
         experiment: Every setting.
         communicator: Collectives are made.
         envs: This rank's environments, ``divide(num_envs, rank, size).local`` of them.
+        folder: Where the run is kept, for friends that write files; None: nowhere.
     """
     layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
     steps = max(1, round(experiment.ppo.rollout_timesteps / layout.total))
-    agent = build_agent(experiment, envs.observation_space, envs.action_space, communicator, layout, steps)
+    agent = build_agent(
+        experiment, envs.observation_space, envs.action_space, communicator, layout, steps, folder
+    )
     stopwatch = Stopwatch(TIMED)
     collector = Collector(
         envs,

@@ -149,6 +149,7 @@ class Collector:
     def _act(self, observations: Array, noise: torch.Tensor) -> Array:
         inputs = torch.from_numpy(observations).to(self.device)
         parameters = self.network.policy(inputs)
+        noise = self.friends.shape_noise(inputs, noise)
         return self.mapping.distribution.sample(parameters, noise).cpu().numpy()
 
     @torch.inference_mode()

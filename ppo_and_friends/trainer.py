@@ -93,6 +93,7 @@ class Trainer:
         rollout = self.collect()
         self.estimate(rollout)
         stats = self._summary(rollout)
+        controls.timesteps = self.timesteps
         with self.stopwatch.measure("update"):
             stats |= self.improve(rollout, controls)
         stats["learning_rate"], stats["clip"] = controls.learning_rate, controls.clip
@@ -197,6 +198,7 @@ class Trainer:
             self.optimizer.statistics[: len(named)] = torch.stack([value.detach() for value in named.values()])
         with self.stopwatch.measure("communication"):
             self.optimizer.reduce(self.communicator)
+        self.friends.before_step(self.optimizer.gradients)
         stats = dict(zip(named, self.optimizer.statistics.tolist(), strict=False))
         stats["gradient_norm"] = self.optimizer.step(controls.learning_rate)
         self._count_skipped(stats["gradient_norm"])
@@ -215,6 +217,7 @@ class Trainer:
             learning_rate=settings.learning_rate.at(progress),
             clip=settings.clip.at(progress),
             entropy_weight=settings.entropy_weight.at(progress),
+            progress=progress,
         )
 
     def _summary(self, rollout: Rollout) -> dict[str, float]:

@@ -22,6 +22,12 @@ BUILT_IN = {
     "RewardClip": "ppo_and_friends.friends.clipping",
     "KLEarlyStop": "ppo_and_friends.friends.kl",
     "AdaptiveLearningRate": "ppo_and_friends.friends.kl",
+    "RewardScale": "ppo_and_friends.friends.rewards",
+    "AdvantageRecompute": "ppo_and_friends.friends.recompute",
+    "SoftReset": "ppo_and_friends.friends.resets",
+    "HardReset": "ppo_and_friends.friends.resets",
+    "SegmentLength": "ppo_and_friends.friends.resets",
+    "CorrelatedNoise": "ppo_and_friends.friends.exploration",
 }
 """Name to module of the friends that come with the project."""
 

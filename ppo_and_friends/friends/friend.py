@@ -7,7 +7,9 @@ ranks agree come for free. ``docs/friends.md`` shows the hooks in the order of t
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +18,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ppo_and_friends.randomness import Purpose
 from ppo_and_friends.rollout import Minibatch, RewardStream, Rollout
 from ppo_and_friends.vector.protocol import Layout, VectorStep
 
 if TYPE_CHECKING:
+    from ppo_and_friends.agent import Agent
     from ppo_and_friends.communicator import Communicator
     from ppo_and_friends.experiment import Experiment
     from ppo_and_friends.networks.actor_critic import ActorCritic
@@ -37,7 +41,8 @@ class FriendContext:
     """Every setting."""
 
     communicator: Communicator
-    """The ranks. Collectives only in setup, after_rollout, after_estimation and after_update."""
+    """The ranks. Collectives only in setup, after_rollout, after_estimation, before_minibatch (a dear
+    place) and after_update, and never under a condition that can differ by rank."""
 
     observation_space: spaces.Box
     """Of one environment's encoded observations, as the next friend or the network gets them."""
@@ -63,6 +68,9 @@ class FriendContext:
     dtype: torch.dtype
     """Precision of parameters and losses."""
 
+    folder: Path | None = None
+    """Where the run is kept, for friends that write files (on rank 0 alone); None: nowhere."""
+
 
 @dataclass
 class Controls:
@@ -76,6 +84,12 @@ class Controls:
 
     entropy_weight: float
     """Weight of the entropy bonus."""
+
+    progress: float = 0.0
+    """Share of the run's timesteps that was done before this iteration, in [0, 1]."""
+
+    timesteps: int = 0
+    """Agent steps of the run, this iteration's included."""
 
 
 @dataclass
@@ -118,6 +132,9 @@ class Friend(nn.Module):
     source: str = ""
     """The paper it comes from."""
 
+    conflicts: tuple[str, ...] = ()
+    """Names of friends that can't be in a run with it; saying so on one side is enough."""
+
     context: FriendContext
 
     @property
@@ -137,12 +154,19 @@ class Friend(nn.Module):
         """Called once, before the optimizer exists; may change or wrap the network."""
         return network
 
+    def attach(self, agent: Agent) -> None:
+        """Called once, when network and friends are complete; for friends that use the whole policy."""
+
     def before_rollout(self, request: RolloutRequest) -> None:
         """Called before each rollout; may change the noise or ask for a reset."""
 
     def transform(self, observations: Array, stream: ObservationStream) -> Array:
         """Called on every observation, in training and in evaluation; [B, *obs] to [B, *obs']."""
         return observations
+
+    def shape_noise(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Called before each drawing of training actions, with [B, *obs'] and [B, noise size]."""
+        return noise
 
     def observe(self, step: VectorStep) -> None:
         """Called after each training step, to gather this rank's statistics. No collectives."""
@@ -153,6 +177,10 @@ class Friend(nn.Module):
     def decode_values(self, stream: str, outputs: Array) -> Array:
         """Called before estimation: the critic's outputs in the rewards' units, [T+1, B]."""
         return outputs
+
+    def adjust_values(self, stream: str, values: Array) -> Array:
+        """Called after all of decode_values: [T+1, B] in the rewards' units, to be bootstrapped from."""
+        return values
 
     def after_estimation(self, rollout: Rollout) -> None:
         """Called when advantages and returns are set (and again each time they are)."""
@@ -175,6 +203,9 @@ class Friend(nn.Module):
         """Called for each minibatch; named terms to add to PPO's loss (use ``minibatch.mean``)."""
         return {}
 
+    def before_step(self, gradients: Tensor) -> None:
+        """Called with the flat gradient of all parameters, summed over ranks; change it in place."""
+
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
         """Called after each gradient step with its statistics over all ranks; may change step sizes."""
 
@@ -184,6 +215,10 @@ class Friend(nn.Module):
 
     def after_update(self, stats: dict[str, float]) -> None:
         """Called when the update is over, with the iteration's statistics over all ranks."""
+
+    def finished(self) -> bool:
+        """Called after each iteration, equal on all ranks. True ends the training."""
+        return False
 
     def metrics(self) -> dict[str, float]:
         """Called once an iteration on every rank; numbers to report, equal on all ranks."""
@@ -195,3 +230,16 @@ class Friend(nn.Module):
         Unlike other buffers it keeps its precision when the networks are float32.
         """
         self.register_buffer(name, torch.as_tensor(value, dtype=torch.float64))
+
+    def generator(self, *position: int) -> np.random.Generator:
+        """This friend's own random stream at a position (up to three numbers, the last below 2^32).
+
+        Put the global environment index in it where environments must not depend on the layout.
+        """
+        first, second, third = (*position, *(0,) * (3 - len(position)))
+        place = (zlib.crc32(self.name.encode()) << 32) | third
+        return self.context.randomness.generator(Purpose.FRIENDS, first, second, place)
+
+    def weight_generator(self) -> torch.Generator:
+        """Source of the initial weights of a friend's networks, the same on all ranks."""
+        return torch.Generator().manual_seed(int(self.generator().integers(2**62)))

@@ -23,6 +23,7 @@ from ppo_and_friends.rollout import Minibatch, RewardStream, Rollout
 from ppo_and_friends.vector.protocol import VectorStep
 
 if TYPE_CHECKING:
+    from ppo_and_friends.agent import Agent
     from ppo_and_friends.networks.actor_critic import ActorCritic
 
 Array = NDArray[Any]
@@ -35,13 +36,17 @@ class FriendGroup(nn.Module):
         """Take the friends in the order in which to call them.
 
         Raises:
-            UsageError: Two friends have one name.
+            UsageError: Two friends have one name, or can't work together.
         """
         super().__init__()
         names = [friend.name for friend in friends]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UsageError(f"Friend {twice[0]} is there twice: remove one, or give it another name.")
+        for friend in friends:
+            for other in friend.conflicts:
+                if other in names or other in [type(each).__name__ for each in friends]:
+                    raise UsageError(f"Friends {friend.name} and {other} can't work together: remove one.")
         self.members = nn.ModuleDict(dict(zip(names, friends, strict=True)))
         self._friends = tuple(friends)
         self._overriding: dict[str, tuple[Friend, ...]] = {}
@@ -85,6 +90,11 @@ class FriendGroup(nn.Module):
             network = friend.adapt(network)
         return network
 
+    def attach(self, agent: Agent) -> None:
+        """When network and friends are complete."""
+        for friend in self._with("attach"):
+            friend.attach(agent)
+
     def before_rollout(self, request: RolloutRequest) -> None:
         """Before each rollout."""
         for friend in self._with("before_rollout"):
@@ -95,6 +105,12 @@ class FriendGroup(nn.Module):
         for friend in self._with("transform"):
             observations = friend.transform(observations, stream)
         return observations
+
+    def shape_noise(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Noise [B, noise size] for the next training actions."""
+        for friend in self._with("shape_noise"):
+            noise = friend.shape_noise(observations, noise)
+        return noise
 
     def observe(self, step: VectorStep) -> None:
         """After each training step."""
@@ -110,6 +126,8 @@ class FriendGroup(nn.Module):
         """Critic outputs in the rewards' units."""
         for friend in self._with("decode_values"):
             outputs = friend.decode_values(stream, outputs)
+        for friend in self._with("adjust_values"):
+            outputs = friend.adjust_values(stream, outputs)
         return outputs
 
     def after_estimation(self, rollout: Rollout) -> None:
@@ -145,6 +163,11 @@ class FriendGroup(nn.Module):
             for term, value in friend.loss(minibatch).items()
         }
 
+    def before_step(self, gradients: Tensor) -> None:
+        """Before each gradient step, with the flat gradient over all ranks."""
+        for friend in self._with("before_step"):
+            friend.before_step(gradients)
+
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
         """After each gradient step."""
         for friend in self._with("after_minibatch"):
@@ -158,6 +181,10 @@ class FriendGroup(nn.Module):
         """When the update is over."""
         for friend in self._with("after_update"):
             friend.after_update(stats)
+
+    def finished(self) -> bool:
+        """Whether any friend ends the training. All are asked."""
+        return any([friend.finished() for friend in self._with("finished")])
 
     def metrics(self) -> dict[str, float]:
         """All friends' numbers, named ``friend/number``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -12,7 +13,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.estimators import discounted_sums
 from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream
 from ppo_and_friends.friends.moments import global_moments, merge_moments
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.rollout import Minibatch, Rollout
 from ppo_and_friends.vector.protocol import VectorStep
 
 Array = NDArray[Any]
@@ -133,8 +134,20 @@ class RewardNormalizer(Friend):
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Merge the statistics over the ranks, then scale the rollout's rewards."""
-        rewards = rollout.rewards["extrinsic"]
-        ends = rollout.terminated | rollout.truncated | rollout.cut
+        ends = rollout.terminated | rollout.truncated
+        rollout.rewards["extrinsic"] = self.scaled(rollout.rewards["extrinsic"], ends, rollout)
+
+    def scaled(self, rewards: Array, ends: Array, rollout: Rollout) -> Array:
+        """Take a rollout's rewards into the statistics and scale them. Two collectives.
+
+        Args:
+            rewards: [T, B].
+            ends: [T, B] bool, where the running sum starts afresh.
+            rollout: That they belong to.
+
+        Returns:
+            [T, B], of the same dtype.
+        """
         assert self.discount is not None
         if rollout.restarted:
             self._running = np.zeros_like(self._running)
@@ -148,7 +161,7 @@ class RewardNormalizer(Friend):
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
             buffer.numpy()[...] = value  # type: ignore[operator]
-        rollout.rewards["extrinsic"] = (rewards * self.scale).astype(rewards.dtype)
+        return (rewards * self.scale).astype(rewards.dtype)
 
     @property
     def scale(self) -> float:
@@ -162,17 +175,37 @@ class RewardNormalizer(Friend):
 
 
 class AdvantageNormalizer(Friend):
-    """Shift and scale a rollout's advantages to mean 0 and deviation 1 over all ranks."""
+    """Shift and scale advantages to mean 0 and deviation 1 over all ranks."""
 
     source = "arXiv:2005.12729, section 2"
 
-    def __init__(self, epsilon: float = 1e-8) -> None:
-        """Args: epsilon: Added to the deviation, >= 0."""
+    def __init__(self, epsilon: float = 1e-8, per_minibatch: bool = False) -> None:
+        """Choose over what to normalise.
+
+        Args:
+            epsilon: Added to the deviation, >= 0.
+            per_minibatch: Over each minibatch; False: over the rollout, which needs fewer collectives.
+        """
         super().__init__()
         self.epsilon = epsilon
+        self.per_minibatch = per_minibatch
 
     def after_estimation(self, rollout: Rollout) -> None:
-        """Normalise over the valid rows of all ranks."""
+        """Normalise over the rollout's valid rows of all ranks."""
+        if self.per_minibatch:
+            return
         _, mean, variance = global_moments(rollout.advantages, rollout.valid, self.context.communicator)
         normalised = (rollout.advantages - mean) / (np.sqrt(variance) + self.epsilon)
         rollout.advantages = normalised.astype(rollout.advantages.dtype)
+
+    def before_minibatch(self, minibatch: Minibatch) -> None:
+        """Normalise over the minibatch's valid rows of all ranks."""
+        if not self.per_minibatch:
+            return
+        samples = minibatch.advantages.double()
+        weights = minibatch.valid.double()
+        sums = torch.stack([(samples * weights).sum(), (samples.square() * weights).sum()]).cpu().numpy()
+        self.context.communicator.sum_(sums)
+        mean, square = sums / minibatch.count
+        deviation = np.sqrt(max(square - mean**2, 0.0))
+        minibatch.advantages = ((samples - mean) / (deviation + self.epsilon)).to(minibatch.advantages.dtype)

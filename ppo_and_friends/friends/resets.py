@@ -1,0 +1,69 @@
+"""Friends that decide where a rollout begins, and how long an advantage trace may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.friend import Friend, FriendContext, RolloutRequest
+from ppo_and_friends.rollout import Rollout
+
+Array = NDArray[Any]
+
+
+class SoftReset(Friend):
+    """Let environments go on at the next rollout where they were: what happens anyway, made explicit."""
+
+    source = "PPO and Friends"
+    conflicts = ("HardReset",)
+
+
+class HardReset(Friend):
+    """Start all environments of all ranks afresh before a rollout, always or with a probability."""
+
+    source = "PPO and Friends"
+
+    def __init__(self, probability: float = 1.0) -> None:
+        """Args: probability: Of a reset before each rollout, in [0, 1]; decided alike on all ranks."""
+        super().__init__()
+        if not 0.0 <= probability <= 1.0:
+            raise UsageError(f"HardReset: probability must be between 0 and 1, not {probability}.")
+        self.probability = probability
+
+    def before_rollout(self, request: RolloutRequest) -> None:
+        """Ask for a reset."""
+        # Keyed by the iteration alone, so that all ranks decide alike.
+        if self.generator(request.iteration).random() < self.probability:
+            request.reset = True
+
+
+class SegmentLength(Friend):
+    """Cut the advantage trace after so many steps and bootstrap there, without ending the episode."""
+
+    source = "arXiv:1602.01783, section 4"
+
+    def __init__(self, steps: int = 128) -> None:
+        """Args: steps: Most steps in a trace, >= 1; they are counted over rollouts."""
+        super().__init__()
+        if steps < 1:
+            raise UsageError(f"SegmentLength: steps must be at least 1, not {steps}.")
+        self.steps = steps
+
+    def setup(self, context: FriendContext) -> None:
+        """Begin to count in this rank's environments."""
+        super().setup(context)
+        self._age: Array = np.zeros(context.layout.local, np.int64)
+
+    def after_rollout(self, rollout: Rollout) -> None:
+        """Mark the last step of each full segment."""
+        if rollout.restarted:
+            self._age[:] = 0
+        ends = rollout.terminated | rollout.truncated
+        for t in range(rollout.steps):
+            self._age = (self._age + 1) * rollout.valid[t]
+            full = self._age >= self.steps
+            rollout.cut[t] |= full
+            self._age[full | ends[t]] = 0
