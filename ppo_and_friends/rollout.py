@@ -151,7 +151,7 @@ class Minibatch:
 
     def mean(self, samples: Tensor) -> Tensor:
         """This rank's share of the mean of [N] samples over the valid rows of all ranks."""
-        return (samples * self.valid).sum() / self.count
+        return torch.dot(samples, self.valid) / self.count
 
 
 def slice_bounds(steps: int, minibatches: int) -> list[tuple[int, int]]:
