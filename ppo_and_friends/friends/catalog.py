@@ -28,6 +28,10 @@ BUILT_IN = {
     "HardReset": "ppo_and_friends.friends.resets",
     "SegmentLength": "ppo_and_friends.friends.resets",
     "CorrelatedNoise": "ppo_and_friends.friends.exploration",
+    "ValueNormalizer": "ppo_and_friends.friends.value_scale",
+    "PopArt": "ppo_and_friends.friends.value_scale",
+    "ICM": "ppo_and_friends.friends.icm",
+    "RND": "ppo_and_friends.friends.rnd",
 }
 """Name to module of the friends that come with the project."""
 

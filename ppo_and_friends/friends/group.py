@@ -148,7 +148,7 @@ class FriendGroup(nn.Module):
 
     def before_epoch(self, epoch: int, rollout: Rollout) -> bool:
         """Before each epoch; whether any friend asks for a new estimation."""
-        return any([friend.before_epoch(epoch, rollout) for friend in self._with("before_epoch")])
+        return any([friend.before_epoch(epoch, rollout) for friend in self._with("before_epoch")])  # noqa: C419
 
     def before_minibatch(self, minibatch: Minibatch) -> None:
         """Before a minibatch's losses."""
@@ -175,7 +175,7 @@ class FriendGroup(nn.Module):
 
     def wants_to_stop(self, stats: dict[str, float]) -> bool:
         """Whether any friend ends the update after this epoch. All are asked."""
-        return any([friend.wants_to_stop(stats) for friend in self._with("wants_to_stop")])
+        return any([friend.wants_to_stop(stats) for friend in self._with("wants_to_stop")])  # noqa: C419
 
     def after_update(self, stats: dict[str, float]) -> None:
         """When the update is over."""
@@ -184,7 +184,7 @@ class FriendGroup(nn.Module):
 
     def finished(self) -> bool:
         """Whether any friend ends the training. All are asked."""
-        return any([friend.finished() for friend in self._with("finished")])
+        return any([friend.finished() for friend in self._with("finished")])  # noqa: C419
 
     def metrics(self) -> dict[str, float]:
         """All friends' numbers, named ``friend/number``."""

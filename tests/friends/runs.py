@@ -63,11 +63,12 @@ def experiment(
     friends: Sequence[FriendSpec] = (), make: Callable[..., Any] | None = None, **settings: Any
 ) -> Experiment:
     ppo = {"rollout_timesteps": 80, "minibatch_size": 40, "epochs": 2} | settings.pop("ppo", {})
+    network = {"actor_hidden": (8,), "critic_hidden": (8,)} | settings.pop("network", {})
     return Experiment(
         name="Toy",
         environment=EnvironmentSettings(id="Toy-v0", num_envs=5, backend="gymnasium", factory=make or Drift),
         ppo=PPOSettings(**ppo),
-        network=NetworkSettings(**({"actor_hidden": (8,), "critic_hidden": (8,)} | settings.pop("network", {}))),
+        network=NetworkSettings(**network),
         friends=tuple(friends),
         device="cpu",
         **({"num_timesteps": 10_000} | settings),

@@ -1,0 +1,81 @@
+"""Small networks that friends make features of observations and actions with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ppo_and_friends.networks.actor_critic import is_image
+from ppo_and_friends.networks.distributions import Categorical, Distribution, Gaussian, SquashedGaussian
+from ppo_and_friends.networks.layers import NatureCNN, VectorEncoder, linear, mlp
+
+
+def feature_network(
+    space: spaces.Box,
+    hidden: Sequence[int],
+    features: int,
+    generator: torch.Generator,
+    *,
+    from_bytes: bool | None = None,
+    gain: float = 1.0,
+) -> nn.Sequential:
+    """Observations [N, *shape] to [N, features]: the Nature CNN for images, hidden layers, a last one.
+
+    Args:
+        space: Of the observations.
+        hidden: Widths of the hidden layers, with leaky ReLU, after the convolutions if there are any.
+        features: Size of the result.
+        generator: Source of the initial weights.
+        from_bytes: Whether observations are bytes to be scaled to [0, 1]; None: as the space says.
+        gain: Orthogonal gain of the last layer.
+    """
+    bytes_ = space.dtype == np.uint8 if from_bytes is None else from_bytes
+    encoder: NatureCNN | VectorEncoder
+    if is_image(space):
+        encoder = NatureCNN(space.shape, from_bytes=bytes_, generator=generator)
+    else:
+        encoder = VectorEncoder(int(np.prod(space.shape)), from_bytes=bytes_)
+    layers = mlp(encoder.features, hidden, "leaky_relu", generator)
+    return nn.Sequential(encoder, layers, linear((encoder.features, *hidden)[-1], features, gain, generator))
+
+
+class ActionFeatures(nn.Module):
+    """Stored actions as numbers near [-1, 1]: one-hot choices, yes-or-no as 0 or 1, Box actions.
+
+    Box actions are taken as the environment gets them: squashed, or clipped at their bounds.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, distribution: Distribution, space: spaces.Space[Any]) -> None:
+        """Fit to what the policy draws from."""
+        super().__init__()
+        self.choices = distribution.choices if isinstance(distribution, Categorical) else ()
+        self.size = sum(self.choices) or distribution.action_size
+        self.squashed = isinstance(distribution, SquashedGaussian)
+        self.continuous = isinstance(distribution, Gaussian)
+        low, high = np.full(self.size, -np.inf), np.full(self.size, np.inf)
+        if isinstance(space, spaces.Box):
+            # Dimensions with two bounds are scaled to [-1, 1]; the others have units of their own.
+            bounded = ((space.low > -1e9) & (space.high < 1e9)).reshape(-1)
+            low[bounded], high[bounded] = -1.0, 1.0
+        self.register_buffer("low", torch.tensor(low), persistent=False)
+        self.register_buffer("high", torch.tensor(high), persistent=False)
+
+    def forward(self, actions: Tensor) -> Tensor:
+        """[N, A] to [N, size]; integers become float32."""
+        if self.choices:
+            parts = [functional.one_hot(actions[:, i], n) for i, n in enumerate(self.choices)]
+            return torch.cat(parts, dim=-1).float()
+        if not self.continuous:
+            return actions.float()
+        if self.squashed:
+            return actions.tanh()
+        return actions.clamp(self.low.to(actions), self.high.to(actions))

@@ -1,0 +1,142 @@
+"""Curiosity: a reward for what the agent can't yet predict of its own doing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.features import ActionFeatures, feature_network
+from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.friends.moments import global_moments
+from ppo_and_friends.friends.normalizers import RewardNormalizer
+from ppo_and_friends.networks.layers import linear, mlp
+from ppo_and_friends.rollout import Minibatch, RewardStream, Rollout
+
+Array = NDArray[Any]
+
+CHUNK = 8192
+"""Rows that are scored at once; bounds the memory."""
+
+
+class ICM(Friend):
+    r"""Curiosity: reward steps whose outcome, in learned features, the agent predicts badly.
+
+    An encoder learns features of observations from which an inverse model tells the action taken;
+    a forward model predicts the next features from the present ones and the action. Its error is
+    the reward :math:`\frac{\eta}{2} \lVert \hat\phi(s_{t+1}) - \phi(s_{t+1}) \rVert^2` (eq. 6).
+    """
+
+    source = "arXiv:1705.05363"
+
+    def __init__(
+        self,
+        scale: float = 0.1,
+        extrinsic_weight: float = 1.0,
+        forward_share: float = 0.2,
+        features: int = 32,
+        hidden: tuple[int, ...] = (64,),
+        lr: float = 1e-3,
+        normalize: bool = True,
+        own_stream: bool = False,
+        discount: float | None = None,
+    ) -> None:
+        """Choose how curious to be.
+
+        Args:
+            scale: Weight of the curiosity reward (eta), > 0.
+            extrinsic_weight: Weight of the environment's reward, >= 0; 0: curiosity alone.
+            forward_share: Of the forward loss in the sum with the inverse loss (beta, eq. 7), in [0, 1].
+            features: Size of the learned features.
+            hidden: Widths of the hidden layers of each of the three networks.
+            lr: Adam's step size for them, > 0.
+            normalize: Divide the curiosity reward by the deviation of its discounted sum.
+            own_stream: Learn a value of its own for it; False: add it to the environment's.
+            discount: Of the stream of its own; None: PPO's.
+        """
+        super().__init__()
+        if not (scale > 0.0 and extrinsic_weight >= 0.0 and lr > 0.0 and features > 0):
+            raise UsageError(
+                "ICM needs scale > 0, extrinsic_weight >= 0, lr > 0 and features > 0: "
+                f"not {scale}, {extrinsic_weight}, {lr} and {features}."
+            )
+        if not 0.0 <= forward_share <= 1.0:
+            raise UsageError(f"ICM: forward_share must be between 0 and 1, not {forward_share}.")
+        self.scale, self.extrinsic_weight, self.forward_share = scale, extrinsic_weight, forward_share
+        self.features, self.hidden, self.learning_rate = features, hidden, lr
+        self.normalize, self.own_stream, self.discount = normalize, own_stream, discount
+        self.normalizer = RewardNormalizer(discount)
+        self._mean = float("nan")
+
+    def setup(self, context: FriendContext) -> None:
+        """Build the three networks."""
+        super().setup(context)
+        self.normalizer.setup(context)
+        ppo, generator = context.experiment.ppo, self.weight_generator()
+        if self.own_stream:
+            discount = ppo.discount if self.discount is None else self.discount
+            self.streams = (RewardStream("curiosity", discount, ppo.trace_decay),)
+        self.actions = ActionFeatures(context.distribution, context.action_space)
+        distribution = context.distribution
+        outputs = self.actions.size if self.actions.continuous else distribution.parameter_size
+        self.encoder = feature_network(context.observation_space, self.hidden, self.features, generator)
+        self.inverse_model = self._model(2 * self.features, outputs, generator)
+        self.forward_model = self._model(self.features + self.actions.size, self.features, generator)
+        self.to(context.device)
+        for network in (self.encoder, self.inverse_model, self.forward_model):
+            network.to(context.dtype)
+
+    def _model(self, inputs: int, outputs: int, generator: torch.Generator) -> nn.Sequential:
+        last = linear((inputs, *self.hidden)[-1], outputs, 1.0, generator)
+        return nn.Sequential(mlp(inputs, self.hidden, "leaky_relu", generator), last)
+
+    def _errors(self, observations: Tensor, following: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """[N] squared prediction errors, halved, and [N] inverse losses."""
+        present, future = self.encoder(torch.cat((observations, following))).chunk(2)
+        taken = self.actions(actions).to(present)
+        predicted = self.forward_model(torch.cat((present, taken), dim=-1))
+        forward = 0.5 * (predicted - future).square().sum(-1)
+        guess = self.inverse_model(torch.cat((present, future), dim=-1))
+        if self.actions.continuous:
+            inverse = 0.5 * (guess - taken).square().sum(-1)
+        else:
+            inverse = -self.context.distribution.log_prob(guess, actions)
+        return forward, inverse
+
+    def after_rollout(self, rollout: Rollout) -> None:
+        """Score the whole rollout, then mix the rewards or add a stream."""
+        device = self.context.device
+        self._observations = torch.from_numpy(rollout.observations).to(device).flatten(0, 1)
+        self._envs = rollout.num_envs
+        actions = torch.from_numpy(rollout.actions).to(device).flatten(0, 1)
+        with torch.no_grad():
+            seen, envs = self._observations, self._envs
+            rows = torch.arange(len(actions), device=device).split(CHUNK)
+            scores = [self._errors(seen[part], seen[part + envs], actions[part])[0] for part in rows]
+        extrinsic = rollout.rewards["extrinsic"]
+        rewards = torch.cat(scores).view(extrinsic.shape).cpu().numpy().astype(extrinsic.dtype)
+        rewards = rewards * rollout.valid
+        if self.normalize:
+            rewards = self.normalizer.scaled(rewards, rollout.terminated | rollout.truncated, rollout)
+        rewards = (self.scale * rewards).astype(extrinsic.dtype)
+        self._mean = float(global_moments(rewards, rollout.valid, self.context.communicator)[1])
+        if self.own_stream:
+            rollout.rewards["curiosity"] = rewards
+            rewards = rewards * 0.0
+        rollout.rewards["extrinsic"] = self.extrinsic_weight * extrinsic + rewards
+
+    def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
+        """The forward and the inverse model's losses (eq. 7)."""
+        following = self._observations[minibatch.rows + self._envs]
+        forward, inverse = self._errors(minibatch.observations, following, minibatch.actions)
+        return {
+            "forward": self.forward_share * minibatch.mean(forward),
+            "inverse": (1.0 - self.forward_share) * minibatch.mean(inverse),
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """The mean curiosity reward of a step, as it is learned from."""
+        return {"reward": self._mean}

@@ -1,0 +1,182 @@
+"""Random network distillation: a reward for observations unlike those seen before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.features import feature_network
+from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.friends.moments import global_moments, merge_moments
+from ppo_and_friends.friends.normalizers import RewardNormalizer
+from ppo_and_friends.networks.actor_critic import is_image
+from ppo_and_friends.rollout import Minibatch, RewardStream, Rollout
+
+Array = NDArray[Any]
+
+CHUNK = 4096
+"""Rows that are scored at once; bounds the memory."""
+
+
+class RND(Friend):
+    r"""Novelty: reward observations whose features, by a random network, are not yet learned.
+
+    A predictor learns the outputs of a fixed random target network; its error
+    :math:`\lVert \hat f(s_{t+1}) - f(s_{t+1}) \rVert^2` is large where little was seen. The reward
+    is a stream of its own, not cut at episode ends, with a value head and a discount of its own.
+    """
+
+    source = "arXiv:1810.12894"
+
+    def __init__(
+        self,
+        weight: float = 0.5,
+        discount: float = 0.99,
+        trace_decay: float = 0.95,
+        features: int = 64,
+        hidden: tuple[int, ...] = (64, 64),
+        lr: float = 1e-4,
+        clip: float = 5.0,
+        share: float = 1.0,
+    ) -> None:
+        """Choose how much novelty counts.
+
+        Args:
+            weight: Of its advantage beside the environment's, > 0 (the paper's 1 to 2).
+            discount: Of its rewards, in [0, 1].
+            trace_decay: Lambda of its advantages, in [0, 1].
+            features: Size of the random features.
+            hidden: Widths of the target's hidden layers; the predictor has one more.
+            lr: Adam's step size for the predictor, > 0.
+            clip: Largest absolute value of whitened observations, > 0.
+            share: Of the steps that the predictor learns from, in (0, 1] (section 2.2 of the paper).
+        """
+        super().__init__()
+        if not (weight > 0.0 and lr > 0.0 and clip > 0.0 and features > 0 and 0.0 < share <= 1.0):
+            raise UsageError(
+                "RND needs weight, lr, clip and features > 0 and share in (0, 1]: "
+                f"not {weight}, {lr}, {clip}, {features} and {share}."
+            )
+        if not (0.0 <= discount <= 1.0 and 0.0 <= trace_decay <= 1.0):
+            raise UsageError(
+                f"RND: discount and trace_decay must be in [0, 1], not {discount} and {trace_decay}."
+            )
+        self.streams = (RewardStream("novelty", discount, trace_decay, episodic=False, weight=weight),)
+        self.features, self.hidden, self.learning_rate = features, hidden, lr
+        self.clip, self.share = clip, share
+        self.normalizer = RewardNormalizer(discount)
+        self._mean = float("nan")
+
+    def setup(self, context: FriendContext) -> None:
+        """Build the target and the predictor."""
+        super().setup(context)
+        self.normalizer.setup(context)
+        space = context.observation_space
+        self._newest: int | None = None
+        if is_image(space):
+            # Of stacked frames the newest is enough, and the networks are smaller (appendix A.4).
+            self._newest = int(np.argmin(space.shape))
+            height, width = (n for axis, n in enumerate(space.shape) if axis != self._newest)
+            space = spaces.Box(-np.inf, np.inf, (1, height, width), np.float32)
+        self.add_statistic("count", np.zeros(()))
+        self.add_statistic("mean", np.zeros(space.shape))
+        self.add_statistic("variance", np.ones(space.shape))
+        generator = self.weight_generator()
+
+        def network(hidden: tuple[int, ...]) -> torch.nn.Sequential:
+            return feature_network(
+                space, hidden, self.features, generator, from_bytes=False, gain=np.sqrt(2.0)
+            ).to(context.device, context.dtype)
+
+        self.target = network(self.hidden).requires_grad_(False)
+        self.predictor = network((*self.hidden, (*self.hidden, self.features)[-1]))
+        self._use_statistics()
+
+    def _use_statistics(self) -> None:
+        """The statistics as they are now, on the device; frozen until the next rollout is scored."""
+        deviation = np.sqrt(self.variance.numpy())  # type: ignore[operator]
+        scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 1.0)
+        place = {"dtype": self.context.dtype, "device": self.context.device}
+        self._shift = torch.tensor(self.mean.numpy(), **place)  # type: ignore[operator]
+        self._scale = torch.tensor(scale, **place)
+
+    def _frames(self, observations: Array) -> Array:
+        """Of images the newest frame, [N, 1, height, width]; else as they are."""
+        if self._newest is None:
+            return observations
+        return np.expand_dims(np.take(observations, -1, axis=self._newest + 1), 1)
+
+    def _errors(self, rows: Tensor) -> Tensor:
+        """[N] squared errors of the predictor on the observations in these rows of the rollout."""
+        observations = self._observations[rows].to(self._shift.dtype)
+        whitened = ((observations - self._shift) * self._scale).clamp(-self.clip, self.clip)
+        # A mean over features, so that neither reward nor loss depends on how many there are.
+        with torch.no_grad():
+            target = self.target(whitened)
+        return (self.predictor(whitened) - target).square().mean(-1)
+
+    def after_rollout(self, rollout: Rollout) -> None:
+        """Take in the observations' statistics, score every step by its next observation."""
+        envs, steps = rollout.num_envs, rollout.steps
+        frames = self._frames(rollout.observations.reshape(-1, *rollout.observations.shape[2:]))
+        self._merge_statistics(frames[envs:], rollout.valid.reshape(-1))
+        self._observations = torch.from_numpy(np.ascontiguousarray(frames)).to(self.context.device)
+        self._envs = envs
+        self._learned = torch.from_numpy(self._chosen(rollout)).to(self.context.device)
+        with torch.no_grad():
+            rows = torch.arange(envs, (steps + 1) * envs, device=self.context.device).split(CHUNK)
+            scores = torch.cat([self._errors(part) for part in rows])
+        dtype = rollout.rewards["extrinsic"].dtype
+        rewards = scores.view(steps, envs).cpu().numpy().astype(dtype) * rollout.valid
+        rewards = self.normalizer.scaled(rewards, np.zeros_like(rollout.valid), rollout).astype(dtype)
+        self._mean = float(global_moments(rewards, rollout.valid, self.context.communicator)[1])
+        rollout.rewards["novelty"] = rewards
+
+    def _merge_statistics(self, observations: Array, valid: Array) -> None:
+        """Merge moments of the valid rows of [N, *obs] over all ranks into the run's. A collective."""
+        mean = self.mean.numpy()  # type: ignore[operator]
+        sums = np.zeros((2, *mean.shape))
+        for start in range(0, len(observations), CHUNK):
+            kept = valid[start : start + CHUNK]
+            shifted = observations[start : start + CHUNK][kept] - mean
+            sums += np.stack([shifted.sum(axis=0), np.square(shifted).sum(axis=0)])
+        packed = np.concatenate(([float(valid.sum())], sums.reshape(-1)))
+        self.context.communicator.sum_(packed)
+        rows = max(packed[0], 1.0)
+        shift, square = packed[1:].reshape(sums.shape) / rows
+        merged = merge_moments(
+            self.count.item(),  # type: ignore[operator]
+            mean,
+            self.variance.numpy(),  # type: ignore[operator]
+            packed[0],
+            mean + shift,
+            np.maximum(square - shift**2, 0.0),
+        )
+        for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
+            buffer.numpy()[...] = value  # type: ignore[operator]
+        self._use_statistics()
+
+    def _chosen(self, rollout: Rollout) -> Array:
+        """[T * B], 1 / share for the steps that the predictor learns from, else 0."""
+        chosen = np.ones((rollout.steps, rollout.num_envs))
+        if self.share < 1.0:
+            first = self.context.layout.first
+            for row in range(rollout.num_envs):
+                draws = self.generator(rollout.iteration, first + row, 1).random(rollout.steps)
+                chosen[:, row] = (draws < self.share) / self.share
+        return chosen.reshape(-1).astype(rollout.log_probs.dtype)
+
+    def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
+        """The predictor's error."""
+        errors = self._errors(minibatch.rows + self._envs)
+        return {"error": minibatch.mean(errors * self._learned[minibatch.rows])}
+
+    def metrics(self) -> dict[str, float]:
+        """The mean novelty reward of a step, after normalisation."""
+        return {"reward": self._mean}

@@ -1,0 +1,128 @@
+"""Friends that let the critic learn returns of any size, by learning them shifted and scaled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.friends.moments import global_moments, merge_moments
+from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.rollout import Rollout
+
+Array = NDArray[Any]
+
+SMALLEST_DEVIATION = 1e-4
+"""Least deviation of returns that is divided by."""
+
+
+class ValueNormalizer(Friend):
+    """Let the critic learn returns shifted and scaled by their running mean and deviation.
+
+    The statistics are of all returns so far, or, with a ``decay``, mostly of recent ones. They
+    change once an iteration, after the estimation, for each reward stream on its own.
+    """
+
+    source = "arXiv:2006.05990, section 3.3"
+    conflicts = ("PopArt",)
+
+    def __init__(self, decay: float | None = None) -> None:
+        """Start with no statistics.
+
+        Args:
+            decay: Weight of the old statistics in an iteration, in [0, 1); None: by their count.
+        """
+        super().__init__()
+        if decay is not None and not 0.0 <= decay < 1.0:
+            raise UsageError(f"{self.name}: decay must be at least 0 and below 1, not {decay}.")
+        self.decay = decay
+        self._updated = -1
+
+    def adapt(self, network: ActorCritic) -> ActorCritic:
+        """Make statistics for each of the network's streams."""
+        self._names = network.streams
+        # In a tuple, so that the network doesn't become a part of this friend.
+        self._network = (network,)
+        self.add_statistic("count", np.zeros(len(self._names)))
+        self.add_statistic("mean", np.zeros(len(self._names)))
+        self.add_statistic("variance", np.ones(len(self._names)))
+        return network
+
+    def _statistics(self, stream: str) -> tuple[float, float]:
+        """Mean and deviation of a stream's returns; 0 and 1 before any were seen."""
+        index = self._names.index(stream)
+        variance = self.variance[index].item()  # type: ignore[index]
+        return self.mean[index].item(), max(variance**0.5, SMALLEST_DEVIATION)  # type: ignore[index]
+
+    def decode_values(self, stream: str, outputs: Array) -> Array:
+        """Outputs times the deviation, plus the mean."""
+        mean, deviation = self._statistics(stream)
+        return (outputs * deviation + mean).astype(outputs.dtype)
+
+    def encode_returns(self, stream: str, returns: Array) -> Array:
+        """Returns minus the mean, over the deviation."""
+        mean, deviation = self._statistics(stream)
+        return ((returns - mean) / deviation).astype(returns.dtype)
+
+    def after_estimation(self, rollout: Rollout) -> None:
+        """Take a rollout's returns into the statistics, the first time they are estimated."""
+        if self._updated == rollout.iteration:
+            return
+        self._updated = rollout.iteration
+        for index, stream in enumerate(self._names):
+            old = self._statistics(stream)
+            self._merge(index, rollout.returns[stream], rollout.valid)
+            self._changed(index, stream, old, rollout)
+
+    def _merge(self, index: int, returns: Array, valid: Array) -> None:
+        """Merge the moments of [T, B] returns of all ranks. Two collectives."""
+        new = global_moments(returns, valid, self.context.communicator)
+        weight = count = self.count[index].item()  # type: ignore[index]
+        if self.decay is not None and count > 0.0:
+            # Such a count of old samples as gives the statistics of before the weight ``decay``.
+            weight = new[0] * self.decay / (1.0 - self.decay)
+        old = self.mean[index].item(), self.variance[index].item()  # type: ignore[index]
+        _, mean, variance = merge_moments(weight, np.float64(old[0]), np.float64(old[1]), *new)
+        for buffer, value in ((self.count, count + new[0]), (self.mean, mean), (self.variance, variance)):
+            buffer[index] = float(value)  # type: ignore[index]
+
+    def _changed(self, index: int, stream: str, old: tuple[float, float], rollout: Rollout) -> None:
+        """Called when a stream's mean and deviation are no longer the ``old`` ones."""
+
+    def metrics(self) -> dict[str, float]:
+        """Mean and deviation of the environment's returns."""
+        mean, deviation = self._statistics("extrinsic")
+        return {"mean": mean, "deviation": deviation}
+
+
+class PopArt(ValueNormalizer):
+    r"""As ValueNormalizer, but what the critic predicts doesn't change when the statistics do.
+
+    The value head is changed against them, :math:`w' = \sigma w / \sigma'` and
+    :math:`b' = (\sigma b + \mu - \mu') / \sigma'` (proposition 1 of the paper).
+    """
+
+    source = "arXiv:1602.07714"
+    conflicts = ("ValueNormalizer",)
+
+    def __init__(self, decay: float | None = 0.9) -> None:
+        """Start with no statistics.
+
+        Args:
+            decay: Weight of the old statistics in an iteration, in [0, 1); None: by their count.
+        """
+        super().__init__(decay)
+
+    def _changed(self, index: int, stream: str, old: tuple[float, float], rollout: Rollout) -> None:
+        new_mean, new_deviation = self._statistics(stream)
+        ratio, shift = old[1] / new_deviation, (old[0] - new_mean) / new_deviation
+        head = self._network[0].value_head
+        with torch.no_grad():
+            head.weight[index] *= ratio
+            head.bias[index] = head.bias[index] * ratio + shift
+        outputs = rollout.value_outputs[stream]
+        rollout.value_outputs[stream] = (outputs * ratio + shift).astype(outputs.dtype)
