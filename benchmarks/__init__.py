@@ -1,0 +1,1 @@
+"""Benchmarks: what the agents reach, and how fast. Run as scripts from a checkout."""

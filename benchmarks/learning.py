@@ -1,0 +1,206 @@
+"""Trains launchers from several seeds, evaluates them, and reports: ``python benchmarks/learning.py --help``.
+
+Every run is the command a user would type, on a core of its own. Killed, it goes on where it was when
+the same command is given again; what is finished isn't done twice as long as its settings are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.jobs import Job, Pool, last_line
+from benchmarks.runs import ROOT, Changes, Run, source_state
+from benchmarks.targets import TARGETS, evaluation_episodes
+from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.cores import usable_cores
+from ppo_and_friends.errors import PPOError, UsageError
+
+Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
+Flag = tyro.conf.FlagCreatePairsOff
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train launchers over seeds, evaluate them on the canonical environments, and write a report."""
+
+    environments: tuple[str, ...] = ()
+    """Launchers to train; none: every one that has a target."""
+
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """A run for each."""
+
+    jobs: int | None = None
+    """Runs at once (default: the cores)."""
+
+    episodes: int | None = None
+    """Evaluation episodes (default: the target's, mostly 100)."""
+
+    work: Path = Path(".learning")
+    """Where runs and their checkpoints are kept."""
+
+    results: Path = Path("results")
+    """Where curves, evaluations and the report go."""
+
+    readme: Path = Path("README.md")
+    """Gets the table between its markers, if the results are the standard ones."""
+
+    set: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Change a setting of every launcher, for an experiment with other results."""
+
+    with_: Annotated[Texts, tyro.conf.arg(name="with", metavar="FRIEND")] = ()
+    """Add a friend to every launcher, for an experiment with other results."""
+
+    without: Annotated[Texts, tyro.conf.arg(metavar="FRIEND")] = ()
+    """Remove a friend from every launcher, for an experiment with other results."""
+
+    clobber: Annotated[bool, Flag] = False
+    """Start all these runs over."""
+
+    report_only: Annotated[bool, Flag] = False
+    """Train nothing; write the report again from what is in RESULTS."""
+
+    ship: Annotated[bool, Flag] = False
+    """Copy each launcher's best policy to RESULTS/policies, where --pretrained finds it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns 0, 1 if a run failed, 2 for a mistake, 130 if it was interrupted."""
+    options = tyro.cli(Options, args=arguments, prog="benchmarks/learning.py")
+    try:
+        changes = Changes(options.set, options.with_, options.without)
+        if changes != Changes() and Options.results in (options.results, options.work):
+            raise UsageError("Changed settings go elsewhere: give --results and --work folders of their own.")
+        if changes != Changes() and options.work == Options.work:
+            raise UsageError("Changed settings train elsewhere: give a --work folder of their own.")
+        runs = [
+            Run.of(name, seed, options.work, changes)
+            for name in options.environments or tuple(TARGETS)
+            for seed in options.seeds
+        ]
+        failed, whole = ([], True) if options.report_only else train_all(runs, options)
+        if options.ship:
+            from benchmarks.shipping import ship_best
+
+            for name in dict.fromkeys(run.experiment.name for run in runs):
+                print(ship_best(name, options.work, options.results))
+        from benchmarks.report import write_report
+
+        standard = options.results.resolve() == (ROOT / Options.results).resolve()
+        print(write_report(options.results, options.readme if standard else None))
+    except PPOError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 130 if not whole else 1 if failed else 0
+
+
+def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
+    """Train and evaluate what isn't yet.
+
+    Returns:
+        The runs that failed, and whether it came to an end uninterrupted.
+    """
+    source = source_state()
+    if source["dirty"]:
+        print("note: the sources differ from the commit; results say so (dirty)")
+    failed: list[Run] = []
+    of_job: dict[str, Run] = {}
+    jobs: list[Job] = []
+    for run in runs:
+        job = make_job(run, options, source)
+        if job is None:
+            print(f"{run.name}: done before")
+        else:
+            jobs.append(job)
+            of_job[job.name] = run
+
+    def ended(job: Job) -> None:
+        run = of_job[job.name]
+        failure = destination(run, options.results) / "failure.json"
+        if job.returncode == 0:
+            failure.unlink(missing_ok=True)
+        elif job.returncode not in (130, 143, -2, -9, -15):
+            failed.append(run)
+            _write_failure(failure, run, job, source)
+
+    slots = options.jobs or usable_cores()
+    whole = Pool(slots, say=_say, cwd=ROOT).run(jobs, ended)
+    return failed, whole
+
+
+def make_job(run: Run, options: Options, source: dict[str, Any]) -> Job | None:
+    """What is left to do for a run; None: nothing."""
+    to = destination(run, options.results)
+    episodes = options.episodes or evaluation_episodes(run.experiment.name)
+    trained = run.trained and not options.clobber
+    if trained and is_evaluated(run, to, episodes):
+        return None
+    evaluation = (
+        *(sys.executable, str(ROOT / "benchmarks" / "evaluate_run.py")),
+        *(str(run.folder.path.absolute()), str(to.absolute()), str(episodes)),
+    )
+    if trained:
+        return Job(run.name, [evaluation], run.log.absolute(), before=lambda: _begin_log(run))
+    command = run.command()
+    if options.clobber and "--clobber" not in command:
+        command = (*command, "--clobber")
+
+    def before() -> None:
+        _begin_log(run)
+        run.note_start(source)
+
+    return Job(run.name, [command, evaluation], run.log.absolute(), run.status, before)
+
+
+def destination(run: Run, results: Path) -> Path:
+    """Where a run's results go."""
+    return results / run.experiment.name / f"seed-{run.seed}"
+
+
+def is_evaluated(run: Run, folder: Path, episodes: int) -> bool:
+    """Whether the policy that is saved now has been evaluated over as many episodes."""
+    try:
+        result = json.loads((folder / "evaluation.json").read_bytes())
+        checkpoints = run.folder.checkpoints
+        latest = (checkpoints / "latest").read_text().strip()
+        manifest = json.loads((checkpoints / latest / "manifest.json").read_bytes())
+        digest = manifest["files"]["tensors.safetensors"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(result.get("policy_sha256") == digest and result.get("episodes", 0) >= episodes)
+
+
+def _begin_log(run: Run) -> None:
+    """So that the last line of the log is of this attempt."""
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    run.log.write_text("")
+
+
+def _write_failure(path: Path, run: Run, job: Job, source: dict[str, Any]) -> None:
+    record = source | {
+        "launcher": run.experiment.name,
+        "seed": run.seed,
+        "settings_hash": run.hash,
+        "timesteps": run.timesteps(),
+        "exit_status": job.returncode,
+        "error": last_line(job.log)[:500],
+        "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _say(line: str) -> None:
+    print(f"{datetime.now().strftime('%H:%M:%S')} {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""A training run of the benchmark: its settings, where it is kept, and how far it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.cli import changed
+from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.options import Options
+from ppo_and_friends.registry import resolve
+from ppo_and_friends.run_folder import RunFolder
+from ppo_and_friends.saved_experiment import experiment_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_SETTINGS = ("random_seed", "checkpoint_seconds", "keep_checkpoints", "target_score")
+"""Settings that don't change what is learned, or are the seed."""
+
+RECORD = "benchmark.json"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line changes in every launcher."""
+
+    set: tuple[str, ...] = ()
+    with_: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    def arguments(self) -> tuple[str, ...]:
+        """As ``main.py`` takes them."""
+        named = (("--set", self.set), ("--with", self.with_), ("--without", self.without))
+        return tuple(part for name, values in named for value in values for part in (name, value))
+
+
+def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those settings that a result depends on, but for the seed."""
+    return {name: value for name, value in settings.items() if name not in NOT_SETTINGS}
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that change when a setting does; equal for all seeds."""
+    text = json.dumps(settings_of(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def git(*arguments: str) -> str:
+    """What git says of this checkout; empty without git."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def source_state() -> dict[str, Any]:
+    """The commit, and whether files that Python runs differ from it."""
+    return {
+        "commit": git("rev-parse", "HEAD") or None,
+        "dirty": bool(git("status", "--porcelain", "--", "ppo_and_friends", "environments", "main.py")),
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One launcher trained from one seed."""
+
+    environment: str
+    """What ``-e`` takes."""
+
+    seed: int
+    experiment: Experiment
+    work: Path
+    changes: Changes = Changes()
+
+    @classmethod
+    def of(cls, environment: str, seed: int, work: Path, changes: Changes) -> Run:
+        """Look the launcher up.
+
+        Raises:
+            UsageError: There is none, or a changed setting doesn't fit.
+        """
+        options = Options(
+            environment=environment,
+            random_seed=seed,
+            set=changes.set,
+            with_=changes.with_,
+            without=changes.without,
+        )
+        return cls(environment, seed, changed(resolve(environment), options), work, changes)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.experiment.name} seed {self.seed}"
+
+    @property
+    def state_path(self) -> Path:
+        """What ``--state_path`` gets."""
+        return self.work / f"seed-{self.seed}"
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where ``main.py`` keeps the run."""
+        return RunFolder(self.state_path / self.experiment.name)
+
+    @property
+    def log(self) -> Path:
+        """What training and evaluation said."""
+        return self.state_path / f"{self.experiment.name}.log"
+
+    @property
+    def hash(self) -> str:
+        """Of the asked settings."""
+        return settings_hash(experiment_settings(self.experiment))
+
+    def saved_hash(self) -> str | None:
+        """Of the settings that what is saved was trained with; None: nothing is saved."""
+        try:
+            record = json.loads(self.folder.experiment.read_bytes())
+            return settings_hash(record["experiment"])
+        except (OSError, ValueError, KeyError, AttributeError):
+            return None
+
+    def timesteps(self) -> int:
+        """Agent steps at the latest checkpoint, 0 without one."""
+        try:
+            return int((self.folder.checkpoints / "latest").read_text().split("-")[0])
+        except (OSError, ValueError):
+            return 0
+
+    @property
+    def stale(self) -> bool:
+        """Whether something else was trained here."""
+        saved = self.saved_hash()
+        return saved is not None and saved != self.hash
+
+    @property
+    def trained(self) -> bool:
+        """Whether the whole budget is done, with these settings."""
+        return not self.stale and self.timesteps() >= self.experiment.num_timesteps
+
+    def command(self) -> tuple[str, ...]:
+        """The command a user would type."""
+        return (
+            *(sys.executable, str(ROOT / "main.py"), "-e", self.environment),
+            *("--random_seed", str(self.seed), "--state_path", str(self.state_path.absolute())),
+            *("--no_tensorboard", "-q"),
+            *self.changes.arguments(),
+            *(("--clobber",) if self.stale else ()),
+        )
+
+    def note_start(self, source: dict[str, Any]) -> None:
+        """Write down from which sources the run is trained, each time it starts or goes on."""
+        path = self.folder.path / RECORD
+        path.parent.mkdir(parents=True, exist_ok=True)
+        going_on = not self.stale and self.timesteps() > 0
+        sessions = self.sessions() if going_on else []
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        sessions.append(source | {"began": began, "timesteps": self.timesteps() if going_on else 0})
+        replace_file(path, json.dumps({"sessions": sessions}, indent=1).encode())
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Commit, dirty flag and timesteps at each start."""
+        try:
+            return list(json.loads((self.folder.path / RECORD).read_bytes())["sessions"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def status(self) -> str:
+        """How far it is, from the last line of ``progress.csv``."""
+        from ppo_and_friends.reporting.progress_csv import read_rows
+
+        _, rows = read_rows(self.folder.progress)
+        if not rows:
+            return "starting"
+        steps = int(rows[-1]["timesteps"] or 0)
+        share = 100 * steps / self.experiment.num_timesteps
+        return f"{share:.0f}% score {rows[-1].get('score_mean_100', '')[:7]}"
