@@ -197,9 +197,7 @@ def test(
     Raises:
         PPOError: Nothing is saved, it doesn't fit, no display, an environment that fails.
     """
-    if communicator.is_main:
-        _test(request, episodes, deterministic, window, video, trust)
-    communicator.barrier()
+    on_main(communicator, lambda: _test(request, episodes, deterministic, window, video, trust))
     return 0
 
 
