@@ -1,0 +1,128 @@
+"""Minibatches: every row once an epoch, equally many slices on all ranks, right counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ppo_and_friends.randomness import Randomness
+from ppo_and_friends.rollout import Minibatch, MinibatchSource, Rollout, slice_bounds, valid_counts
+from ppo_and_friends.vector.protocol import Layout, divide
+
+
+def rollout(steps: int, envs: int, first: int = 0) -> Rollout:
+    """Every array holds the row's own number: 100 t + the global environment index."""
+    number = (100.0 * np.arange(steps + 1)[:, None] + first + np.arange(envs)).astype(np.float64)
+    now = number[:-1]
+    valid = np.random.default_rng(first).random((steps, envs)) < 0.8
+    no = np.zeros((steps, envs), bool)
+    return Rollout(
+        observations=np.stack([number, -number], axis=-1),
+        actions=now[..., None].astype(np.int64),
+        terminated=no,
+        truncated=no,
+        cut=no,
+        valid=valid,
+        finished=no,
+        scores=now,
+        rewards={"extrinsic": now},
+        policy_parameters=np.stack([now, now + 1], axis=-1),
+        log_probs=now,
+        value_outputs={"extrinsic": number, "novelty": number + 0.5},
+        advantages=now,
+        value_targets={"extrinsic": now, "novelty": now + 0.25},
+    )
+
+
+@given(st.integers(1, 300), st.data())
+def test_slices_cover_all_steps_evenly(steps: int, data: st.DataObject) -> None:
+    minibatches = data.draw(st.integers(1, steps))
+    bounds = slice_bounds(steps, minibatches)
+    assert bounds[0][0] == 0 and bounds[-1][1] == steps and len(bounds) == minibatches
+    assert all(before[1] == after[0] for before, after in zip(bounds, bounds[1:], strict=False))
+    sizes = {last - first for first, last in bounds}
+    assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_every_row_once_and_the_same_minibatches_on_any_layout(ranks: int) -> None:
+    steps, envs, pieces = 11, 16, 4
+    bounds = slice_bounds(steps, pieces)
+    whole: list[set[float]] = [set() for _ in range(pieces)]
+    for rank in range(ranks):
+        layout = divide(envs, rank, ranks)
+        own = rollout(steps, layout.local, layout.first)
+        order = Randomness(3).shuffles(1, 0, layout, steps)
+        counts = valid_counts(own.valid, [order], bounds)
+        source = MinibatchSource(own, torch.device("cpu"))
+        batches = list(source.epoch(order, bounds, counts[0]))
+        assert [batch.index for batch in batches] == list(range(pieces))
+        rows = torch.cat([batch.rows for batch in batches])
+        assert sorted(rows.tolist()) == list(range(steps * layout.local))
+        for batch, part in zip(batches, whole, strict=True):
+            part |= set(batch.old_log_probs.tolist())
+            # From every environment equally many rows.
+            _, each = torch.remainder(batch.rows, layout.local).unique(return_counts=True)
+            assert len(each) == layout.local and len(set(each.tolist())) == 1
+            assert batch.count == max(1.0, float(batch.valid.sum()))
+    alone = Randomness(3).shuffles(1, 0, Layout(envs, 0, envs), steps)
+    for (first, last), part in zip(bounds, whole, strict=True):
+        assert part == {100.0 * t + b for b in range(envs) for t in alone[first:last, b]}
+
+
+def test_all_tensors_of_a_row_belong_together() -> None:
+    own = rollout(6, 3)
+    order = Randomness(3).shuffles(1, 0, Layout(3, 0, 3), 6)
+    bounds = slice_bounds(6, 2)
+    for batch in MinibatchSource(own, torch.device("cpu")).epoch(order, bounds, np.array([5.0, 5.0])):
+        number = batch.old_log_probs
+        row_numbers = 100 * (batch.rows // 3) + batch.rows % 3
+        for same in (row_numbers, batch.observations[:, 0], batch.actions[:, 0], batch.advantages):
+            torch.testing.assert_close(same.double(), number)
+        torch.testing.assert_close(batch.old_policy_parameters, torch.stack([number, number + 1], -1))
+        torch.testing.assert_close(batch.value_targets, torch.stack([number, number + 0.25], -1))
+        torch.testing.assert_close(batch.old_value_outputs, torch.stack([number, number + 0.5], -1))
+        # Row + B is the next observation.
+        flat = torch.from_numpy(own.observations).flatten(0, 1)
+        torch.testing.assert_close(flat[batch.rows + 3, 0], number + 100)
+        assert batch.valid.tolist() == own.valid.ravel()[batch.rows.numpy()].astype(float).tolist()
+
+
+def test_a_new_estimation_is_seen_by_the_next_epoch() -> None:
+    own = rollout(4, 2)
+    order, bounds = Randomness(3).shuffles(1, 0, Layout(2, 0, 2), 4), slice_bounds(4, 1)
+    source = MinibatchSource(own, torch.device("cpu"))
+    (before,) = source.epoch(order, bounds, np.array([8.0]))
+    own.advantages = own.advantages + 7.0
+    own.value_targets = {name: target + 5.0 for name, target in own.value_targets.items()}
+    (after,) = source.epoch(order, bounds, np.array([8.0]))
+    torch.testing.assert_close(after.advantages, before.advantages + 7.0)
+    torch.testing.assert_close(after.value_targets, before.value_targets + 5.0)
+
+
+@given(st.integers(1, 20), st.integers(1, 5), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_counts_as_counted(steps: int, envs: int, epochs: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    valid = rng.random((steps, envs)) < 0.7
+    orders = [np.argsort(rng.random((steps, envs)), axis=0) for _ in range(epochs)]
+    bounds = slice_bounds(steps, int(rng.integers(1, steps + 1)))
+    counts = valid_counts(valid, orders, bounds)
+    for epoch, order in enumerate(orders):
+        for k, (first, last) in enumerate(bounds):
+            expected = sum(valid[t, b] for b in range(envs) for t in order[first:last, b])
+            assert counts[epoch, k] == expected
+    assert (counts.sum(axis=1) == valid.sum()).all()
+
+
+def test_the_mean_is_over_the_valid_rows_of_all_ranks() -> None:
+    nothing: Any = torch.empty(0)
+    parts = []
+    for samples, valid in (([1.0, 2.0, 30.0], [1.0, 1.0, 0.0]), ([6.0], [1.0])):
+        batch = Minibatch(*(nothing,) * 8, valid=torch.tensor(valid), count=3.0)
+        parts.append(float(batch.mean(torch.tensor(samples))))
+    assert sum(parts) == pytest.approx((1.0 + 2.0 + 6.0) / 3.0)
