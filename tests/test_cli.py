@@ -1,0 +1,203 @@
+"""The command line: what it takes, what it says, and how little it needs for that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from ppo_and_friends import listing
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.catalog import known_friends
+from ppo_and_friends.options import USAGE, HelpShown, Options, integer, parse
+from ppo_and_friends.registry import all_launchers
+from tests.command_line import run, spawn
+from tests.conftest import ROOT, clean_environment
+
+CARTPOLE = ("-e", "CartPole", "--state_path", "/nowhere")
+
+NONSENSE = [
+    (("--num_timesteps", "x"), "--num_timesteps: 'x' is not an integer. See --help."),
+    (("--num-timesteps", "1.5"), "--num_timesteps: '1.5' is not an integer. See --help."),
+    (("--num_timesteps",), "--num_timesteps"),
+    (("-e",), "--environment"),
+    (("--num_timestep", "3"), "--num_timestep: no such option. Did you mean --num_timesteps,"),
+    (("--num-timestep=3",), "Did you mean --num_timesteps,"),
+    (("--no-tensorbord",), "Did you mean --no_tensorboard,"),
+    (("-x",), "-x: no such option"),
+    (("-e", "CartPole", "100"), "'100' belongs to no option"),
+    (("--clobber=3", "-e", "CartPole"), "'3' belongs to no option"),
+    (("--num_envs", "4"), "Which environment? Give one with -e NAME"),
+    (("-e", "CartPol"), "unknown environment 'CartPol'. Nearest: CartPole, CartPole-v1, CartPole-v0."),
+    (("-e", "CartPole-v7"), "unknown environment 'CartPole-v7'"),
+    (("-e", "no_such_module_:Env-v0"), "can't import no_such_module_"),
+    (("-e", "tests.toys:Env-v0"), "unknown environment 'tests.toys:Env-v0'"),
+    (("-e", ""), "unknown environment ''"),
+    ((*CARTPOLE, "--num_timesteps", "0"), "num_timesteps=0: Input should be greater than 0."),
+    ((*CARTPOLE, "--num_timesteps", "-5"), "num_timesteps=-5"),
+    ((*CARTPOLE, "--num_envs", "0"), "environment.num_envs=0"),
+    ((*CARTPOLE, "--random_seed", "-1"), "random_seed=-1"),
+    ((*CARTPOLE, "--random_seed", "9223372036854775808"), "random_seed="),
+    ((*CARTPOLE, "--device", "gpu"), "device='gpu': Input should be 'auto', 'cpu' or 'cuda'."),
+    ((*CARTPOLE, "--set", "ppo.clip"), "write it as name=value"),
+    ((*CARTPOLE, "--set", "ppo.clipp=0.1"), "Did you mean ppo.clip,"),
+    ((*CARTPOLE, "--set", "ppo.clip=wide"), "ppo.clip='wide'"),
+    ((*CARTPOLE, "--set", "ppo.clip=nan"), "ppo.clip"),
+    ((*CARTPOLE, "--set", "ppo.epochs=0"), "ppo.epochs=0"),
+    ((*CARTPOLE, "--set", "ppo.epochs=2.5"), "ppo.epochs=2.5"),
+    ((*CARTPOLE, "--set", "ppo.discount=1.5"), "ppo.discount=1.5"),
+    ((*CARTPOLE, "--set", "ppo.minibatch_size=-1"), "ppo.minibatch_size=-1"),
+    ((*CARTPOLE, "--set", "network.activation=sin"), "network.activation='sin'"),
+    ((*CARTPOLE, "--set", "network.actor_hidden=64,0"), "network.actor_hidden.1=0"),
+    ((*CARTPOLE, "--set", "environment.backend=warp"), "environment.backend='warp'"),
+    ((*CARTPOLE, "--set", "ppo=3"), "ppo"),
+    ((*CARTPOLE, "--set", "=3"), "no such setting"),
+    ((*CARTPOLE, "--set", "friends.KLEarlyStop.target=1"), "no friend 'KLEarlyStop' here"),
+    ((*CARTPOLE, "--with", "KLEarlyStopp"), "Did you mean KLEarlyStop,"),
+    ((*CARTPOLE, "--with", "KLEarlyStop:targe=1"), "KLEarlyStop has no argument 'targe'. It accepts: target."),
+    ((*CARTPOLE, "--with", "KLEarlyStop:target=high"), "target='high'"),
+    ((*CARTPOLE, "--with", "tests.toys:Toy"), "not a friend"),
+    ((*CARTPOLE, "--with", "tests.toys:Nobody"), "can't be imported"),
+    ((*CARTPOLE, "--without", "KLEarlyStop"), "--without KLEarlyStop: it isn't among the friends"),
+    ((*CARTPOLE, "--num_test_runs", "0"), "--num_test_runs: at least 1, not 0."),
+    ((*CARTPOLE, "--num_test_runs", "-1"), "--num_test_runs: at least 1, not -1."),
+    ((*CARTPOLE, "--num_test_runs", "1"), "Train one with: python main.py -e CartPole"),
+    ((*CARTPOLE, "--render"), "Rendering is for tests: add --num_test_runs N."),
+    ((*CARTPOLE, "--render_gif"), "add --num_test_runs N"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), NONSENSE, ids=lambda value: " ".join(value)[:60])
+def test_nonsense_is_refused_in_two_lines_at_most(
+    arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    given = [str(tmp_path / "state") if word == "/nowhere" else word for word in arguments]
+    done = run(*given)
+    assert done.status == 2, done
+    assert done.out == ""
+    assert len(done.complaint) <= 2, done.err
+    assert said in done.err
+    # Nothing that looks like a run is left behind.
+    assert not list(tmp_path.rglob("experiment.json")) and not list(tmp_path.rglob("progress.csv"))
+
+
+def test_nothing_asked_shows_the_usage() -> None:
+    done = run()
+    assert (done.status, done.out, done.err.strip()) == (2, "", USAGE)
+    assert len(USAGE.splitlines()) < 10
+
+
+def test_underscores_and_hyphens_are_the_same() -> None:
+    words = ["--num_timesteps=1e5", "--random_seed", "3", "--num_test_runs", "2", "--render_gif", "-e", "X"]
+    options = parse(words)
+    assert options == parse([word.replace("_", "-") for word in words])
+    assert (options.num_timesteps, options.random_seed, options.render_gif) == (100_000, 3, True)
+    assert options.device is None and options.tensorboard and not parse(["-eX", "--no-tensorboard"]).tensorboard
+
+
+def test_repeated_options_add_up() -> None:
+    options = parse(["-e", "X", "--set", "a=1", "--set", "b=2,3", "--with", "F", "--without", "G"])
+    assert (options.set, options.with_, options.without) == (("a=1", "b=2,3"), ("F",), ("G",))
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("12", 12), ("100_000", 100_000), ("1e6", 10**6), ("2.5e3", 2500), ("-3", -3)]
+)
+def test_integers_as_people_write_them(text: str, number: int) -> None:
+    assert integer(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "nan", "inf", "1e-3", "0x10"])
+def test_what_is_no_integer(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an integer"):
+        integer(text)
+
+
+def test_help_shows_every_option_and_no_empty_default() -> None:
+    with pytest.raises(HelpShown) as shown:
+        parse(["--help"])
+    text = str(shown.value)
+    for option in fields(Options):
+        assert f"--{option.name.rstrip('_')}" in text
+    assert "None" not in text and "False" not in text
+    assert run("-h").out.strip() == text.strip()
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--list", "-e CartPol", ""])
+def test_little_is_imported_before_it_is_needed(arguments: str) -> None:
+    program = (
+        "import sys; from ppo_and_friends.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "heavy = ('torch', 'envpool', 'mpi4py', 'matplotlib', 'tensorboard', 'mujoco', 'cv2', 'pandas')\n"
+        "print('loaded:', [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments.split()],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        timeout=30,
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stdout + done.stderr
+
+
+def test_the_list_fits_a_terminal_and_folds_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = listing.launchers(80).splitlines()
+    assert max(map(len, lines)) <= 80
+    for launcher in all_launchers():
+        found = [line.split() for line in lines if line.split()[:1] == [launcher.name]]
+        assert len(found) == 1 and found[0][1] == launcher.id
+    piped = run("--list").out.splitlines()
+    assert len(piped) == 1 + len(all_launchers())  # a line each, however wide
+
+
+def test_friends_are_listed_as_they_are_written() -> None:
+    text = listing.friends(80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert [line.partition(":")[0] for line in run("--list_friends").out.splitlines() if line[0] != " "] == (
+        known_friends()
+    )
+    assert "[-limit, limit]" in " ".join(text.split())  # brackets are no markup
+    assert "target=0.02" in text
+
+
+@pytest.mark.parametrize(("count", "text"), [(60_000, "60k"), (1_500_000, "1.5M"), (10**7, "10M"), (7, "7")])
+def test_short_counts(count: int, text: str) -> None:
+    assert listing.short_count(count) == text
+
+
+def test_a_reader_that_leaves_early_is_no_failure() -> None:
+    command = f"{sys.executable} {ROOT / 'main.py'} --list_friends | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_status_reaches_the_shell() -> None:
+    assert spawn("--help").status == 0
+    done = spawn("-e", "Nope")
+    assert (done.status, len(done.complaint)) == (2, 1)
+
+
+def test_slurm_tasks_that_dont_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    done = run("-e", "CartPole")
+    assert (done.status, len(done.complaint)) == (2, 2)
+    assert "Slurm has 2 tasks here (SLURM_NTASKS=2), but MPI sees one rank alone" in done.err
+    assert "srun --mpi=pmi2" in done.err
+    monkeypatch.setenv("SLURM_PROCID", "1")  # only the first of them says so
+    assert run("-e", "CartPole") == type(done)(2, "", "")
+
+
+def test_options_are_checked_together() -> None:
+    with pytest.raises(UsageError, match="Rendering is for tests"):
+        parse(["-e", "X", "--video", "a.mp4"])
+    assert parse(["--list"]).environment is None
