@@ -1,0 +1,95 @@
+"""Friends that show the policy what went before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.features import ActionFeatures
+from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream
+
+Array = NDArray[Any]
+
+
+def _require_vector(friend: Friend, space: spaces.Box, what: str) -> None:
+    if len(space.shape) != 1:
+        raise UsageError(
+            f"{friend.name} works on vectors, not on observations of shape {space.shape}: {what}"
+        )
+
+
+class ObservationHistory(Friend):
+    """Stack the last few observations, the newest last; an episode's first fills the whole stack."""
+
+    source = "doi:10.1038/nature14236"
+
+    def __init__(self, length: int = 4) -> None:
+        """Args: length: Observations in the stack, >= 1."""
+        super().__init__()
+        if length < 1:
+            raise UsageError(f"ObservationHistory: length must be at least 1, not {length}.")
+        self.length = length
+
+    def setup(self, context: FriendContext) -> None:
+        """Refuse images, which are stacked by the environment's settings."""
+        super().setup(context)
+        _require_vector(self, context.observation_space, "images are stacked by environment.atari.stack.")
+
+    def observation_space(self, space: spaces.Box) -> spaces.Box:
+        """``length`` times as long."""
+        low, high = (np.tile(bound, self.length) for bound in (space.low, space.high))
+        return spaces.Box(low, high, dtype=space.dtype.type)  # type: ignore[arg-type]
+
+    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+        """[B, n] to [B, length * n]."""
+        width = observations.shape[1]
+        old = stream.memory.get(self.name)
+        filled = np.tile(observations, self.length)
+        if old is None:
+            stacked = filled
+        else:
+            stacked = np.concatenate((old[:, width:], observations), axis=1)
+            stacked[stream.fresh] = filled[stream.fresh]
+        stream.memory[self.name] = stacked
+        return stacked
+
+
+class PreviousAction(Friend):
+    """Append the previous action to the observation; zeros at the start of an episode."""
+
+    source = "arXiv:1611.02779, section 2.2"
+
+    def __init__(self) -> None:
+        """Take no settings: choices become one-hot, Box actions are as the environment gets them."""
+        super().__init__()
+
+    def setup(self, context: FriendContext) -> None:
+        """Refuse images, to which nothing can be appended."""
+        super().setup(context)
+        _require_vector(self, context.observation_space, "use --without PreviousAction.")
+        if context.observation_space.dtype == np.uint8:
+            raise UsageError("PreviousAction works on numbers, not on bytes: use --without PreviousAction.")
+        self._features = ActionFeatures(context.distribution, context.action_space)
+
+    def observation_space(self, space: spaces.Box) -> spaces.Box:
+        """Longer by the size of an encoded action."""
+        size = self._features.size
+        if self._features.continuous:
+            low, high = self._features.low.numpy(), self._features.high.numpy()
+        else:
+            low, high = np.zeros(size), np.ones(size)
+        bounds = (np.concatenate(pair).astype(space.dtype) for pair in ((space.low, low), (space.high, high)))
+        return spaces.Box(*bounds, dtype=space.dtype.type)  # type: ignore[arg-type]
+
+    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+        """[B, n] to [B, n + action size]."""
+        appended = np.zeros((len(observations), self._features.size), observations.dtype)
+        if stream.last_actions is not None:
+            known = ~stream.fresh
+            appended[known] = self._features(torch.from_numpy(stream.last_actions)).numpy()[known]
+        return np.concatenate((observations, appended), axis=1)

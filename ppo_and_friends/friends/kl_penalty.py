@@ -1,0 +1,58 @@
+"""PPO's other objective: a penalty on the KL divergence instead of, or beside, the clipping."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.rollout import Minibatch
+
+
+class KLPenalty(Friend):
+    r"""Add :math:`\beta\,\mathrm{KL}(old \,\|\, new)` to the loss, beta adapted towards a target KL.
+
+    Beta doubles after an update that ended above 1.5 times the target, and halves after one that
+    ended below the target / 1.5. For the penalty alone, widen ``ppo.clip``.
+    """
+
+    source = "arXiv:1707.06347, section 4"
+
+    def __init__(
+        self, target: float = 0.01, start: float = 1.0, minimum: float = 1e-4, maximum: float = 1e4
+    ) -> None:
+        """Choose where to hold the divergence.
+
+        Args:
+            target: KL(old || new) after an update, in nats, > 0.
+            start: The first beta, > 0.
+            minimum: Least beta, > 0.
+            maximum: Largest beta.
+        """
+        super().__init__()
+        if not (target > 0.0 and 0.0 < minimum <= start <= maximum):
+            raise UsageError(
+                "KLPenalty needs target > 0 and 0 < minimum <= start <= maximum: "
+                f"not target={target}, minimum={minimum}, start={start}, maximum={maximum}."
+            )
+        self.target, self.minimum, self.maximum = target, minimum, maximum
+        self.add_statistic("coefficient", np.array(start, np.float64))
+
+    def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
+        """The analytic divergence, in which there is a gradient, times beta."""
+        kl = self.context.distribution.kl(minibatch.old_policy_parameters, minibatch.policy_parameters)
+        return {"loss": minibatch.mean(kl) * float(self.coefficient)}  # type: ignore[arg-type]
+
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Adapt beta by the last epoch's divergence over all ranks."""
+        beta = float(self.coefficient)  # type: ignore[arg-type]
+        if stats["kl"] > 1.5 * self.target:
+            beta *= 2.0
+        elif stats["kl"] < self.target / 1.5:
+            beta /= 2.0
+        self.coefficient.fill_(min(max(beta, self.minimum), self.maximum))  # type: ignore[operator]
+
+    def metrics(self) -> dict[str, float]:
+        """Beta, as the next update will have it."""
+        return {"coefficient": float(self.coefficient)}  # type: ignore[arg-type]
