@@ -21,6 +21,8 @@ def as_values(settings: Any) -> Any:
         return {each.name: as_values(getattr(settings, each.name)) for each in fields(settings)}
     if isinstance(settings, tuple):
         return tuple(as_values(each) for each in settings)
+    if isinstance(settings, dict):  # a copy, since the values are changed in place
+        return {key: as_values(each) if isinstance(each, dict) else each for key, each in settings.items()}
     return settings
 
 
@@ -102,7 +104,9 @@ def apply_settings(experiment: Experiment, assignments: Iterable[str]) -> Experi
             raise UsageError(f"--set {name}: there is no such setting. Did you mean {near}?")
         target = values
         for part in parts[:-1]:
-            target = target[part]
+            target = target.get(part)
+            if not isinstance(target, dict):
+                raise UsageError(f"--set {name}: {part!r} holds no settings of its own here.")
         if isinstance(target.get(parts[-1]), tuple) and isinstance(value, int | float | str):
             value = [value]
         target[parts[-1]] = value
@@ -170,6 +174,9 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
             found |= differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
-    elif old != new and not (isinstance(old, list | tuple) and list(old) == list(new or ())):
+    elif isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        if list(old) != list(new):  # JSON gives tuples back as lists
+            found[prefix] = (old, new)
+    elif old != new:
         found[prefix] = (old, new)
     return found
