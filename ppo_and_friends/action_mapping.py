@@ -67,8 +67,9 @@ class ActionMapping:
         if self.squash and not bounded.all():
             raise UsageError(f"network.squash needs finite bounds, which {space} lacks: set it to false.")
         self._low, self._high = low, high
-        self._centre = np.where(bounded, (low + high) / 2.0, 0.0)
-        self._half_range = np.where(bounded, (high - low) / 2.0, 1.0)
+        with np.errstate(invalid="ignore"):  # infinities, which aren't used
+            self._centre = np.where(bounded, (low + high) / 2.0, 0.0)
+            self._half_range = np.where(bounded, (high - low) / 2.0, 1.0)
         self._identity = bool(np.all(self._centre == 0.0) and np.all(self._half_range == 1.0))
         self._integers = bool(np.issubdtype(space.dtype, np.integer))
 
