@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_slices_cover_all_steps_evenly(steps: int, data: st.DataObject) -> None:
     minibatches = data.draw(st.integers(1, steps))
     bounds = slice_bounds(steps, minibatches)
     assert bounds[0][0] == 0 and bounds[-1][1] == steps and len(bounds) == minibatches
-    assert all(before[1] == after[0] for before, after in zip(bounds, bounds[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
     sizes = {last - first for first, last in bounds}
     assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
 
