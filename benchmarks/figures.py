@@ -56,7 +56,13 @@ def draw_curves(launchers: Sequence[LauncherResults], results: Path, path: Path)
         for panel in axes[: len(shown)]
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize=8)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=max(1, round(1.4 * columns)),
+        fontsize=8,
+    )
     buffer = io.BytesIO()
     canvas.figure.savefig(buffer, format="png", dpi=110)
     replace_file(path, buffer.getvalue())
@@ -74,16 +80,26 @@ def _draw_panel(panel: Any, one: LauncherResults, folder: Path) -> None:
         grid, scores = seeds_on_grid(curves)
         panel.plot(grid, scores.mean(0), color=OURS, linewidth=1.4, label="training score, mean of seeds")
         panel.fill_between(
-            grid, scores.min(0), scores.max(0), color=OURS, alpha=0.22, linewidth=0, label="worst to best seed"
+            grid,
+            scores.min(0),
+            scores.max(0),
+            color=OURS,
+            alpha=0.22,
+            linewidth=0,
+            label="worst to best seed",
         )
     ends = [evaluation["timesteps"] for evaluation in one.evaluations]
-    panel.plot(ends, one.means, "o", color=OURS, markersize=3.5, label="evaluation of each seed", clip_on=False)
+    panel.plot(
+        ends, one.means, "o", color=OURS, markersize=3.5, label="evaluation of each seed", clip_on=False
+    )
     target = one.target
     if target is not None:
         if target.solved is not None:
             panel.axhline(target.solved, color=SOLVED, linewidth=1, linestyle="--", label="solved")
         if target.published is not None:
-            panel.axhline(target.published, color=PUBLISHED, linewidth=1, linestyle=":", label="best published PPO")
+            panel.axhline(
+                target.published, color=PUBLISHED, linewidth=1, linestyle=":", label="best published PPO"
+            )
         panel.plot([target.timesteps], [target.ours], "*", color="black", markersize=7, label="our target")
     panel.set_title(one.name, fontsize=9)
     panel.tick_params(labelsize=7)

@@ -25,7 +25,7 @@ from ppo_and_friends.cores import usable_cores
 from ppo_and_friends.errors import PPOError, UsageError
 
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
-Flag = tyro.conf.FlagCreatePairsOff
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Options:
     without: Annotated[Texts, tyro.conf.arg(metavar="FRIEND")] = ()
     """Remove a friend from every launcher, for an experiment with other results."""
 
-    clobber: Annotated[bool, Flag] = False
+    clobber: Switch = False
     """Start all these runs over."""
 
-    report_only: Annotated[bool, Flag] = False
+    report_only: Switch = False
     """Train nothing; write the report again from what is in RESULTS."""
 
-    ship: Annotated[bool, Flag] = False
+    ship: Switch = False
     """Copy each launcher's best policy to RESULTS/policies, where --pretrained finds it."""
 
 
@@ -108,14 +108,13 @@ def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
     Returns:
         The runs that failed, and whether it came to an end uninterrupted.
     """
-    source = source_state()
-    if source["dirty"]:
+    if source_state()["dirty"]:
         print("note: the sources differ from the commit; results say so (dirty)")
     failed: list[Run] = []
     of_job: dict[str, Run] = {}
     jobs: list[Job] = []
     for run in runs:
-        job = make_job(run, options, source)
+        job = make_job(run, options)
         if job is None:
             print(f"{run.name}: done before")
         else:
@@ -129,14 +128,14 @@ def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
             failure.unlink(missing_ok=True)
         elif job.returncode not in (130, 143, -2, -9, -15):
             failed.append(run)
-            _write_failure(failure, run, job, source)
+            _write_failure(failure, run, job)
 
     slots = options.jobs or usable_cores()
     whole = Pool(slots, say=_say, cwd=ROOT).run(jobs, ended)
     return failed, whole
 
 
-def make_job(run: Run, options: Options, source: dict[str, Any]) -> Job | None:
+def make_job(run: Run, options: Options) -> Job | None:
     """What is left to do for a run; None: nothing."""
     to = destination(run, options.results)
     episodes = options.episodes or evaluation_episodes(run.experiment.name)
@@ -155,7 +154,7 @@ def make_job(run: Run, options: Options, source: dict[str, Any]) -> Job | None:
 
     def before() -> None:
         _begin_log(run)
-        run.note_start(source)
+        run.note_start(source_state())  # now: the sources may have changed while it waited
 
     return Job(run.name, [command, evaluation], run.log.absolute(), run.status, before)
 
@@ -184,8 +183,8 @@ def _begin_log(run: Run) -> None:
     run.log.write_text("")
 
 
-def _write_failure(path: Path, run: Run, job: Job, source: dict[str, Any]) -> None:
-    record = source | {
+def _write_failure(path: Path, run: Run, job: Job) -> None:
+    record: dict[str, Any] = source_state() | {
         "launcher": run.experiment.name,
         "seed": run.seed,
         "settings_hash": run.hash,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.aggregates import bootstrap_interval, interquartile_mean
+from benchmarks.runs import settings_hash
 from benchmarks.targets import TARGETS, Target
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
@@ -72,18 +73,21 @@ def _load_launcher(folder: Path) -> LauncherResults:
     evaluations = [json.loads(path.read_bytes()) for path in folder.glob("seed-*/evaluation.json")]
     failures = [json.loads(path.read_bytes()) for path in folder.glob("seed-*/failure.json")]
     newest = max(evaluations, key=lambda one: one["evaluated_at"], default=None)
-    same = [one for one in evaluations if newest and one["settings_hash"] == newest["settings_hash"]]
+    shared = hash_of(newest) if newest else None
+    same = [one for one in evaluations if hash_of(one) == shared]
     same.sort(key=lambda one: one["seed"])
     failures.sort(key=lambda one: one["seed"])
-    current = newest is None or current_hash(folder.name) in (None, newest["settings_hash"])
-    return LauncherResults(
-        folder.name, tuple(same), tuple(failures), len(evaluations) - len(same), current
-    )
+    current = newest is None or current_hash(folder.name) in (None, shared)
+    return LauncherResults(folder.name, tuple(same), tuple(failures), len(evaluations) - len(same), current)
+
+
+def hash_of(evaluation: Record) -> str:
+    """Of its settings, as this version reads them."""
+    return settings_hash(evaluation["settings"])
 
 
 def current_hash(name: str) -> str | None:
     """Of the launcher's settings as they are now; None: there is no such launcher."""
-    from benchmarks.runs import settings_hash
     from ppo_and_friends.registry import resolve
     from ppo_and_friends.saved_experiment import experiment_settings
 
@@ -156,9 +160,9 @@ def table(launchers: Sequence[LauncherResults]) -> str:
     lines = ["| " + " | ".join(HEADER) + " |", "|---|" + "---:|" * (len(HEADER) - 2) + "---|"]
     lines += ["| " + " | ".join(row(one)) + " |" for one in launchers]
     notes = [
-        "Scores are means over whole evaluation episodes on the canonical Gymnasium environment, most probable "
-        "actions, statistics frozen; the target is for the worst seed. IQM: interquartile mean over the seeds, "
-        "with a bootstrap interval. Training: mean seconds on one core."
+        "Scores are means over whole evaluation episodes on the canonical Gymnasium environment, most "
+        "probable actions, statistics frozen; the target is for the worst seed. IQM: interquartile mean "
+        "over the seeds, with a bootstrap interval. Training: mean seconds on one core."
     ]
     if any(not one.current for one in launchers):
         notes.append("\\* The launcher's settings have changed since.")

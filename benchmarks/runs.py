@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.cli import changed
@@ -46,7 +49,15 @@ def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits that change when a setting does; equal for all seeds."""
+    """Twelve hexadecimal digits that change when a setting does; equal for all seeds.
+
+    A setting that came later counts with its default, so that adding one makes no old run another.
+
+    Args:
+        settings: As ``experiment.json`` has them.
+    """
+    with contextlib.suppress(ValidationError):  # settings that are no more: another run anyway
+        settings = experiment_settings(TypeAdapter(Experiment).validate_json(json.dumps(settings)))
     text = json.dumps(settings_of(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -65,10 +65,12 @@ def _run(
     assert options.environment is not None
     experiment = changed(resolve(options.environment), options)
     from ppo_and_friends.commands import Request, test, train
+    from ppo_and_friends.pretrained import pretrained_folder
 
     folder = options.state_path / experiment.name
+    shipped = pretrained_folder(experiment.name) if options.pretrained else None
     request = Request(
-        experiment, folder, command_line, options.environment, lambda saved: changed(saved, options)
+        experiment, folder, command_line, options.environment, lambda saved: changed(saved, options), shipped
     )
     if options.num_test_runs is not None:
         return test(

@@ -56,6 +56,9 @@ class Request:
     change: Callable[[Experiment], Experiment] = lambda experiment: experiment
     """Makes the command line's changes; a test makes them to the saved settings."""
 
+    trained: Path | None = None
+    """Where the policy to test is, if it isn't the run's own."""
+
 
 def train(
     request: Request,
@@ -146,7 +149,7 @@ def load_trained(request: Request, trust: bool = False) -> tuple[Experiment, Pol
         IncompatibleState: What is saved is of another environment or network.
         CheckpointError: What is saved is damaged.
     """
-    folder = RunFolder(request.folder)
+    folder = RunFolder(request.trained or request.folder)
     checkpoint = load_latest(folder.checkpoints)
     if checkpoint is None:
         raise UsageError(f"No trained policy in {folder.path}. Train one with: {_command(request)}")

@@ -115,6 +115,9 @@ class Options:
     num_test_runs: Count = None
     """Test the saved policy for N episodes on the canonical environment instead of training."""
 
+    pretrained: Switch = False
+    """Test the policy that comes with the project instead of your own."""
+
     test_explore: Switch = False
     """In a test, draw actions from the policy instead of taking the most probable."""
 
@@ -185,6 +188,8 @@ def _check(options: Options) -> None:
     """Refuse what each option alone can't know."""
     if options.num_test_runs is None and (options.render or options.render_gif or options.video):
         raise UsageError("Rendering is for tests: add --num_test_runs N.")
+    if options.num_test_runs is None and options.pretrained:
+        raise UsageError("A pretrained policy is for tests: add --num_test_runs N.")
     if options.num_test_runs is not None and options.num_test_runs < 1:
         raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
     if options.environment is None and not (options.list or options.list_friends):

@@ -1,0 +1,78 @@
+"""Copies the best seed's policy to where ``--pretrained`` finds it: a run's folder without Adam's moments."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import current_hash, hash_of
+from ppo_and_friends.atomic_files import TEMPORARY, replace_file
+from ppo_and_friends.checkpoint import load_latest, save_checkpoint
+from ppo_and_friends.run_folder import RunFolder
+
+MAX_BYTES = 8_000_000
+"""A shipped policy is downloaded by everybody who clones the repository."""
+
+SCORE = "score.json"
+KEPT = ("ranks", "experiment")
+
+
+def best_evaluation(folder: Path) -> dict[str, Any] | None:
+    """The evaluation of the best seed that has the launcher's present settings; None: there is none."""
+    found = [json.loads(path.read_bytes()) for path in folder.glob("seed-*/evaluation.json")]
+    now = current_hash(folder.name)
+    return max(
+        (one for one in found if now is None or hash_of(one) == now),
+        key=lambda one: one["mean"],
+        default=None,
+    )
+
+
+def ship_best(name: str, work: Path, results: Path) -> str:
+    """Ship a launcher's best policy.
+
+    Args:
+        name: The launcher's.
+        work: Where its runs are kept.
+        results: Where their evaluations are; the policy goes to ``results/policies/name``.
+
+    Returns:
+        What was done, for the user.
+    """
+    best = best_evaluation(results / name)
+    if best is None:
+        return f"{name}: no evaluation with the launcher's present settings, nothing to ship"
+    folder = RunFolder(work / f"seed-{best['seed']}" / name)
+    checkpoint = load_latest(folder.checkpoints)
+    digest = checkpoint and checkpoint.manifest["files"]["tensors.safetensors"]["sha256"]
+    if checkpoint is None or digest != best["policy_sha256"]:
+        return f"{name}: the evaluated policy of seed {best['seed']} is not in {folder.path} any more"
+    tensors = {key: value for key, value in checkpoint.tensors.items() if not key.startswith("optimizer.")}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if size > MAX_BYTES:
+        return f"{name}: {size / 1e6:.1f} MB is too large to ship"
+    target = results / "policies" / name
+    temporary = target.with_name(f"{TEMPORARY}{name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    kept: dict[str, Any] = {key: checkpoint.manifest[key] for key in checkpoint.manifest if key in KEPT}
+    save_checkpoint(temporary / "checkpoints", checkpoint.timesteps, tensors, checkpoint.state, kept)
+    _ship_settings(folder.experiment, temporary / folder.experiment.name, best)
+    replace_file(temporary / SCORE, (json.dumps(_score(best), indent=1) + "\n").encode())
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+    return f"{name}: seed {best['seed']} shipped ({best['mean']:.1f}, {size / 1e3:.0f} kB)"
+
+
+def _ship_settings(source: Path, target: Path, best: dict[str, Any]) -> None:
+    """``experiment.json``, with the command line as the results have it, free of local paths."""
+    record = json.loads(source.read_bytes()) | {"command_line": best["command_line"]}
+    replace_file(target, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _score(best: dict[str, Any]) -> dict[str, Any]:
+    """What the policy was measured to reach; the first scores let a test repeat the beginning."""
+    names = "launcher environment seed settings_hash timesteps episodes mean std commit evaluation_seed"
+    return {name: best[name] for name in names.split()} | {"first_scores": best["scores"][:10]}
