@@ -107,7 +107,7 @@ def apply_settings(experiment: Experiment, assignments: Iterable[str]) -> Experi
             target = target.get(part)
             if not isinstance(target, dict):
                 raise UsageError(f"--set {name}: {part!r} holds no settings of its own here.")
-        if isinstance(target.get(parts[-1]), tuple) and isinstance(value, int | float | str):
+        if isinstance(target.get(parts[-1]), tuple | list) and isinstance(value, int | float | str):
             value = [value]
         target[parts[-1]] = value
     values["friends"] = tuple(as_values(spec) for spec in present.values())
