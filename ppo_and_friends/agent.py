@@ -107,6 +107,7 @@ def build_agent(
             randomness=randomness,
             device=device,
             dtype=dtype,
+            environment_space=observation_space,
             folder=folder,
         )
     )

@@ -68,6 +68,9 @@ class FriendContext:
     dtype: torch.dtype
     """Precision of parameters and losses."""
 
+    environment_space: spaces.Box | None = None
+    """Of encoded observations before any friend; an ``EncodedBox`` says which part is where."""
+
     folder: Path | None = None
     """Where the run is kept, for friends that write files (on rank 0 alone); None: nowhere."""
 

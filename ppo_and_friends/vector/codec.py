@@ -59,6 +59,13 @@ class Leaf:
     """Number of columns."""
 
 
+class EncodedBox(spaces.Box):
+    """The space of encoded vectors, which knows the parts they were put together from."""
+
+    parts: tuple[Leaf, ...] = ()
+    """In the order of their columns."""
+
+
 def leaves(space: spaces.Space[Any]) -> list[Leaf]:
     """The parts of a (supported) space, in the order in which they are flattened."""
     found: list[Leaf] = []
@@ -114,15 +121,19 @@ def encoded_space(space: spaces.Space[Any]) -> spaces.Box:
     parts = leaves(space)
     size = sum(part.size for part in parts)
     if _is_bytes(space):
-        return spaces.Box(0, 255, (size,), np.uint8)
-    wide = any(isinstance(part.space, spaces.Box) and part.space.dtype == np.float64 for part in parts)
-    return spaces.Box(-np.inf, np.inf, (size,), np.float64 if wide else np.float32)
+        box = EncodedBox(0, 255, (size,), np.uint8)
+    else:
+        wide = any(isinstance(part.space, spaces.Box) and part.space.dtype == np.float64 for part in parts)
+        box = EncodedBox(-np.inf, np.inf, (size,), np.float64 if wide else np.float32)
+    box.parts = tuple(parts)
+    return box
 
 
 class Encoder:
     """Encodes batches of observations of one space.
 
     Attributes:
+        declared: Of one observation, as the environment declares it.
         space: Of one encoded observation.
     """
 
@@ -135,6 +146,7 @@ class Encoder:
         Raises:
             UsageError: The space isn't supported.
         """
+        self.declared = space
         self.space = encoded_space(space)
         self._leaves = leaves(space)
         self._dtype = self.space.dtype

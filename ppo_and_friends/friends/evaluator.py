@@ -1,0 +1,177 @@
+"""Friends that test the policy while it is trained, and keep the best one."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from ppo_and_friends.agent import Agent
+from ppo_and_friends.errors import CheckpointError, UsageError
+from ppo_and_friends.friends.friend import Controls, Friend
+
+
+class Evaluator(Friend):
+    """Play episodes on the canonical environment every so often; end the training at a target score.
+
+    Statistics are frozen and randomness is its own, so that training goes on as if nothing was.
+    """
+
+    source = "arXiv:1709.06560, section 5"
+
+    def __init__(
+        self,
+        every: int = 50_000,
+        episodes: int = 10,
+        target: float | None = None,
+        deterministic: bool = True,
+        share: bool = True,
+    ) -> None:
+        """Choose when and how to evaluate.
+
+        Args:
+            every: Timesteps between two evaluations, >= 1.
+            episodes: In an evaluation, >= 1.
+            target: Mean score at which training ends; None: train on.
+            deterministic: The most probable actions; False: drawn ones.
+            share: Divide the episodes among the ranks; False: rank 0 plays them all. The scores are
+                the same.
+        """
+        super().__init__()
+        if every < 1 or episodes < 1:
+            raise UsageError(f"Evaluator: every and episodes must be at least 1, not {every} and {episodes}.")
+        self.every, self.episodes, self.target = every, episodes, target
+        self.deterministic, self.share = deterministic, share
+        self.add_statistic("due", np.array(float(every)))
+        self.add_statistic("score", np.array(np.nan))
+        self.add_statistic("best", np.array(np.nan))
+        self._timesteps = self._evaluated = 0
+
+    def attach(self, agent: Agent) -> None:
+        """Take the policy, with whatever the other friends make of observations."""
+        self._policy = agent.policy()
+
+    def before_update(self, controls: Controls) -> None:
+        """Learn how far the training is."""
+        self._timesteps = controls.timesteps
+
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Evaluate, if it is time."""
+        self.evaluate_if_due()
+
+    def evaluate_if_due(self) -> bool:
+        """Evaluate the policy as it is, unless that is done or not yet due. A collective.
+
+        Returns:
+            Whether ``score`` is of the policy as it is.
+        """
+        if self._evaluated == self._timesteps > 0:
+            return True
+        if self._timesteps < self.due.item():  # type: ignore[operator]
+            return False
+        self._evaluated = self._timesteps
+        self.due.fill_((self._timesteps // self.every + 1) * self.every)  # type: ignore[operator]
+        score = self._play()
+        self.score.fill_(score)  # type: ignore[operator]
+        self.best.fill_(np.fmax(score, self.best.item()))  # type: ignore[operator]
+        return True
+
+    def _play(self) -> float:
+        """Mean score of new episodes, the same on all ranks."""
+        from ppo_and_friends.evaluation import evaluate
+
+        communicator = self.context.communicator
+        ranks = communicator.size if self.share else 1
+        first, last = (
+            min(rank, ranks) * self.episodes // ranks for rank in (communicator.rank, communicator.rank + 1)
+        )
+        scores = np.zeros(0)
+        if last > first:
+            seed = int(self.generator(self._timesteps).integers(2**30))
+            scores = evaluate(
+                self._policy,
+                self.context.experiment.environment,
+                episodes=last - first,
+                seed=seed + first,
+                deterministic=self.deterministic,
+            ).scores
+        # In the order of the episodes, whoever played them: the mean has the same bits.
+        return float(communicator.concatenate(scores).mean())
+
+    def finished(self) -> bool:
+        """Whether the last evaluation reached the target."""
+        return self.target is not None and self.score.item() >= self.target  # type: ignore[operator]
+
+    def metrics(self) -> dict[str, float]:
+        """The last evaluation's mean score and the best one's; NaN before the first."""
+        return {"score": self.score.item(), "best": self.best.item()}  # type: ignore[operator]
+
+
+class BestPolicyKeeper(Friend):
+    """Keep the policy with the best score in the run's folder, under ``best``, apart from the last.
+
+    Scores are those of the Evaluator, if there is one; else the mean of the last 100 training
+    episodes, which the policies of a while played.
+    """
+
+    source = "PPO and Friends"
+
+    def __init__(self) -> None:
+        """Start with no policy."""
+        super().__init__()
+        self.add_statistic("best", np.array(np.nan))
+        self._timesteps = 0
+
+    def attach(self, agent: Agent) -> None:
+        """Take the agent, and find the evaluator."""
+        self._agent = agent
+        # In a tuple, so that it doesn't become a part of this friend.
+        self._evaluators = tuple(friend for friend in agent.friends if isinstance(friend, Evaluator))
+
+    def before_update(self, controls: Controls) -> None:
+        """Learn how far the training is."""
+        self._timesteps = controls.timesteps
+
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Save the policy if there is a new best score."""
+        if self._evaluators:
+            # Asked here, so that it doesn't matter which of the two friends comes first.
+            new = self._evaluators[0].evaluate_if_due()
+            score = self._evaluators[0].score.item() if new else np.nan  # type: ignore[operator]
+        else:
+            score = stats["score_mean_100"] if stats["episodes"] else np.nan
+        if np.isnan(score) or score <= self.best.item():  # type: ignore[operator]
+            return
+        self.best.fill_(score)  # type: ignore[operator]
+        self._save(float(score))
+
+    def _save(self, score: float) -> None:
+        """Write a checkpoint of the agent, by rank 0. A collective."""
+        from ppo_and_friends.checkpoint import save_checkpoint
+        from ppo_and_friends.saved_experiment import experiment_settings
+        from ppo_and_friends.saved_state import identity
+        from ppo_and_friends.session import on_main
+
+        context, folder = self.context, self.context.folder
+        if folder is None:
+            return
+
+        def save() -> None:
+            space = context.environment_space or context.observation_space
+            state = {
+                "timesteps": self._timesteps,
+                "score": score,
+                "identity": identity(context.experiment, space, context.action_space),
+            }
+            extra = {"experiment": experiment_settings(context.experiment), "score": score}
+            try:
+                save_checkpoint(folder / "best", self._timesteps, self._agent.tensors(), state, extra, keep=1)
+            except CheckpointError as error:
+                # Training is worth more than its best moment: the next one may find room.
+                warnings.warn(str(error), stacklevel=2)
+
+        on_main(context.communicator, save)
+
+    def metrics(self) -> dict[str, float]:
+        """The kept policy's score; NaN before the first."""
+        return {"best": self.best.item()}  # type: ignore[operator]
