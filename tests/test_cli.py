@@ -57,7 +57,10 @@ NONSENSE = [
     ((*CARTPOLE, "--set", "=3"), "no such setting"),
     ((*CARTPOLE, "--set", "friends.KLEarlyStop.target=1"), "no friend 'KLEarlyStop' here"),
     ((*CARTPOLE, "--with", "KLEarlyStopp"), "Did you mean KLEarlyStop,"),
-    ((*CARTPOLE, "--with", "KLEarlyStop:targe=1"), "KLEarlyStop has no argument 'targe'. It accepts: target."),
+    (
+        (*CARTPOLE, "--with", "KLEarlyStop:targe=1"),
+        "KLEarlyStop has no argument 'targe'. It accepts: target.",
+    ),
     ((*CARTPOLE, "--with", "KLEarlyStop:target=high"), "target='high'"),
     ((*CARTPOLE, "--with", "tests.toys:Toy"), "not a friend"),
     ((*CARTPOLE, "--with", "tests.toys:Nobody"), "can't be imported"),
@@ -95,7 +98,9 @@ def test_underscores_and_hyphens_are_the_same() -> None:
     options = parse(words)
     assert options == parse([word.replace("_", "-") for word in words])
     assert (options.num_timesteps, options.random_seed, options.render_gif) == (100_000, 3, True)
-    assert options.device is None and options.tensorboard and not parse(["-eX", "--no-tensorboard"]).tensorboard
+    assert (
+        options.device is None and options.tensorboard and not parse(["-eX", "--no-tensorboard"]).tensorboard
+    )
 
 
 def test_repeated_options_add_up() -> None:

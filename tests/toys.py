@@ -100,8 +100,9 @@ class Unsupported(gymnasium.Env[Any, Any]):
     """Has the spaces it is told; must be refused before it is used."""
 
     def __init__(self, observation: Any = None, action: Any = None, **_: Any) -> None:
-        self.observation_space = observation or spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.action_space = action or spaces.Discrete(2)
+        box = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space = box if observation is None else observation
+        self.action_space = spaces.Discrete(2) if action is None else action
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         raise AssertionError("it was started")
