@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ppo_and_friends.trained_policy import TrainedPolicy, load_policy
+
+__all__ = ["TrainedPolicy", "load_policy"]
 
 __version__ = "0.1.0"
 
@@ -12,3 +18,12 @@ __version__ = "0.1.0"
 _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "environments" / "__init__.py").is_file() and (_ROOT / "setup.py").is_file():
     __path__.append(str(_ROOT))
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported before it is asked for: `--help` must not wait for torch.
+    if name in __all__:
+        from ppo_and_friends import trained_policy
+
+        return getattr(trained_policy, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

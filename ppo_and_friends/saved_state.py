@@ -32,15 +32,17 @@ def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[s
     """
     tensors = trainer.agent.tensors()
     tensors |= {f"optimizer.{name}": tensor for name, tensor in trainer.optimizer.state().items()}
+    envs = trainer.collector.envs
+    # For whoever uses the policy without the environment. An engine's own arrays need no encoding.
+    raw_space = getattr(envs, "raw_observation_space", envs.observation_space)
     state = {
         "iteration": trainer.iteration,
         "timesteps": trainer.timesteps,
         "seconds": seconds,
         "episodes": trainer.episodes.total,
         "recent_scores": list(trainer.episodes.recent),
-        "identity": identity(
-            trainer.experiment, trainer.collector.envs.observation_space, trainer.collector.envs.action_space
-        ),
+        "raw_observation_space": describe(raw_space),
+        "identity": identity(trainer.experiment, envs.observation_space, envs.action_space),
     }
     return tensors, state
 

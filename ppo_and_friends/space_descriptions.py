@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ def describe(space: spaces.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "shape": list(space.shape)}
     if isinstance(space, spaces.Dict):
-        return {"kind": "Dict", "spaces": {str(key): describe(part) for key, part in space.spaces.items()}}
+        # Pairs, since the order of the parts is the order in which they are flattened.
+        return {"kind": "Dict", "spaces": [[str(key), describe(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
     raise UsageError(f"Space {space} of kind {kind} is not supported.")
@@ -53,7 +55,8 @@ def restore(description: dict[str, Any]) -> spaces.Space[Any]:
         # Gymnasium holds MultiBinary(3) and MultiBinary((3,)) for different.
         return spaces.MultiBinary(shape[0] if len(shape) == 1 else tuple(shape))
     if kind == "Dict":
-        return spaces.Dict({key: restore(part) for key, part in description["spaces"].items()})
+        # Gymnasium sorts the keys of a plain dict.
+        return spaces.Dict(OrderedDict((key, restore(part)) for key, part in description["spaces"]))
     return spaces.Tuple([restore(part) for part in description["spaces"]])
 
 

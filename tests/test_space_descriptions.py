@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ def test_comes_back_through_json(space: spaces.Space[Any]) -> None:
     text = json.dumps(describe(space), allow_nan=False)
     assert restore(json.loads(text)) == space
     assert describe(restore(json.loads(text))) == json.loads(text)
+
+
+def test_parts_keep_their_order() -> None:
+    space = spaces.Dict(OrderedDict([("b", spaces.Discrete(2)), ("a", spaces.Discrete(3))]))
+    text = json.dumps(describe(space), sort_keys=True)
+    assert list(restore(json.loads(text)).spaces) == ["b", "a"]  # type: ignore[attr-defined]
 
 
 def test_different_spaces_differ() -> None:

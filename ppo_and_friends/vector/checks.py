@@ -153,6 +153,11 @@ class CheckedVectorEnv:
         self.env = env
         self.num_envs = env.num_envs
         self.observation_space = env.observation_space
+        encoder = getattr(env, "encoder", None)
+        # An engine that gives plain arrays needs no encoding: they are what the environment declares.
+        self.raw_observation_space: spaces.Space[Any] = (
+            env.observation_space if encoder is None else encoder.declared
+        )
         self.action_space = env.action_space
         self.backend: str = getattr(env, "backend", type(env).__name__)
         self.notes = notes or []

@@ -1,0 +1,147 @@
+"""A saved policy as a plain object: raw observations, single or batched, nothing heavy imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from ppo_and_friends import load_policy
+from ppo_and_friends.checkpoint import save_checkpoint
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import Experiment, NetworkSettings, friend
+from ppo_and_friends.saved_experiment import save_experiment
+from ppo_and_friends.saved_state import capture
+from ppo_and_friends.trained_policy import TrainedPolicy
+from ppo_and_friends.trainer import Trainer
+from tests.conftest import clean_environment
+from tests.engine import experiment, train
+
+
+class Parts(gymnasium.Env[Any, Any]):
+    """Observes parts of several kinds, in an order that is not the alphabet's."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Dict(
+            OrderedDict([("place", spaces.Box(-5.0, 5.0, (2,))), ("kind", spaces.Discrete(3, start=1))])
+        )
+        self.action_space = spaces.Box(np.array([-2.0, 0.0]), np.array([4.0, 1.0]), dtype=np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._observe(), {}
+
+    def _observe(self) -> Any:
+        place = self.np_random.uniform(-5.0, 5.0, 2).astype(np.float32)
+        return {"place": place, "kind": np.int64(1 + self.np_random.integers(3))}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        return self._observe(), float(action.sum()), False, self.t == 9, {}
+
+
+def saved(folder: Path, settings: Experiment, iterations: int = 2) -> Trainer:
+    """A run's folder, as a training session leaves it."""
+    ((trainer, _),) = train(settings, iterations)
+    save_experiment(folder, settings, ["main.py"])
+    save_checkpoint(folder / "checkpoints", trainer.timesteps, *capture(trainer, 1.0))
+    return trainer
+
+
+def plain(environment: str | Any, *friends: Any) -> Experiment:
+    """A small experiment whose policy says more than 0 from the start."""
+    network = NetworkSettings(actor_hidden=(16,), critic_hidden=(16,), actor_output_gain=0.5)
+    sizes = {"num_envs": 4, "rollout_timesteps": 64, "minibatch_size": 32}
+    return experiment(environment, friends, network=network, **sizes)  # type: ignore[arg-type]
+
+
+def test_single_and_batched_with_normalisation_inside(tmp_path: Path) -> None:
+    friends = (friend("ObservationNormalizer"), friend("ObservationClip", limit=1.5))
+    trainer = saved(tmp_path, plain("Pendulum-v1", *friends))
+    policy = load_policy(tmp_path)
+    assert policy.timesteps == 128 and policy.action_space == spaces.Box(-2.0, 2.0, (1,), np.float32)
+    rows = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32) * 3
+    batch = policy(rows)
+    assert batch.shape == (5, 1) and batch.dtype == np.float32
+    for row, action in zip(rows, batch, strict=True):
+        np.testing.assert_allclose(policy(row), action, atol=1e-6)
+    # The same by hand: (o - mean) / deviation, clipped; the actor; -1..1 scaled to -2..2.
+    normalizer = trainer.friends.members["ObservationNormalizer"]
+    mean, variance = normalizer.mean.numpy(), normalizer.variance.numpy()
+    inputs = np.clip((rows - mean) / np.sqrt(variance + 1e-8), -1.5, 1.5)
+    state = {name: t.numpy() for name, t in trainer.network.state_dict().items()}
+    hidden = np.tanh(inputs @ state["actor.0.weight"].T + state["actor.0.bias"])
+    out = hidden @ state["policy_head.outputs.weight"].T + state["policy_head.outputs.bias"]
+    np.testing.assert_allclose(batch, np.clip(2.0 * out, -2.0, 2.0), atol=1e-6)
+
+
+def test_raw_observations_of_several_parts(tmp_path: Path) -> None:
+    saved(tmp_path, plain(Parts))
+    policy = load_policy(tmp_path, trust=True)
+    assert policy.observation_space == Parts().observation_space
+    assert list(policy.observation_space.spaces) == ["place", "kind"]  # type: ignore[attr-defined]
+    one = {"place": np.array([1.0, -2.0], np.float32), "kind": np.int64(3)}
+    batch = {"place": np.array([[1.0, -2.0], [0.5, 0.5]], np.float32), "kind": np.array([3, 1])}
+    assert policy(batch).shape == (2, 2)
+    np.testing.assert_allclose(policy(one), policy(batch)[0], atol=1e-6)
+    assert policy.action_space.contains(policy(one))
+    with pytest.raises(UsageError, match=r'observation\["kind"\] is missing'):
+        policy({"place": one["place"]})
+    with pytest.raises(UsageError, match="different batches"):
+        policy({"place": batch["place"], "kind": np.int64(3)})
+    with pytest.raises(UsageError, match=r"has shape \[3\]; the policy takes \[2\], or a batch \[B, 2\]"):
+        policy({"place": np.zeros(3), "kind": 1})
+
+
+def test_discrete_actions_are_the_environments(tmp_path: Path) -> None:
+    saved(tmp_path, plain("CartPole-v1"))
+    policy = load_policy(str(tmp_path))
+    action = policy(np.zeros(4, np.float32))
+    assert policy.action_space.contains(action)
+    policy.reset(seed=1)
+    drawn = [int(policy(np.zeros(4), deterministic=False)) for _ in range(40)]
+    policy.reset(seed=1)
+    assert drawn == [int(policy(np.zeros(4), deterministic=False)) for _ in range(40)]
+    assert set(drawn) == {0, 1}
+
+
+def test_a_checkpoint_of_its_own(tmp_path: Path) -> None:
+    saved(tmp_path, plain("CartPole-v1"))
+    (checkpoint,) = (tmp_path / "checkpoints").glob("0*")
+    assert isinstance(load_policy(checkpoint), TrainedPolicy)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No trained policy in"):
+        load_policy(tmp_path)
+
+
+def test_code_is_run_only_with_trust(tmp_path: Path) -> None:
+    saved(tmp_path, plain(Parts))
+    with pytest.raises(UsageError, match="trust"):
+        load_policy(tmp_path)
+
+
+HEAVY = "mpi4py envpool mujoco ale_py Box2D pygame glfw tensorboard matplotlib cv2"
+
+
+def test_no_mpi_and_no_simulator_is_imported(tmp_path: Path) -> None:
+    saved(tmp_path, plain("CartPole-v1", friend("ObservationNormalizer"), friend("KLEarlyStop")))
+    script = (
+        "import sys\nimport ppo_and_friends\nassert 'torch' not in sys.modules\n"
+        f"policy = ppo_and_friends.load_policy({str(tmp_path)!r})\nassert policy([0.1, 0.2, 0.0, 0.0]) in (0, 1)\n"
+        f"found = [name for name in {HEAVY!r}.split() if name in sys.modules]\n"
+        "assert not found, found"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=clean_environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
