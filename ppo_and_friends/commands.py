@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from ppo_and_friends.agent import build_agent
 from ppo_and_friends.build import build_trainer
 from ppo_and_friends.checkpoint import Checkpoint, load_latest
 from ppo_and_friends.communicator import Communicator
@@ -24,17 +23,11 @@ from ppo_and_friends.randomness import Purpose, Randomness
 from ppo_and_friends.reporting.reporter import make_reporter
 from ppo_and_friends.run_folder import RunFolder
 from ppo_and_friends.saved_experiment import load_experiment, save_experiment
-from ppo_and_friends.saved_state import (
-    check_identity,
-    identity,
-    restore_agent,
-    restore_trainer,
-    settings_identity,
-)
+from ppo_and_friends.saved_state import check_identity, identity, restore_trainer, settings_identity
 from ppo_and_friends.session import Session, load_checkpoint, on_main
-from ppo_and_friends.solo_communicator import SoloCommunicator
+from ppo_and_friends.trained_policy import restored_agent
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout, divide
+from ppo_and_friends.vector.protocol import divide
 
 
 @dataclass(frozen=True)
@@ -166,11 +159,7 @@ def load_trained(request: Request, trust: bool = False) -> tuple[Experiment, Pol
     finally:
         env.close()
     check_identity(checkpoint, identity(experiment, observation_space, action_space))
-    agent = build_agent(
-        experiment, observation_space, action_space, SoloCommunicator(), Layout(1, 0, 1), steps=1
-    )
-    restore_agent(agent, checkpoint)
-    return experiment, agent.policy(), checkpoint
+    return experiment, restored_agent(experiment, checkpoint).policy(), checkpoint
 
 
 def test(
