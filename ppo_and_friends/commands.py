@@ -96,7 +96,7 @@ def train(
             folder.path, communicator.is_main, verbosity=verbosity, tensorboard=tensorboard
         )
         try:
-            trainer = build_trainer(experiment, communicator, envs)
+            trainer = build_trainer(experiment, communicator, envs, folder.path)
             # Small layers are faster on one thread than on two; convolutions are not.
             torch.set_num_threads(threads if trainer.network.convolutional else 1)
             notes = list(envs.notes)

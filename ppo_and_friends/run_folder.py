@@ -38,6 +38,7 @@ class RunFolder:
         self.experiment = self.path / "experiment.json"
         self.test_scores = self.path / "test_scores.json"
         self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
         self.tensorboard = self.path / "tensorboard"
 
     @contextmanager
@@ -101,6 +102,7 @@ class RunFolder:
         try:
             # Checkpoints first: half a removal must not look like a run to resume.
             self._empty(self.checkpoints, CHECKPOINT_FILES)
+            self._empty(self.best, CHECKPOINT_FILES)
             self._empty(self.tensorboard, TENSORBOARD_FILES)
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)

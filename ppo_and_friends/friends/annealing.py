@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Controls, Friend
@@ -30,6 +31,9 @@ class Annealing(Friend):
     """Base of the annealing friends; each moves the one quantity it is named after."""
 
     quantity: Literal["learning_rate", "clip", "entropy_weight"]
+    """Which of the controls it moves."""
+
+    reached: Tensor
 
     def __init__(
         self,
@@ -68,8 +72,8 @@ class Annealing(Friend):
         start = getattr(controls, self.quantity) if self.start is None else self.start
         if self.shape == "steps":
             if self.by == "timesteps":
-                self.reached.fill_(sum(controls.timesteps >= place for place in self.at))  # type: ignore[operator]
-            power = float(self.reached)  # type: ignore[arg-type]
+                self.reached.fill_(sum(controls.timesteps >= place for place in self.at))
+            power = float(self.reached)
             self._value = max(start * self.factor**power, min(self.end, start))
         else:
             self._value = annealed(self.shape, start, self.end, controls.progress)
@@ -79,7 +83,7 @@ class Annealing(Friend):
         """See which scores were reached."""
         if self.shape == "steps" and self.by == "score":
             now = sum(stats["score_mean_100"] >= place for place in self.at)
-            self.reached.fill_(max(float(self.reached), float(now)))  # type: ignore[operator,arg-type]
+            self.reached.fill_(max(float(self.reached), float(now)))
 
     def metrics(self) -> dict[str, float]:
         """The value in use."""

@@ -101,7 +101,7 @@ def make_friend(spec: FriendSpec) -> Friend:
         UsageError: No such friend, an unknown argument (those accepted are named), or a wrong value.
     """
     kind = _checked(spec.kind, spec.name) if spec.kind is not None else find_friend(spec.name)
-    types = _argument_types(kind)
+    types = _argument_types(kind)  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
     for name, value in spec.arguments.items():
         if name not in types:

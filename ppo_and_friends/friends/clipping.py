@@ -36,7 +36,7 @@ class ObservationClip(Friend):
     def observation_space(self, space: spaces.Box) -> spaces.Box:
         """The space's bounds, clipped as well."""
         low, high = (np.clip(bound, -self.limit, self.limit) for bound in (space.low, space.high))
-        return spaces.Box(low, high, space.shape, space.dtype.type)  # type: ignore[arg-type]
+        return spaces.Box(low, high, space.shape, space.dtype.type)
 
     def transform(self, observations: Array, stream: ObservationStream) -> Array:
         """Clip."""

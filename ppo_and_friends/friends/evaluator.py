@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from torch import Tensor
 
 from ppo_and_friends.agent import Agent
 from ppo_and_friends.errors import CheckpointError, UsageError
@@ -18,6 +19,10 @@ class Evaluator(Friend):
     """
 
     source = "arXiv:1709.06560, section 5"
+
+    due: Tensor
+    score: Tensor
+    best: Tensor
 
     def __init__(
         self,
@@ -67,13 +72,13 @@ class Evaluator(Friend):
         """
         if self._evaluated == self._timesteps > 0:
             return True
-        if self._timesteps < self.due.item():  # type: ignore[operator]
+        if self._timesteps < self.due.item():
             return False
         self._evaluated = self._timesteps
-        self.due.fill_((self._timesteps // self.every + 1) * self.every)  # type: ignore[operator]
+        self.due.fill_((self._timesteps // self.every + 1) * self.every)
         score = self._play()
-        self.score.fill_(score)  # type: ignore[operator]
-        self.best.fill_(np.fmax(score, self.best.item()))  # type: ignore[operator]
+        self.score.fill_(score)
+        self.best.fill_(np.fmax(score, self.best.item()))
         return True
 
     def _play(self) -> float:
@@ -100,11 +105,11 @@ class Evaluator(Friend):
 
     def finished(self) -> bool:
         """Whether the last evaluation reached the target."""
-        return self.target is not None and self.score.item() >= self.target  # type: ignore[operator]
+        return self.target is not None and self.score.item() >= self.target
 
     def metrics(self) -> dict[str, float]:
         """The last evaluation's mean score and the best one's; NaN before the first."""
-        return {"score": self.score.item(), "best": self.best.item()}  # type: ignore[operator]
+        return {"score": self.score.item(), "best": self.best.item()}
 
 
 class BestPolicyKeeper(Friend):
@@ -115,6 +120,8 @@ class BestPolicyKeeper(Friend):
     """
 
     source = "PPO and Friends"
+
+    best: Tensor
 
     def __init__(self) -> None:
         """Start with no policy."""
@@ -137,12 +144,12 @@ class BestPolicyKeeper(Friend):
         if self._evaluators:
             # Asked here, so that it doesn't matter which of the two friends comes first.
             new = self._evaluators[0].evaluate_if_due()
-            score = self._evaluators[0].score.item() if new else np.nan  # type: ignore[operator]
+            score = self._evaluators[0].score.item() if new else np.nan
         else:
             score = stats["score_mean_100"] if stats["episodes"] else np.nan
-        if np.isnan(score) or score <= self.best.item():  # type: ignore[operator]
+        if np.isnan(score) or score <= self.best.item():
             return
-        self.best.fill_(score)  # type: ignore[operator]
+        self.best.fill_(score)
         self._save(float(score))
 
     def _save(self, score: float) -> None:
@@ -174,4 +181,4 @@ class BestPolicyKeeper(Friend):
 
     def metrics(self) -> dict[str, float]:
         """The kept policy's score; NaN before the first."""
-        return {"best": self.best.item()}  # type: ignore[operator]
+        return {"best": self.best.item()}

@@ -42,8 +42,8 @@ class ObservationHistory(Friend):
 
     def observation_space(self, space: spaces.Box) -> spaces.Box:
         """``length`` times as long."""
-        low, high = (np.tile(bound, self.length) for bound in (space.low, space.high))
-        return spaces.Box(low, high, dtype=space.dtype.type)  # type: ignore[arg-type]
+        low, high = np.tile(space.low, self.length), np.tile(space.high, self.length)
+        return spaces.Box(low, high, dtype=space.dtype.type)
 
     def transform(self, observations: Array, stream: ObservationStream) -> Array:
         """[B, n] to [B, length * n]."""
@@ -83,8 +83,9 @@ class PreviousAction(Friend):
             low, high = self._features.low.numpy(), self._features.high.numpy()
         else:
             low, high = np.zeros(size), np.ones(size)
-        bounds = (np.concatenate(pair).astype(space.dtype) for pair in ((space.low, low), (space.high, high)))
-        return spaces.Box(*bounds, dtype=space.dtype.type)  # type: ignore[arg-type]
+        low = np.concatenate((space.low, low)).astype(space.dtype)
+        high = np.concatenate((space.high, high)).astype(space.dtype)
+        return spaces.Box(low, high, dtype=space.dtype.type)
 
     def transform(self, observations: Array, stream: ObservationStream) -> Array:
         """[B, n] to [B, n + action size]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
@@ -30,6 +31,8 @@ class AdaptiveLearningRate(Friend):
 
     source = "arXiv:1707.02286, section 3; arXiv:2109.11978"
 
+    rate: Tensor
+
     def __init__(
         self, target: float = 0.01, factor: float = 1.5, minimum: float = 1e-5, maximum: float = 1e-2
     ) -> None:
@@ -53,11 +56,11 @@ class AdaptiveLearningRate(Friend):
     def setup(self, context: FriendContext) -> None:
         """Start at PPO's learning rate."""
         super().setup(context)
-        self.rate.fill_(context.experiment.ppo.learning_rate.start)  # type: ignore[operator]
+        self.rate.fill_(context.experiment.ppo.learning_rate.start)
 
     def before_update(self, controls: Controls) -> None:
         """Take the place of the schedule."""
-        controls.learning_rate = float(self.rate)  # type: ignore[arg-type]
+        controls.learning_rate = float(self.rate)
 
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
         """Divide above twice the target, multiply below half of it."""
@@ -67,4 +70,4 @@ class AdaptiveLearningRate(Friend):
         elif stats["kl"] < 0.5 * self.target:
             rate = min(rate * self.factor, self.maximum)
         controls.learning_rate = rate
-        self.rate.fill_(rate)  # type: ignore[operator]
+        self.rate.fill_(rate)

@@ -19,6 +19,8 @@ class KLPenalty(Friend):
 
     source = "arXiv:1707.06347, section 4"
 
+    coefficient: Tensor
+
     def __init__(
         self, target: float = 0.01, start: float = 1.0, minimum: float = 1e-4, maximum: float = 1e4
     ) -> None:
@@ -42,17 +44,17 @@ class KLPenalty(Friend):
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """The analytic divergence, in which there is a gradient, times beta."""
         kl = self.context.distribution.kl(minibatch.old_policy_parameters, minibatch.policy_parameters)
-        return {"loss": minibatch.mean(kl) * float(self.coefficient)}  # type: ignore[arg-type]
+        return {"loss": minibatch.mean(kl) * float(self.coefficient)}
 
     def after_update(self, stats: dict[str, float]) -> None:
         """Adapt beta by the last epoch's divergence over all ranks."""
-        beta = float(self.coefficient)  # type: ignore[arg-type]
+        beta = float(self.coefficient)
         if stats["kl"] > 1.5 * self.target:
             beta *= 2.0
         elif stats["kl"] < self.target / 1.5:
             beta /= 2.0
-        self.coefficient.fill_(min(max(beta, self.minimum), self.maximum))  # type: ignore[operator]
+        self.coefficient.fill_(min(max(beta, self.minimum), self.maximum))
 
     def metrics(self) -> dict[str, float]:
         """Beta, as the next update will have it."""
-        return {"coefficient": float(self.coefficient)}  # type: ignore[arg-type]
+        return {"coefficient": float(self.coefficient)}

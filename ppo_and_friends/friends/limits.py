@@ -25,6 +25,8 @@ class BootstrapClip(Friend):
 
     source = "PPO and Friends"
 
+    seen: Tensor
+
     def __init__(
         self,
         range: Literal["returns", "rewards", "fixed"] = "returns",
@@ -51,7 +53,7 @@ class BootstrapClip(Friend):
         rewards = rollout.rewards["extrinsic"][rollout.valid].astype(np.float64)
         seen = np.array([-rewards.min(), rewards.max()]) if len(rewards) else np.full(2, -np.inf)
         self.context.communicator.max_(seen)
-        self.seen.numpy()[:] = np.maximum(self.seen.numpy(), seen)  # type: ignore[operator]
+        self.seen.numpy()[:] = np.maximum(self.seen.numpy(), seen)
         # The row after a truncation holds the final observation, whose value has no other use.
         self._rows = np.concatenate((np.zeros_like(rollout.truncated[:1]), rollout.truncated))
         self._rows[-1] = True
@@ -60,7 +62,7 @@ class BootstrapClip(Friend):
         """Least and largest value to bootstrap from."""
         if self.range == "fixed":
             return self.low, self.high
-        low, high = -self.seen[0].item(), self.seen[1].item()  # type: ignore[index]
+        low, high = -self.seen[0].item(), self.seen[1].item()
         if self.range == "returns":
             # An episode may end at any time, so that 0 is always possible.
             horizon = 1.0 / max(1.0 - self.context.experiment.ppo.discount, 1e-6)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ppo_and_friends.communicator import Communicator
 
 Array = NDArray[Any]
+Moment = Array | np.float64
 
 
 def global_moments(
@@ -32,8 +33,8 @@ def global_moments(
 
 
 def merge_moments(
-    count: float, mean: Array, variance: Array, new_count: float, new_mean: Array, new_variance: Array
-) -> tuple[float, Array, Array]:
+    count: float, mean: Moment, variance: Moment, new_count: float, new_mean: Moment, new_variance: Moment
+) -> tuple[float, Moment, Moment]:
     """Moments of two sets taken together (Chan, Golub and LeVeque 1979, eq. 2.1).
 
     Args:

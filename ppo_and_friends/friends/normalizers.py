@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.estimators import discounted_sums
@@ -27,6 +28,10 @@ class ObservationNormalizer(Friend):
     """
 
     source = "arXiv:2006.05990, section 3.3"
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, epsilon: float = 1e-8) -> None:
         """Start with no statistics: the first rollout's observations pass unchanged.
@@ -62,10 +67,10 @@ class ObservationNormalizer(Friend):
 
     def _statistics(self) -> tuple[Array, Array]:
         """Mean and 1 / deviation as arrays; anew when the statistics changed or were loaded."""
-        count = self.count.item()  # type: ignore[operator]
+        count = self.count.item()
         if self._frozen[0] != count:
-            deviation = np.sqrt(self.variance.numpy() + self.epsilon)  # type: ignore[operator]
-            mean = self.mean.numpy().copy()  # type: ignore[operator]
+            deviation = np.sqrt(self.variance.numpy() + self.epsilon)
+            mean = self.mean.numpy().copy()
             # A component that never varied must not blow up what little it does later.
             scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 1.0)
             self._frozen = (count, mean, scale)
@@ -90,15 +95,15 @@ class ObservationNormalizer(Friend):
         self.context.communicator.sum_(packed)
         rows, (shift, square) = packed[0], packed[1:].reshape(self._sums.shape) / packed[0]
         merged = merge_moments(
-            self.count.item(),  # type: ignore[operator]
-            self.mean.numpy(),  # type: ignore[operator]
-            self.variance.numpy(),  # type: ignore[operator]
+            self.count.item(),
+            self.mean.numpy(),
+            self.variance.numpy(),
             rows,
             self._statistics()[0] + shift,
             np.maximum(square - shift**2, 0.0),
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
-            buffer.numpy()[...] = value  # type: ignore[operator]
+            buffer.numpy()[...] = value
         self._sums[:] = 0.0
         self._rows = 0
 
@@ -110,6 +115,10 @@ class RewardNormalizer(Friend):
     """
 
     source = "arXiv:2005.12729, section 2"
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, discount: float | None = None, epsilon: float = 1e-8) -> None:
         """Start with no statistics.
@@ -154,19 +163,19 @@ class RewardNormalizer(Friend):
         sums = discounted_sums(rewards, ends, self._running, discount=self.discount)
         self._running = np.where(ends[-1], 0.0, sums[-1])
         merged = merge_moments(
-            self.count.item(),  # type: ignore[operator]
-            self.mean.numpy(),  # type: ignore[operator]
-            self.variance.numpy(),  # type: ignore[operator]
+            self.count.item(),
+            self.mean.numpy(),
+            self.variance.numpy(),
             *global_moments(sums, rollout.valid, self.context.communicator),
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
-            buffer.numpy()[...] = value  # type: ignore[operator]
+            buffer.numpy()[...] = value
         return (rewards * self.scale).astype(rewards.dtype)
 
     @property
     def scale(self) -> float:
         """What rewards are multiplied by; 1 while the sums have not varied."""
-        deviation = float(np.sqrt(self.variance.item() + self.epsilon))  # type: ignore[operator]
+        deviation = float(np.sqrt(self.variance.item() + self.epsilon))
         return 1.0 / deviation if deviation > 1e-4 else 1.0
 
     def metrics(self) -> dict[str, float]:

@@ -34,6 +34,10 @@ class RND(Friend):
 
     source = "arXiv:1810.12894"
 
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
     def __init__(
         self,
         weight: float = 0.5,
@@ -100,11 +104,11 @@ class RND(Friend):
 
     def _use_statistics(self) -> None:
         """The statistics as they are now, on the device; frozen until the next rollout is scored."""
-        deviation = np.sqrt(self.variance.numpy())  # type: ignore[operator]
+        deviation = np.sqrt(self.variance.numpy())
         scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 1.0)
-        place = {"dtype": self.context.dtype, "device": self.context.device}
-        self._shift = torch.tensor(self.mean.numpy(), **place)  # type: ignore[operator]
-        self._scale = torch.tensor(scale, **place)
+        device, dtype = self.context.device, self.context.dtype
+        self._shift = torch.tensor(self.mean.numpy(), dtype=dtype, device=device)
+        self._scale = torch.tensor(scale, dtype=dtype, device=device)
 
     def _frames(self, observations: Array) -> Array:
         """Of images the newest frame, [N, 1, height, width]; else as they are."""
@@ -119,7 +123,8 @@ class RND(Friend):
         # A mean over features, so that neither reward nor loss depends on how many there are.
         with torch.no_grad():
             target = self.target(whitened)
-        return (self.predictor(whitened) - target).square().mean(-1)
+        errors: Tensor = (self.predictor(whitened) - target).square().mean(-1)
+        return errors
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Take in the observations' statistics, score every step by its next observation."""
@@ -140,7 +145,7 @@ class RND(Friend):
 
     def _merge_statistics(self, observations: Array, valid: Array) -> None:
         """Merge moments of the valid rows of [N, *obs] over all ranks into the run's. A collective."""
-        mean = self.mean.numpy()  # type: ignore[operator]
+        mean = self.mean.numpy()
         sums = np.zeros((2, *mean.shape))
         for start in range(0, len(observations), CHUNK):
             kept = valid[start : start + CHUNK]
@@ -151,15 +156,15 @@ class RND(Friend):
         rows = max(packed[0], 1.0)
         shift, square = packed[1:].reshape(sums.shape) / rows
         merged = merge_moments(
-            self.count.item(),  # type: ignore[operator]
+            self.count.item(),
             mean,
-            self.variance.numpy(),  # type: ignore[operator]
+            self.variance.numpy(),
             packed[0],
             mean + shift,
             np.maximum(square - shift**2, 0.0),
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
-            buffer.numpy()[...] = value  # type: ignore[operator]
+            buffer.numpy()[...] = value
         self._use_statistics()
 
     def _chosen(self, rollout: Rollout) -> Array:

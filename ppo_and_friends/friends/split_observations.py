@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.networks.actor_critic import ActorCritic, is_image
+from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead, is_image
 from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, linear, mlp
 from ppo_and_friends.vector.codec import EncodedBox, Leaf
 
@@ -144,24 +144,22 @@ class SplitObservations(Friend):
             network.actor_encoder if network.shared else self._encoder(network.critic_encoder, generator)  # type: ignore[assignment]
         )
         features = int(network.actor_encoder.features)
-        for layers, owner, name, gain in (
-            (network.actor, network.policy_head, "outputs", settings.actor_output_gain),
-            (network.critic, network, "value_head", 1.0),
-        ):
-            if len(layers):
-                layers[0] = linear(features, layers[0].out_features, HIDDEN_GAIN, generator)
-            else:
-                # Nothing is hidden in between: it is the head itself that reads the features.
-                if (
-                    name == "outputs"
-                    and getattr(owner, "log_std", None) is not None
-                    and owner.log_std.ndim > 1
-                ):
-                    raise UsageError(
-                        "SplitObservations must come before StateDependentExploration where the actor has "
-                        "no hidden layers."
-                    )
-                setattr(owner, name, linear(features, getattr(owner, name).out_features, gain, generator))
+        outputs = network.policy_head.outputs
+        if not len(network.actor) and not isinstance(network.policy_head, PolicyHead):
+            raise UsageError(
+                "SplitObservations must come before StateDependentExploration where the actor has no "
+                "hidden layers."
+            )
+        # Where nothing is hidden in between, it is the head itself that reads the features.
+        if len(network.actor):
+            network.actor[0] = linear(features, _width(network.actor), HIDDEN_GAIN, generator)
+        else:
+            gain = settings.actor_output_gain
+            network.policy_head.outputs = linear(features, outputs.out_features, gain, generator)
+        if len(network.critic):
+            network.critic[0] = linear(features, _width(network.critic), HIDDEN_GAIN, generator)
+        else:
+            network.value_head = linear(features, network.value_head.out_features, 1.0, generator)
         return network.to(self.context.device, self.context.dtype)
 
     def _encoder(self, base: nn.Module, generator: torch.Generator) -> SplitEncoder:
@@ -189,3 +187,10 @@ class SplitObservations(Friend):
         if len(found) != 1 or not isinstance(found[0].space, spaces.Box) or not is_image(found[0].space):
             return None
         return found[0].space
+
+
+def _width(layers: nn.Sequential) -> int:
+    """Outputs of the first of some hidden layers."""
+    first = layers[0]
+    assert isinstance(first, nn.Linear)
+    return first.out_features

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
@@ -29,6 +30,10 @@ class ValueNormalizer(Friend):
 
     source = "arXiv:2006.05990, section 3.3"
     conflicts = ("PopArt",)
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, decay: float | None = None) -> None:
         """Start with no statistics.
@@ -55,8 +60,8 @@ class ValueNormalizer(Friend):
     def _statistics(self, stream: str) -> tuple[float, float]:
         """Mean and deviation of a stream's returns; 0 and 1 before any were seen."""
         index = self._names.index(stream)
-        variance = self.variance[index].item()  # type: ignore[index]
-        return self.mean[index].item(), max(variance**0.5, SMALLEST_DEVIATION)  # type: ignore[index]
+        variance = self.variance[index].item()
+        return self.mean[index].item(), max(variance**0.5, SMALLEST_DEVIATION)
 
     def decode_values(self, stream: str, outputs: Array) -> Array:
         """Outputs times the deviation, plus the mean."""
@@ -81,14 +86,14 @@ class ValueNormalizer(Friend):
     def _merge(self, index: int, returns: Array, valid: Array) -> None:
         """Merge the moments of [T, B] returns of all ranks. Two collectives."""
         new = global_moments(returns, valid, self.context.communicator)
-        weight = count = self.count[index].item()  # type: ignore[index]
+        weight = count = self.count[index].item()
         if self.decay is not None and count > 0.0:
             # Such a count of old samples as gives the statistics of before the weight ``decay``.
             weight = new[0] * self.decay / (1.0 - self.decay)
-        old = self.mean[index].item(), self.variance[index].item()  # type: ignore[index]
+        old = self.mean[index].item(), self.variance[index].item()
         _, mean, variance = merge_moments(weight, np.float64(old[0]), np.float64(old[1]), *new)
         for buffer, value in ((self.count, count + new[0]), (self.mean, mean), (self.variance, variance)):
-            buffer[index] = float(value)  # type: ignore[index]
+            buffer[index] = float(value)
 
     def _changed(self, index: int, stream: str, old: tuple[float, float], rollout: Rollout) -> None:
         """Called when a stream's mean and deviation are no longer the ``old`` ones."""
