@@ -1,0 +1,130 @@
+"""The table and the README: what counts as reached, what is left out, and that inserting is idempotent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.report import END, START, insert, load_results, table, write_report
+from benchmarks.runs import settings_hash
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.registry import resolve
+from ppo_and_friends.saved_experiment import experiment_settings
+
+
+def put(results: Path, launcher: str, seed: int, mean: float, **changes: Any) -> dict[str, Any]:
+    settings = experiment_settings(resolve(launcher)) | {"random_seed": seed}
+    settings |= changes.pop("settings", {})
+    record = {
+        "launcher": launcher,
+        "environment": settings["environment"]["id"],
+        "seed": seed,
+        "settings_hash": settings_hash(settings),
+        "timesteps": 60_100,
+        "training_seconds": 3.5,
+        "episodes": 2,
+        "mean": mean,
+        "std": 1.0,
+        "scores": [mean - 1, mean + 1],
+        "commit": "0" * 40,
+        "evaluated_at": "2026-01-01T00:00:00+00:00",
+        "settings": settings,
+    } | changes
+    folder = results / launcher / f"seed-{seed}"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(record))
+    rows = "".join(f"{i},{i * 1000},{i / 10},{i},{i / 2}\n" for i in range(1, 50))
+    (folder / "curve.csv").write_text("iteration,timesteps,seconds,score_mean,score_mean_100\n" + rows)
+    return record
+
+
+def cells(text: str, launcher: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.startswith(f"| {launcher}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_target_is_reached_by_the_worst_of_three_seeds_in_time(tmp_path: Path) -> None:
+    for seed, mean in ((1, 500.0), (2, 500.0), (3, 500.0)):
+        put(tmp_path, "CartPole", seed, mean)
+    (results,) = load_results(tmp_path)
+    assert results.reached
+    assert cells(table([results]), "CartPole")[1:] == [
+        "500.0 @ 60k", "500.0", "60.1k", "500.0", "500.0", "500.0", "500.0 [500.0, 500.0]", "4 s", "yes",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("means", "timesteps"), [((500, 499.9, 500), 60_000), ((500, 500), 60_000), ((500, 500, 500), 61_000)]
+)
+def test_a_worse_seed_too_few_seeds_or_too_many_steps_do_not_reach_it(
+    tmp_path: Path, means: tuple[float, ...], timesteps: int
+) -> None:
+    for seed, mean in enumerate(means, 1):
+        put(tmp_path, "CartPole", seed, mean, timesteps=timesteps)
+    (results,) = load_results(tmp_path)
+    assert not results.reached
+    assert cells(table([results]), "CartPole")[-1].startswith("no")
+
+
+def test_failures_are_listed_and_spoil_the_result(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        put(tmp_path, "CartPole", seed, 500.0)
+    folder = tmp_path / "CartPole" / "seed-4"
+    folder.mkdir()
+    failure = {"seed": 4, "timesteps": 12_000, "error": "EnvironmentFault: NaN"}
+    (folder / "failure.json").write_text(json.dumps(failure))
+    text = table(load_results(tmp_path))
+    assert cells(text, "CartPole")[-1] == "no, 1 failed"
+    assert "CartPole, seed 4, failed at 12k: `EnvironmentFault: NaN`" in text
+
+
+def test_a_launcher_that_only_failed_is_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "Pendulum" / "seed-1"
+    folder.mkdir(parents=True)
+    (folder / "failure.json").write_text(json.dumps({"seed": 1, "timesteps": 0, "error": "boom"}))
+    text = table(load_results(tmp_path))
+    assert cells(text, "Pendulum")[-1] == "failed (1)"
+
+
+def test_seeds_of_other_settings_are_left_out_and_old_settings_are_marked(tmp_path: Path) -> None:
+    other = {"num_timesteps": 59_000}
+    put(tmp_path, "CartPole", 1, 400.0, settings=other, evaluated_at="2026-02-01")
+    put(tmp_path, "CartPole", 2, 500.0)
+    (results,) = load_results(tmp_path)
+    assert results.means == [400.0] and results.others == 1 and not results.current
+    text = table([results])
+    assert "The launcher's settings have changed since." in text
+    assert "1 seeds with other settings are left out" in text
+
+
+def test_inserting_is_idempotent_and_touches_nothing_else() -> None:
+    text = f"# Title\n\n{START}\nold\n{END}\n\nThe rest.\n"
+    once = insert(text, "| new |\n")
+    assert once == f"# Title\n\n{START}\n| new |\n{END}\n\nThe rest.\n"
+    assert insert(once, "| new |\n") == once
+    assert insert("no markers", "new") == "no markers"
+    for broken in (f"{START} only", f"{END} first {START}", f"{END} only"):
+        with pytest.raises(UsageError, match="markers"):
+            insert(broken, "new")
+
+
+def test_the_report_writes_table_figure_and_readme_alike_twice(tmp_path: Path) -> None:
+    results, readme = tmp_path / "results", tmp_path / "README.md"
+    for seed in (1, 2, 3):
+        put(results, "CartPole", seed, 450.0 + seed)
+    put(results, "LunarLander", 1, 250.0, timesteps=1_500_000)
+    readme.write_text(f"a\n{START}\n{END}\nb\n")
+    write_report(results, readme)
+    first = readme.read_text(), (results / "summary.md").read_text()
+    assert "| CartPole |" in first[0] and first[0].startswith("a\n") and first[0].endswith(f"{END}\nb\n")
+    assert (results / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    write_report(results, readme)
+    assert first == (readme.read_text(), (results / "summary.md").read_text())
+
+
+def test_no_results_say_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No results"):
+        write_report(tmp_path / "nothing")
