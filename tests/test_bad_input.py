@@ -211,10 +211,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "more", [("--num_timesteps=128",), ("--num_timesteps=2000",), ("--num_test_runs=1",)]
 )
-def test_a_state_that_doesnt_fit_is_refused(
-    setting: str, said: str, more: tuple[str, ...], trained: Path
-) -> None:
-    done = run(*toy(trained, setting), *more)
+def test_a_state_that_doesnt_fit_is_refused(setting: str, said: str, more: str, trained: Path) -> None:
+    done = run(*toy(trained, setting), more)
     assert (done.status, len(done.complaint)) == (2, 2)
     assert said in done.err and "--clobber" in done.err
     assert iterations(trained) == [1, 2] or iterations(trained) == [1]

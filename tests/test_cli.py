@@ -59,7 +59,7 @@ NONSENSE = [
     ((*CARTPOLE, "--with", "KLEarlyStopp"), "Did you mean KLEarlyStop,"),
     (
         (*CARTPOLE, "--with", "KLEarlyStop:targe=1"),
-        "KLEarlyStop has no argument 'targe'. It accepts: target.",
+        "KLEarlyStop has no argument 'targe'. It accepts: target",
     ),
     ((*CARTPOLE, "--with", "KLEarlyStop:target=high"), "target='high'"),
     ((*CARTPOLE, "--with", "tests.toys:Toy"), "not a friend"),
