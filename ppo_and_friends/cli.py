@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(
     options: Options, command_line: tuple[str, ...], communicator: Communicator, place: dict[str, str]
 ) -> int:
+    if options.of_runs:
+        return _watch(options, communicator)
     from ppo_and_friends.registry import resolve
 
     assert options.environment is not None
@@ -90,6 +92,19 @@ def _run(
         verbosity=options.verbosity,
         tensorboard=options.tensorboard,
     )
+
+
+def _watch(options: Options, communicator: Communicator) -> int:
+    """Draw or describe runs that are there, on rank 0."""
+    from ppo_and_friends import watching
+
+    if communicator.is_main:
+        for path in watching.plot(
+            options.plot, column=options.plot_column, axis=options.plot_axis, output=options.plot_file
+        ):
+            print(f"Drawn: {path}")
+    communicator.barrier()
+    return 0
 
 
 def changed(experiment: Experiment, options: Options) -> Experiment:

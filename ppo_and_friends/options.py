@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
@@ -130,6 +130,18 @@ class Options:
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """In a test, write the best episode to this file (.gif or .mp4); needs no display."""
 
+    plot: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="")] = ()
+    """Draw these runs' folders, as PNG and as an interactive page; seeds are averaged."""
+
+    plot_column: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "score_mean"
+    """What to draw: any column of progress.csv."""
+
+    plot_axis: Literal["timesteps", "seconds"] = "timesteps"
+    """Against what to draw it."""
+
+    plot_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """Where to draw, such as curves.png; not given: beside the runs."""
+
     trust: Switch = False
     """Allow loading a saved experiment that holds code (lambdas, local classes)."""
 
@@ -141,6 +153,11 @@ class Options:
 
     quiet: Annotated[Switch, tyro.conf.arg(aliases=("-q",), help_behavior_hint="")] = False
     """Print warnings and errors only."""
+
+    @property
+    def of_runs(self) -> bool:
+        """Whether it is about runs that are there, given by their folders."""
+        return bool(self.plot)
 
     @property
     def verbosity(self) -> int:
@@ -192,7 +209,7 @@ def _check(options: Options) -> None:
         raise UsageError("A pretrained policy is for tests: add --num_test_runs N.")
     if options.num_test_runs is not None and options.num_test_runs < 1:
         raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
-    if options.environment is None and not (options.list or options.list_friends):
+    if options.environment is None and not (options.list or options.list_friends or options.of_runs):
         raise UsageError("Which environment? Give one with -e NAME; --list shows the launchers.")
 
 
