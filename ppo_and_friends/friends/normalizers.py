@@ -57,7 +57,7 @@ class ObservationNormalizer(Friend):
         # Sums of this rank's rollout, around the frozen mean for accuracy.
         self._sums: Array = np.zeros((2, *shape))
         self._rows = 0
-        self._inputs: Array = np.zeros((0, *shape))
+        self._shifted: Array = np.zeros((0, *shape))
         self._frozen: tuple[float, Array, Array] = (-1.0, np.zeros(shape), np.ones(shape))
 
     def observation_space(self, space: spaces.Box) -> spaces.Box:
@@ -78,16 +78,16 @@ class ObservationNormalizer(Friend):
 
     def transform(self, observations: Array, stream: ObservationStream) -> Array:
         """(o - mean) / deviation."""
-        self._inputs = observations
         mean, scale = self._statistics()
-        return (observations - mean) * scale
+        # Kept for the sums, and not the observations: the next step may write into their memory.
+        self._shifted = observations - mean
+        return self._shifted * scale
 
     def observe(self, step: VectorStep) -> None:
         """Add the observation that was acted on to this rank's sums."""
-        shifted = self._inputs - self._statistics()[0]
-        self._sums[0] += shifted.sum(axis=0)
-        self._sums[1] += np.square(shifted).sum(axis=0)
-        self._rows += len(shifted)
+        self._sums[0] += self._shifted.sum(axis=0)
+        self._sums[1] += np.square(self._shifted).sum(axis=0)
+        self._rows += len(self._shifted)
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Merge the rollout's statistics over the ranks into the run's."""
