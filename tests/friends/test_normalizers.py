@@ -1,0 +1,212 @@
+"""Statistics on 1, 2 and 3 ranks against a two-pass computation over the same data."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import friend
+from ppo_and_friends.friends import Friend, ObservationStream
+from ppo_and_friends.friends.moments import global_moments, merge_moments
+from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.threaded_communicator import run_threaded
+from ppo_and_friends.trainer import Trainer
+from tests.engine import Episodes, Identity, experiment, on_ranks
+
+BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
+ENVIRONMENTS: dict[str, Any] = {
+    "EnvPool": "Pendulum-v1",
+    "Gymnasium": BOX,
+    "reset rows": partial(Episodes, (3, 4)),
+}
+sizes = pytest.mark.parametrize("size", [1, 2, 3])
+environments = pytest.mark.parametrize("name", ENVIRONMENTS)
+
+
+class Recorder(Friend):
+    """Keeps copies of all that comes by: raw observations, rewards before and after, advantages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observations: list[Any] = []
+        self.rewards: list[Any] = []
+        self.rows: list[tuple[Any, Any, Any, bool]] = []
+
+    def transform(self, observations: Any, stream: ObservationStream) -> Any:
+        self.observations.append(np.array(observations))
+        return observations
+
+    def after_rollout(self, rollout: Rollout) -> None:
+        ends = rollout.terminated | rollout.truncated
+        self.rewards.append(rollout.rewards["extrinsic"].copy())
+        self.rows.append((rollout.valid.copy(), ends, rollout.rewards["extrinsic"], rollout.restarted))
+
+
+def recorded(environment: Any, name: str, size: int) -> tuple[list[Trainer], list[Recorder]]:
+    """Trainers after three rollouts without updates; what came to the friend ``name``."""
+    settings = experiment(environment, (friend(Recorder), friend(name)), num_envs=6, rollout_timesteps=120)
+
+    def work(trainer: Trainer, _: Any) -> Trainer:
+        for _ in range(3):
+            trainer.estimate(trainer.collect())
+        return trainer
+
+    trainers = on_ranks(settings, size, work)
+    recorders = [friend for trainer in trainers for friend in trainer.friends if isinstance(friend, Recorder)]
+    return trainers, recorders
+
+
+@sizes
+@environments
+def test_observations(name: str, size: int) -> None:
+    trainers, recorders = recorded(ENVIRONMENTS[name], "ObservationNormalizer", size)
+    # 20 steps a rollout, each followed by a look at the last observation, which is shown again.
+    acted = [
+        np.stack(each.observations).reshape(3, 21, -1, *each.observations[0].shape[1:]) for each in recorders
+    ]
+    data = np.concatenate([each[:, :20] for each in acted], axis=2).astype(np.float64)
+    flat = data.reshape(-1, data.shape[-1])
+    for trainer in trainers:
+        normalizer: Any = trainer.friends.members["ObservationNormalizer"]
+        assert normalizer.count.item() == len(flat) == 360
+        np.testing.assert_allclose(normalizer.mean.numpy(), flat.mean(axis=0), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(normalizer.variance.numpy(), flat.var(axis=0), rtol=1e-9, atol=1e-12)
+        stream = ObservationStream(fresh=np.ones(2, bool))
+        got = normalizer.transform(flat[:2], stream)
+        np.testing.assert_allclose(got, (flat[:2] - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-8), rtol=1e-6)
+
+
+@sizes
+@environments
+def test_rewards(name: str, size: int) -> None:
+    trainers, recorders = recorded(ENVIRONMENTS[name], "RewardNormalizer", size)
+    gamma = trainers[0].settings.discount
+    sums = []
+    for recorder in recorders:
+        running = np.zeros(recorder.rewards[0].shape[1])
+        for raw, (valid, ends, _, restarted) in zip(recorder.rewards, recorder.rows, strict=True):
+            assert restarted == (raw is recorder.rewards[0])
+            for t in range(len(raw)):
+                running = gamma * running + raw[t]
+                sums += running[valid[t]].tolist()
+                running[ends[t]] = 0.0
+    for trainer in trainers:
+        normalizer: Any = trainer.friends.members["RewardNormalizer"]
+        assert normalizer.count.item() == len(sums)
+        assert normalizer.variance.item() == pytest.approx(np.var(sums), rel=1e-7)
+        assert normalizer.scale == pytest.approx(1.0 / np.std(sums), rel=1e-6)
+        rollout = trainer.collector._rollout
+        ratio = rollout.rewards["extrinsic"] / normalizer.scale
+        recorder = next(each for each in trainer.friends if isinstance(each, Recorder))
+        np.testing.assert_allclose(ratio, recorder.rewards[-1], rtol=1e-5)
+
+
+@sizes
+def test_advantages(size: int) -> None:
+    settings = experiment(partial(Episodes, (3, 4)), (friend("AdvantageNormalizer"),), num_envs=6)
+
+    def work(trainer: Trainer, _: Any) -> Any:
+        rollout = trainer.collect()
+        trainer.estimate(rollout)
+        return rollout.advantages[rollout.valid].tolist(), rollout.returns["extrinsic"][
+            rollout.valid
+        ].tolist()
+
+    ranks = on_ranks(settings, size, work)
+    advantages = np.array([number for rank in ranks for number in rank[0]])
+    assert abs(advantages.mean()) < 1e-5 and advantages.std() == pytest.approx(1.0, abs=1e-4)
+    # Returns stay in the rewards' units.
+    assert np.max([rank[1] for rank in ranks][0]) > 3.0
+
+
+def test_the_first_rollout_passes_unchanged_and_statistics_are_frozen_within_one() -> None:
+    settings = experiment(BOX, (friend(Recorder), friend("ObservationNormalizer")), num_envs=4)
+
+    def work(trainer: Trainer, _: Any) -> None:
+        recorder = next(each for each in trainer.friends if isinstance(each, Recorder))
+        normalizer: Any = trainer.friends.members["ObservationNormalizer"]
+        mean, variance = np.zeros(2), np.ones(2) - normalizer.epsilon
+        for _ in range(2):
+            recorder.observations.clear()
+            rollout = trainer.collect()
+            raw = np.stack(recorder.observations)
+            np.testing.assert_allclose(
+                rollout.observations, (raw - mean) / np.sqrt(variance + normalizer.epsilon), atol=1e-5
+            )
+            mean, variance = normalizer.mean.numpy().copy(), normalizer.variance.numpy().copy()
+
+    on_ranks(settings, 1, work)
+
+
+def test_a_constant_component_does_not_blow_up() -> None:
+    class Constant(Episodes):
+        def _observe(self) -> Any:
+            return np.array([1e6, self.t], np.float32)
+
+    trainers, _ = recorded(Constant, "ObservationNormalizer", 1)
+    normalizer: Any = trainers[0].friends.members["ObservationNormalizer"]
+    got = normalizer.transform(np.array([[1e6, 2.0]]), ObservationStream(fresh=np.ones(1, bool)))
+    assert np.abs(got).max() < 10.0
+
+
+def test_rewards_of_nothing_stay_as_they_are() -> None:
+    class Nothing(Episodes):
+        def step(self, action: Any) -> Any:
+            observation, _, *rest = super().step(action)
+            return observation, 0.0, *rest
+
+    trainers, _ = recorded(Nothing, "RewardNormalizer", 2)
+    normalizer: Any = trainers[0].friends.members["RewardNormalizer"]
+    assert normalizer.scale == 1.0
+
+
+def test_images_are_refused() -> None:
+    class Picture(Episodes):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+
+    with pytest.raises(UsageError, match="--without ObservationNormalizer"):
+        recorded(Picture, "ObservationNormalizer", 1)
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=5), min_size=1, max_size=6))
+def test_merging_is_as_all_at_once(batches: list[list[float]]) -> None:
+    moments: Any = (0.0, np.zeros(1), np.ones(1))
+    for batch in batches:
+        moments = merge_moments(
+            *moments, float(len(batch)), np.array([np.mean(batch)]), np.array([np.var(batch)])
+        )
+    everything = np.concatenate([np.array(batch) for batch in batches])
+    assert moments[0] == len(everything)
+    np.testing.assert_allclose(moments[1], everything.mean(), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(moments[2], everything.var(), rtol=1e-7, atol=1e-7)
+
+
+def test_merging_nothing() -> None:
+    kept = merge_moments(0.0, np.zeros(1), np.ones(1), 0.0, np.zeros(1), np.zeros(1))
+    assert kept == (0.0, np.zeros(1), np.ones(1))
+    kept = merge_moments(5.0, np.array(2.0), np.array(3.0), 0.0, np.array(9.0), np.array(9.0))
+    assert kept == (5.0, 2.0, 3.0)
+
+
+@sizes
+def test_global_moments(size: int) -> None:
+    samples = np.random.default_rng(0).normal(1e4, 1.0, (8, 12)).astype(np.float32)
+    valid = np.random.default_rng(1).random((8, 12)) < 0.5
+
+    def work(communicator: Any) -> Any:
+        own = slice(communicator.rank * 12 // size, (communicator.rank + 1) * 12 // size)
+        return global_moments(samples[:, own], valid[:, own], communicator)
+
+    exact = samples[valid].astype(np.float64)
+    for found in run_threaded(size, work):
+        np.testing.assert_allclose(found, (len(exact), exact.mean(), exact.var()), rtol=1e-10)
+    assert run_threaded(1, lambda comm: global_moments(samples, valid & False, comm)) == [(0.0, 0.0, 0.0)]
