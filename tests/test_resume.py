@@ -193,10 +193,7 @@ def test_on_another_number_of_ranks(tmp_path: Path, mpirun_path: str) -> None:
     for ranks, stopped_at in ((1, 1), (3, 3), (1, 99)):
         stop = f"--with=tests.toys:SignalAt:iteration={stopped_at}"
         command = toy(parts, *settings, "--set=precision=float64", stop)
-        if ranks == 1:
-            done = run(*command)
-        else:
-            done = spawn(*command, before=(mpirun_path, "-n", str(ranks)))
+        done = run(*command) if ranks == 1 else spawn(*command, before=(mpirun_path, "-n", str(ranks)))
         assert done.status == (0 if stopped_at == 99 else 130), done.err
         assert done.out.count("environments on ") == 1
     assert iterations(parts) == iterations(whole)
