@@ -29,7 +29,7 @@ class Run:
 
     folder: Path
     settings: dict[str, Any]
-    """Flat, like ``{"ppo.clip.start": 0.2}``; empty if ``experiment.json`` is missing."""
+    """Flat, like ``{"ppo.clip": 0.2}``; empty if ``experiment.json`` is missing."""
 
     columns: dict[str, Array]
     """``progress.csv`` by column, each [iterations], NaN where a cell is blank."""
@@ -53,7 +53,10 @@ class Curve:
 
 
 def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level with dotted names; lists become tuples of their text."""
+    """Nested settings as one level with dotted names; lists become their text, schedules ``start:end``."""
+    if isinstance(settings, dict) and set(settings) == {"start", "end"}:
+        start, end = settings["start"], settings["end"]
+        return {prefix: start if end is None else f"{start:g}:{end:g}"}
     if not isinstance(settings, dict):
         return {prefix: json.dumps(settings) if isinstance(settings, list) else settings}
     flat: dict[str, Any] = {}
@@ -137,7 +140,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
         if not run.settings:
             result.append(run.folder.name)
             continue
-        parts = [f"{name.removesuffix('.start')}={_short(run.settings.get(name))}" for name in differ]
+        parts = [f"{name}={_short(run.settings.get(name))}" for name in differ]
         result.append(", ".join(parts) or str(run.settings.get("name", run.folder.name)))
     return result
 

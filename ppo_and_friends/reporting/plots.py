@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,84 @@ def title_of(column: str) -> str:
 
 
 def default_window(runs: Sequence[Run]) -> int:
-    """Iterations to smooth over: a fiftieth of the longest run."""
+    """Iterations to smooth over: about a fiftieth of the longest run, an odd number."""
     longest = max(len(run.columns["iteration"]) for run in runs)
-    return max(1, longest // 50)
+    return max(1, longest // 50) | 1
+
+
+def axis_count(value: float) -> str:
+    """A number at an axis: as short as it can be, 0, 0.5, 500, 20k, 1.5M."""
+    if abs(value) < 999.5:
+        return f"{value:.6g}"
+    text = format_count(value)
+    number, unit = (text[:-1], text[-1]) if text[-1:].isalpha() else (text, "")
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + unit
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a picture shows, however it is drawn."""
+
+    drawn: Sequence[Curve]
+    """Smoothed, averaged over seeds."""
+
+    raw: Sequence[Curve]
+    """Of a single run the values before smoothing, else empty."""
+
+    column: str
+    x: str
+    """The columns across and up."""
+
+    window: int
+    """Iterations that were smoothed over."""
+
+    heading: str
+    """The environment, if it is the same for all runs."""
+
+    target: float | None
+    """The score that counts as solved, where it can be drawn without squeezing the curves."""
+
+    @property
+    def notes(self) -> str:
+        """How to read the curves."""
+        notes = [f"mean of {self.window} iterations" if self.window > 1 else ""]
+        notes.append("band: one standard deviation" if any(curve.runs > 1 for curve in self.drawn) else "")
+        return ", ".join(filter(None, notes))
+
+
+def label_of(curve: Curve) -> str:
+    """The curve's label with its number of runs."""
+    return f"{curve.label} ({curve.runs} runs)" if curve.runs > 1 else curve.label
+
+
+def make_plot(
+    runs: Sequence[Run], column: str = "score_mean", *, x: str = "timesteps", window: int | None = None
+) -> Plot:
+    """Prepare a picture of a column of one or many runs.
+
+    Runs that differ only in their seed become one line (their mean) in a band (one sample standard
+    deviation up and down). Smoothed lines are drawn over the raw values of single runs.
+
+    Args:
+        runs: At least one.
+        column: What to draw.
+        x: Against what.
+        window: Iterations to smooth over; None: a fiftieth of the run.
+
+    Raises:
+        UsageError: No run has the column, or there is no number in it.
+    """
+    window = default_window(runs) if window is None else window
+    drawn = curves(runs, column, x=x, window=window)
+    if not drawn:
+        raise UsageError(f"Nothing to draw: {column} is unknown in all iterations.")
+    raw = curves(runs, column, x=x) if len(runs) == 1 and window > 1 else []
+    one_name = len({run.settings.get("name") for run in runs}) == 1
+    heading = str(runs[0].settings.get("name", runs[0].folder.name)) if one_name else ""
+    target = runs[0].settings.get("target_score") if one_name and column.startswith("score_mean") else None
+    if target is not None and not _near(target, drawn, raw):
+        target = None
+    return Plot(drawn, raw, column, x, window, heading, target)
 
 
 def plot_runs(
@@ -50,9 +126,6 @@ def plot_runs(
 ) -> Path:
     """Draw a column of one or many runs into a PNG (or PDF, SVG, by the extension).
 
-    Runs that differ only in their seed become one line (their mean) in a band (one sample standard
-    deviation up and down). Smoothed lines are drawn over the raw values of single runs.
-
     Args:
         folders: The runs' folders.
         output: The picture.
@@ -63,33 +136,12 @@ def plot_runs(
     Raises:
         UsageError: A folder holds no run, or no run has the column.
     """
-    runs = [load_run(folder) for folder in folders]
-    window = default_window(runs) if window is None else window
-    drawn = curves(runs, column, x=x, window=window)
-    if not drawn:
-        raise UsageError(f"Nothing to draw: {column} is unknown in all iterations.")
-    raw = curves(runs, column, x=x) if len(runs) == 1 and window > 1 else []
-    target = runs[0].settings.get("target_score") if column.startswith("score_mean") else None
-    heading = str(runs[0].settings.get("name", runs[0].folder.name))
-    if len({run.settings.get("name") for run in runs}) > 1:
-        heading = ""
-        target = None
-    draw(drawn, raw, output, column=column, x=x, window=window, heading=heading, target=target)
+    draw(make_plot([load_run(folder) for folder in folders], column, x=x, window=window), output)
     return output
 
 
-def draw(
-    drawn: Sequence[Curve],
-    raw: Sequence[Curve],
-    output: Path,
-    *,
-    column: str,
-    x: str,
-    window: int,
-    heading: str,
-    target: float | None,
-) -> None:
-    """Draw curves; see `plot_runs`."""
+def draw(plot: Plot, output: Path) -> None:
+    """Draw a plot into a PNG, PDF or SVG, by the extension."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -98,38 +150,36 @@ def draw(
     figure = Figure(figsize=(8, 4.8), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for curve in raw:
+    for curve in plot.raw:
         axes.plot(curve.x, curve.mean, color=COLORS[0], alpha=0.25, linewidth=1)
-    for i, curve in enumerate(drawn):
+    for i, curve in enumerate(plot.drawn):
         color, style = COLORS[i % len(COLORS)], STYLES[i // len(COLORS) % len(STYLES)]
-        label = f"{curve.label} ({curve.runs} runs)" if curve.runs > 1 else curve.label
+        label = label_of(curve)
         marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(curve.x) < 3 else {}
         axes.plot(curve.x, curve.mean, style, color=color, linewidth=1.8, label=label, **marker)
         if curve.runs > 1:
             low, high = curve.mean - curve.spread, curve.mean + curve.spread
             axes.fill_between(curve.x, low, high, color=color, alpha=0.18, linewidth=0)
-    if target is not None and _near(target, drawn, raw):
-        axes.axhline(target, color="0.45", linewidth=1, linestyle=(0, (4, 3)))
+    if plot.target is not None:
+        axes.axhline(plot.target, color="0.45", linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
-            f"target {target:g}", (0.008, target), xycoords=("axes fraction", "data"),
+            f"target {plot.target:g}", (0.008, plot.target), xycoords=("axes fraction", "data"),
             xytext=(0, 3), textcoords="offset points", ha="left", va="bottom", fontsize=8, color="0.35",
         )  # fmt: skip
-    axes.set_xlabel(title_of(x))
-    axes.set_ylabel(title_of(column))
+    axes.set_xlabel(title_of(plot.x))
+    axes.set_ylabel(title_of(plot.column))
     axes.xaxis.set_major_locator(MaxNLocator(7))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value == 0 else format_count(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: axis_count(value)))
     axes.grid(True, color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
-    if x in ("timesteps", "seconds"):
+    if plot.x in ("timesteps", "seconds"):
         axes.set_xlim(left=0)
-    notes = [f"mean of {window} iterations" if window > 1 else ""]
-    notes.append("band: one standard deviation" if any(curve.runs > 1 for curve in drawn) else "")
-    axes.set_title(heading, loc="left", fontsize=12, fontweight="bold")
-    axes.set_title(", ".join(filter(None, notes)), loc="right", fontsize=8, color="0.4")
-    if len(drawn) > 1 or drawn[0].runs > 1:
-        below = len(drawn) > 6 or max(len(curve.label) for curve in drawn) > 45
+    axes.set_title(plot.heading, loc="left", fontsize=12, fontweight="bold")
+    axes.set_title(plot.notes, loc="right", fontsize=8, color="0.4")
+    if len(plot.drawn) > 1 or plot.drawn[0].runs > 1:
+        below = len(plot.drawn) > 6 or max(len(curve.label) for curve in plot.drawn) > 45
         if below:
             figure.legend(loc="outside lower center", fontsize=8, frameon=False)
         else:

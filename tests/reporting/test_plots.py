@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.reporting.curves import curves, labels, load_run, smooth
-from ppo_and_friends.reporting.plots import LearningCurve, plot_runs
+from ppo_and_friends.reporting.curves import curves, flatten, labels, load_run, smooth
+from ppo_and_friends.reporting.interactive import figure
+from ppo_and_friends.reporting.plots import LearningCurve, axis_count, default_window, make_plot, plot_runs
 from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.watching import plot
 
 
 def make_run(
@@ -71,6 +74,77 @@ def test_labels_say_what_differs(tmp_path: Path) -> None:
         load_run(make_run(tmp_path / name, name=name, clip=clip)) for name, clip in (("A", 0.1), ("B", 0.3))
     ]
     assert labels(others) == ["A", "B"]
+
+
+def test_schedules_and_lists_are_one_setting() -> None:
+    settings = {
+        "ppo": {"clip": {"start": 0.2, "end": 0.0}, "rate": {"start": 0.001, "end": None}},
+        "w": [1, 2],
+    }
+    assert flatten(settings) == {"ppo.clip": "0.2:0", "ppo.rate": 0.001, "w": "[1, 2]"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.5, "0.5"), (500, "500"), (10_000, "10k"), (1.5e6, "1.5M"), (-2e3, "-2k")]
+)
+def test_numbers_at_axes(value: float, text: str) -> None:
+    assert axis_count(value) == text
+
+
+@pytest.mark.parametrize(("rows", "window"), [(10, 1), (100, 3), (200, 5), (260, 5)])
+def test_the_window_that_is_told_is_the_one_used(tmp_path: Path, rows: int, window: int) -> None:
+    run = load_run(make_run(tmp_path / "run", rows=rows))
+    assert default_window([run]) == window
+    assert make_plot([run]).notes == (f"mean of {window} iterations" if window > 1 else "")
+
+
+class Page(HTMLParser):
+    """What a page loads, and the ids in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if named.get("id"):
+            self.ids.append(str(named["id"]))
+        loaded = named.get("src") or (named.get("href") if tag == "link" else None)
+        if loaded and not loaded.startswith("data:"):
+            self.loads.append(loaded)
+
+
+def test_png_and_page_of_several_runs(tmp_path: Path) -> None:
+    folders = [
+        make_run(tmp_path / "runs" / f"{clip}{seed}", seed, clip) for clip in (0.1, 0.2) for seed in (1, 2)
+    ]
+    picture, page = plot(folders, column="score_mean", axis="timesteps")
+    assert (picture, page) == (
+        tmp_path / "runs" / "plot_score_mean.png",
+        tmp_path / "runs" / "plot_score_mean.html",
+    )
+    text = page.read_text()
+    assert Page(text).loads == []
+    assert "ppo.clip=0.1 (2 runs)" in text and "ppo.clip=0.2 (2 runs)" in text
+    # The curves' data is in the page: two bands, two lines.
+    prepared = make_plot([load_run(folder) for folder in folders])
+    traces = figure(prepared).data
+    assert [trace.fill for trace in traces] == ["toself", None, "toself", None]
+    np.testing.assert_allclose(traces[1].y, prepared.drawn[0].mean)
+
+
+def test_the_axis_can_be_seconds(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    with pytest.raises(UsageError, match="No such column: seconds"):
+        plot([folder], column="score_mean", axis="seconds")
+    text = (folder / "progress.csv").read_text().splitlines()
+    lines = [f"{text[0]},seconds", *(f"{line},{i / 2}" for i, line in enumerate(text[1:], 1))]
+    (folder / "progress.csv").write_text("\n".join([*lines, ""]))
+    plot([folder], column="score_mean", axis="seconds", output=tmp_path / "out" / "x.png")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"x.png", "x.html"}
+    assert figure(make_plot([load_run(folder)], x="seconds")).data[0].x[-1] == pytest.approx(59 / 2)
 
 
 def test_labels_without_settings_are_the_folders(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""The same pictures to look into with a mouse: one HTML file each, which needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.reporting.plots import COLORS, Plot, label_of, title_of
+
+DASHES = ("solid", "dash", "dashdot", "dot")
+
+CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
+
+
+def _faded(color: str, alpha: float) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def figure(plot: Plot, *, height: int | None = None) -> Any:
+    """The plot as a Plotly figure.
+
+    Args:
+        plot: What to draw.
+        height: In pixels; None: as high as the window.
+    """
+    import plotly.graph_objects as go
+
+    result = go.Figure()
+    for curve in plot.raw:
+        line = {"color": _faded(COLORS[0], 0.3), "width": 1}
+        result.add_scatter(x=curve.x, y=curve.mean, line=line, name="each iteration", mode="lines")
+    for i, curve in enumerate(plot.drawn):
+        color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
+        name = f"mean of {plot.window}" if plot.raw else label_of(curve)
+        if curve.runs > 1:
+            across = np.concatenate((curve.x, curve.x[::-1]))
+            band = np.concatenate((curve.mean + curve.spread, (curve.mean - curve.spread)[::-1]))
+            result.add_scatter(
+                x=across, y=band, fill="toself", fillcolor=_faded(color, 0.18), line={"width": 0},
+                hoverinfo="skip", showlegend=False, legendgroup=name, mode="lines",
+            )  # fmt: skip
+        mode = "lines" if len(curve.x) > 2 else "lines+markers"
+        result.add_scatter(
+            x=curve.x, y=curve.mean, name=name, legendgroup=name, mode=mode,
+            line={"color": color, "width": 2.2, "dash": dash},
+        )  # fmt: skip
+    if plot.target is not None:
+        result.add_hline(
+            plot.target, line={"color": "#777", "width": 1, "dash": "dash"},
+            annotation={"text": f"target {plot.target:g}", "font": {"size": 11, "color": "#555"}},
+            annotation_position="top left",
+        )  # fmt: skip
+    heading = f"<b>{plot.heading}</b>" if plot.heading else ""
+    note = f'<span style="font-size:11px;color:#777">{plot.notes}</span>' if plot.notes else ""
+    with_legend = len(plot.drawn) > 1 or plot.drawn[0].runs > 1
+    result.update_layout(
+        template="plotly_white",
+        height=height,
+        title={"text": "   ".join(filter(None, (heading, note))), "x": 0.01, "font": {"size": 16}},
+        xaxis={
+            "title": {"text": title_of(plot.x), "standoff": 8},
+            "tickformat": "~s" if plot.x == "timesteps" else ",~r",
+            "rangemode": "tozero",
+        },
+        yaxis={"title": title_of(plot.column)},
+        hovermode="x unified",
+        showlegend=with_legend,
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0.01, "x": 0},
+        margin={"l": 64, "r": 24, "t": 48, "b": 84 if with_legend else 48},
+        font={"family": "system-ui, sans-serif"},
+    )
+    return result
+
+
+def write_interactive(plot: Plot, output: Path) -> Path:
+    """Write the plot as a page that needs no network (4.5 MB, most of it Plotly itself)."""
+    text = figure(plot).to_html(include_plotlyjs=True, full_html=True, config=CONFIG)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(output, text.encode())
+    return output
+
+
+def fragments(plots: Sequence[Plot], *, height: int = 340) -> list[str]:
+    """The plots as pieces of a page; the first one carries Plotly for all of them."""
+    return [
+        figure(plot, height=height).to_html(
+            include_plotlyjs=i == 0, full_html=False, config=CONFIG, div_id=f"plot-{plot.column}"
+        )
+        for i, plot in enumerate(plots)
+    ]
