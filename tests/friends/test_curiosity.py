@@ -1,0 +1,157 @@
+"""ICM and RND: rewards by hand, what trains and what doesn't, masks and layouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import friend
+from ppo_and_friends.friends.features import ActionFeatures
+from ppo_and_friends.friends.icm import ICM
+from ppo_and_friends.friends.rnd import RND
+from ppo_and_friends.networks.distributions import Bernoulli, Categorical, Gaussian, SquashedGaussian
+from ppo_and_friends.trainer import Trainer
+from tests.friends.runs import assert_same_on_any_ranks, build, drift, experiment, trained
+
+
+def with_friend(name: str, space: Any = None, image: bool = False, **arguments: Any) -> tuple[Trainer, Any]:
+    chosen = experiment([friend(name, **arguments)], drift(space, image), precision="float64")
+    trainer = build(chosen)
+    return trainer, next(iter(trainer.friends))
+
+
+def test_icm_reward_is_half_the_squared_error_of_the_forward_model() -> None:
+    trainer, icm = with_friend("ICM", scale=0.3, normalize=False, extrinsic_weight=0.0)
+    rollout = trainer.collect()
+    assert not rollout.valid.all()
+    for t, b in [(0, 0), (6, 1), (7, 1), (15, 4)]:
+        with torch.no_grad():
+            present, future = (
+                icm.encoder(torch.from_numpy(rollout.observations[row, b][None])) for row in (t, t + 1)
+            )
+            action = torch.from_numpy(rollout.actions[t, b][None]).clamp(-1, 1)
+            error = icm.forward_model(torch.cat((present, action), -1)) - future
+        expected = 0.3 * 0.5 * float((error**2).sum()) if rollout.valid[t, b] else 0.0
+        assert rollout.rewards["extrinsic"][t, b] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_icm_mixes_or_keeps_apart() -> None:
+    plain, _ = with_friend("RewardScale", factor=1.0)
+    reward = plain.collect().rewards["extrinsic"].copy()
+    own, _ = with_friend("ICM", scale=0.3, extrinsic_weight=2.0, own_stream=True)
+    apart = own.collect().rewards
+    mixed, _ = with_friend("ICM", scale=0.3, extrinsic_weight=2.0)
+    np.testing.assert_allclose(apart["extrinsic"], 2.0 * reward)
+    np.testing.assert_allclose(mixed.collect().rewards["extrinsic"], 2.0 * reward + apart["curiosity"])
+    assert list(own.network.streams) == ["extrinsic", "curiosity"]
+
+
+@pytest.mark.parametrize(
+    "space", [None, spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2)]
+)
+def test_icm_learns_to_predict(space: Any) -> None:
+    settings = {"learning_rate": 0.0, "epochs": 4}
+    chosen = experiment([friend("ICM", lr=3e-3)], drift(space), ppo=settings)
+    _, first = trained(chosen, 1)
+    _, last = trained(chosen, 25)
+    assert last["ICM/forward"] < 0.7 * first["ICM/forward"]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "space", "action", "features"),
+    [
+        (Categorical((3,)), spaces.Discrete(3), [2], [0, 0, 1]),
+        (Categorical((2, 3)), spaces.MultiDiscrete([2, 3]), [1, 0], [0, 1, 1, 0, 0]),
+        (Bernoulli(2), spaces.MultiBinary(2), [1, 0], [1, 0]),
+        (Gaussian(2), spaces.Box(-3.0, 3.0, (2,)), [0.5, -7.0], [0.5, -1.0]),
+        (Gaussian(1), spaces.Box(-np.inf, np.inf, (1,)), [-7.0], [-7.0]),
+        (SquashedGaussian(1), spaces.Box(-3.0, 3.0, (1,)), [0.5], [np.tanh(0.5)]),
+    ],
+)
+def test_action_features(distribution: Any, space: Any, action: Any, features: Any) -> None:
+    encode = ActionFeatures(distribution, space)
+    dtype = torch.int64 if distribution.action_dtype is torch.int64 else torch.float64
+    np.testing.assert_allclose(encode(torch.tensor([action], dtype=dtype))[0], features, rtol=1e-6)
+    assert encode.size == len(features)
+
+
+def test_rnd_reward_is_the_predictors_error_on_whitened_observations() -> None:
+    trainer, rnd = with_friend("RND", clip=1.5)
+    rollout = trainer.collect()
+    following = rollout.observations[1:][rollout.valid]
+    np.testing.assert_allclose(rnd.mean, following.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(rnd.variance, following.var(axis=0), atol=1e-12)
+    whitened = np.clip((following - following.mean(axis=0)) / following.std(axis=0), -1.5, 1.5)
+    with torch.no_grad():
+        inputs = torch.from_numpy(whitened)
+        errors = (rnd.predictor(inputs) - rnd.target(inputs)).square().mean(-1).numpy()
+    rewards = rollout.rewards["novelty"]
+    np.testing.assert_allclose(rewards[rollout.valid], errors * rnd.normalizer.scale, rtol=1e-9)
+    assert not rewards[~rollout.valid].any() and (~rollout.valid).any()
+
+
+def test_rnd_trains_the_predictor_and_never_the_target() -> None:
+    chosen = experiment([friend("RND", lr=3e-3)], ppo={"learning_rate": 0.0, "epochs": 4})
+    trainer, first = trained(chosen, 1)
+    (rnd,) = trainer.friends
+    assert isinstance(rnd, RND)
+    target = {name: tensor.clone() for name, tensor in rnd.target.state_dict().items()}
+    last = first
+    for _ in range(20):
+        last = trainer.train_iteration()
+    assert last["RND/error"] < 0.5 * first["RND/error"]
+    for name, tensor in rnd.target.state_dict().items():
+        assert torch.equal(tensor, target[name])
+
+
+def test_rnd_share_thins_out_what_the_predictor_learns_from() -> None:
+    trainer, rnd = with_friend("RND", share=0.25)
+    learned = [(trainer.collect(), rnd._learned.clone())[1] for _ in range(30)]
+    values = torch.stack(learned)
+    assert set(values.unique().tolist()) == {0.0, 4.0}
+    assert float(values.mean()) == pytest.approx(1.0, abs=0.1)
+
+
+def test_rnd_sees_the_newest_frame_of_images() -> None:
+    trainer, rnd = with_friend("RND", spaces.Discrete(2), image=True)
+    rollout = trainer.collect()
+    assert rnd.mean.shape == (1, 36, 36)
+    newest = rollout.observations[1:, :, 1][rollout.valid].astype(np.float64)
+    np.testing.assert_allclose(rnd.mean[0], newest.mean(axis=0), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "chosen", [friend("ICM"), friend("ICM", own_stream=True), friend("RND"), friend("RND", share=0.5)]
+)
+def test_any_number_of_ranks(chosen: Any) -> None:
+    assert_same_on_any_ranks(experiment([friend("ObservationNormalizer"), chosen]))
+
+
+def test_their_step_size_is_their_own() -> None:
+    for name in ("ICM", "RND"):
+        trainer = build(experiment([friend(name, lr=0.125)]))
+        assert [(group.name, group.learning_rate) for group in trainer.optimizer.groups] == [
+            ("ppo", None),
+            (name, 0.125),
+        ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ICM(scale=0.0),
+        lambda: ICM(forward_share=1.5),
+        lambda: ICM(extrinsic_weight=-1.0),
+        lambda: RND(weight=0.0),
+        lambda: RND(share=0.0),
+        lambda: RND(discount=1.5),
+    ],
+)
+def test_mistakes(make: Any) -> None:
+    with pytest.raises(UsageError):
+        make()
