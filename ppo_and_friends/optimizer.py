@@ -11,11 +11,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from ppo_and_friends.communicator import Communicator
 
 STATISTICS = 64
 """Places behind the gradients for statistics that are to be summed with them."""
+
+
+BETAS = (0.9, 0.999)
+"""Decay of Adam's moments (arXiv:1412.6980)."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,14 @@ class FlatOptimizer:
         everything = [parameter for group in self.groups for parameter in group.parameters]
         size = sum(parameter.numel() for parameter in everything)
         self.parameters = torch.empty(size, dtype=everything[0].dtype, device=everything[0].device)
-        self._buffer = torch.zeros(size + STATISTICS, dtype=self.parameters.dtype, device=self.parameters.device)
+        self._buffer = torch.zeros(
+            size + STATISTICS, dtype=self.parameters.dtype, device=self.parameters.device
+        )
         self.gradients = self._buffer[:size]
         self.statistics = self._buffer[size:]
         self._segments: list[slice] = []
-        self._adams: list[torch.optim.Adam] = []
+        self._epsilon = epsilon
+        self._moments: list[dict[str, Tensor]] = []
         start = 0
         for group in self.groups:
             first = start
@@ -64,11 +72,15 @@ class FlatOptimizer:
                 parameter.data = self.parameters[span].view_as(parameter)
                 parameter.grad = self.gradients[span].view_as(parameter)
                 start = span.stop
-            segment = self.parameters[first:start]
-            segment.grad = self.gradients[first:start]
             self._segments.append(slice(first, start))
-            # Fused Adam is 2.5 x faster than the default for small networks on the CPU.
-            self._adams.append(torch.optim.Adam([segment], lr=0.0, eps=epsilon, fused=True))
+            segment = self.parameters[first:start]
+            self._moments.append(
+                {
+                    "step": torch.zeros((), dtype=torch.float32, device=segment.device),
+                    "exp_avg": torch.zeros_like(segment),
+                    "exp_avg_sq": torch.zeros_like(segment),
+                }
+            )
 
     def zero_gradients(self) -> None:
         """Before a backward pass: gradients and statistics to zero, in place."""
@@ -100,20 +112,42 @@ class FlatOptimizer:
         norms = [float(torch.linalg.vector_norm(self.gradients[span])) for span in self._segments]
         if not all(map(_is_finite, norms)):
             return next(norm for norm in norms if not _is_finite(norm))
-        for group, span, adam, norm in zip(self.groups, self._segments, self._adams, norms, strict=True):
+        for group, span, moments, norm in zip(self.groups, self._segments, self._moments, norms, strict=True):
             if self.max_gradient_norm is not None and norm > self.max_gradient_norm:
                 self.gradients[span] *= self.max_gradient_norm / norm
-            adam.param_groups[0]["lr"] = learning_rate if group.learning_rate is None else group.learning_rate
-            adam.step()
+            rate = learning_rate if group.learning_rate is None else group.learning_rate
+            self._adam(span, moments, rate)
         return norms[0]
 
+    @torch.no_grad()
+    def _adam(self, span: slice, moments: dict[str, Tensor], learning_rate: float) -> None:
+        # The function, not the class torch.optim.Adam: half the time a step, and it doesn't import
+        # torch's compiler, which takes a second. Fused: 2.5 x faster than the default on the CPU.
+        adam(
+            [self.parameters[span]],
+            [self.gradients[span]],
+            [moments["exp_avg"]],
+            [moments["exp_avg_sq"]],
+            [],
+            [moments["step"]],
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=learning_rate,
+            weight_decay=0.0,
+            eps=self._epsilon,
+            maximize=False,
+        )
+
     def state(self) -> dict[str, Tensor]:
-        """Adam's moments and step counts, by group."""
-        state: dict[str, Tensor] = {}
-        for group, adam in zip(self.groups, self._adams, strict=True):
-            for key, value in adam.state[adam.param_groups[0]["params"][0]].items():
-                state[f"{group.name}.{key}"] = value
-        return state
+        """Adam's moments and step counts, by group; nothing of a group that took no step."""
+        return {
+            f"{group.name}.{key}": value
+            for group, moments in zip(self.groups, self._moments, strict=True)
+            for key, value in moments.items()
+            if moments["step"] > 0
+        }
 
     def load(self, state: dict[str, Tensor]) -> list[str]:
         """Restore what ``state`` gave.
@@ -122,18 +156,14 @@ class FlatOptimizer:
             Names of the groups that were not in it, or with another size: they start afresh.
         """
         fresh = []
-        for group, span, adam in zip(self.groups, self._segments, self._adams, strict=True):
-            prefix = f"{group.name}."
-            own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            if not own or own["exp_avg"].numel() != span.stop - span.start:
+        for group, moments in zip(self.groups, self._moments, strict=True):
+            saved = {key: state.get(f"{group.name}.{key}") for key in moments}
+            if any(value is None or value.shape != moments[key].shape for key, value in saved.items()):
                 fresh.append(group.name)
                 continue
-            segment = adam.param_groups[0]["params"][0]
-            # Set directly: load_state_dict would overwrite the fused flag.
-            adam.state[segment] = {
-                key: value.clone().to(segment.device if key != "step" else value.device)
-                for key, value in own.items()
-            }
+            for key, value in saved.items():
+                assert value is not None
+                moments[key].copy_(value)
         return fresh
 
 
