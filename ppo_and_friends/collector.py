@@ -21,8 +21,11 @@ from ppo_and_friends.vector.protocol import Layout, VectorEnv
 
 Array = NDArray[Any]
 
+EVALUATION_NUMBERS = 2**24
+"""Numbers in the observations that the network sees at once when a rollout is evaluated: 64 MiB."""
+
 EVALUATION_ROWS = 8192
-"""Observations the network sees at once when a whole rollout is evaluated; bounds the memory."""
+"""Most observations at once: more are no faster."""
 
 
 class Collector:
@@ -180,7 +183,8 @@ def evaluate_network(
     """
     lead = observations.shape[:2]
     flat = torch.from_numpy(observations).flatten(0, 1)
-    parts = [network(rows.to(device)) for rows in flat.split(EVALUATION_ROWS)]
+    rows_at_once = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // flat[0].numel()))
+    parts = [network(rows.to(device)) for rows in flat.split(rows_at_once)]
     parameters = torch.cat([part[0] for part in parts])
     outputs = torch.cat([part[1] for part in parts])
     return parameters.unflatten(0, lead), outputs.unflatten(0, lead)
