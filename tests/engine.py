@@ -77,7 +77,7 @@ class Identity(gymnasium.Env[Any, Any]):
 
     def _observe(self) -> Any:
         if isinstance(self.action_space, spaces.Box):
-            share = self.np_random.uniform(-1.0, 1.0, self.action_space.shape)
+            share = np.asarray(self.np_random.uniform(-1.0, 1.0, self.action_space.shape))
             self._target = self._low + (share + 1.0) / 2.0 * (self._high - self._low)
             return np.asarray(share, np.float32).reshape(-1)
         self._target = self.action_space.sample()

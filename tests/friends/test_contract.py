@@ -180,7 +180,7 @@ def test_nothing_else_is_random(name: str) -> None:
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         ((trainer, _),) = train(small(name), 2)
         found.append(state(trainer))
     for key, value in found[0].items():

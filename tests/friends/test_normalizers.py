@@ -123,7 +123,7 @@ def test_advantages(size: int) -> None:
     advantages = np.array([number for rank in ranks for number in rank[0]])
     assert abs(advantages.mean()) < 1e-5 and advantages.std() == pytest.approx(1.0, abs=1e-4)
     # Returns stay in the rewards' units.
-    assert np.max([rank[1] for rank in ranks][0]) > 3.0
+    assert np.max(ranks[0][1]) > 3.0
 
 
 def test_the_first_rollout_passes_unchanged_and_statistics_are_frozen_within_one() -> None:
