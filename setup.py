@@ -37,6 +37,7 @@ setup(
         "gymnasium>=1.4,<2",
         "imageio>=2.36",
         "imageio-ffmpeg>=0.6",
+        "jinja2>=3.1",
         "matplotlib>=3.9",
         "mpi4py>=4.1",
         "mujoco>=3.3,!=4.0.0",

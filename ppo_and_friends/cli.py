@@ -99,10 +99,7 @@ def _watch(options: Options, communicator: Communicator) -> int:
     from ppo_and_friends import watching
 
     if communicator.is_main:
-        for path in watching.plot(
-            options.plot, column=options.plot_column, axis=options.plot_axis, output=options.plot_file
-        ):
-            print(f"Drawn: {path}")
+        watching.watch(options)
     communicator.barrier()
     return 0
 

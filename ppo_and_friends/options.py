@@ -142,6 +142,9 @@ class Options:
     plot_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Where to draw, such as curves.png; not given: beside the runs."""
 
+    report: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Write report.html into a run's folder: settings, curves, test and video on one page."""
+
     trust: Switch = False
     """Allow loading a saved experiment that holds code (lambdas, local classes)."""
 
@@ -157,7 +160,7 @@ class Options:
     @property
     def of_runs(self) -> bool:
         """Whether it is about runs that are there, given by their folders."""
-        return bool(self.plot)
+        return bool(self.plot) or self.report is not None
 
     @property
     def verbosity(self) -> int:
