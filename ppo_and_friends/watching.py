@@ -7,6 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.options import Options
+
+
+def watch(options: Options) -> None:
+    """Do what the options ask for, and say where it is. On rank 0.
+
+    Raises:
+        UsageError: A folder holds no run, or something can't be written.
+    """
+    if options.plot:
+        paths = plot(
+            options.plot, column=options.plot_column, axis=options.plot_axis, output=options.plot_file
+        )
+        print(f"Drawn: {paths[0]}, and to look into: {paths[1]}")
+    if options.report is not None:
+        from ppo_and_friends.reporting.page import write_report
+
+        print(f"Written: {write_report(options.report)}")
 
 
 def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None = None) -> list[Path]:

@@ -21,12 +21,13 @@ def _faded(color: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def figure(plot: Plot, *, height: int | None = None) -> Any:
+def figure(plot: Plot, *, height: int | None = None, named: bool = False) -> Any:
     """The plot as a Plotly figure.
 
     Args:
         plot: What to draw.
         height: In pixels; None: as high as the window.
+        named: Call it by what it shows; False: by the environment.
     """
     import plotly.graph_objects as go
 
@@ -55,7 +56,8 @@ def figure(plot: Plot, *, height: int | None = None) -> Any:
             annotation={"text": f"target {plot.target:g}", "font": {"size": 11, "color": "#555"}},
             annotation_position="top left",
         )  # fmt: skip
-    heading = f"<b>{plot.heading}</b>" if plot.heading else ""
+    about = title_of(plot.column) if named else plot.heading
+    heading = f"<b>{about}</b>" if about else ""
     note = f'<span style="font-size:11px;color:#777">{plot.notes}</span>' if plot.notes else ""
     with_legend = len(plot.drawn) > 1 or plot.drawn[0].runs > 1
     result.update_layout(
@@ -67,11 +69,11 @@ def figure(plot: Plot, *, height: int | None = None) -> Any:
             "tickformat": "~s" if plot.x == "timesteps" else ",~r",
             "rangemode": "tozero",
         },
-        yaxis={"title": title_of(plot.column)},
+        yaxis={} if named else {"title": title_of(plot.column)},
         hovermode="x unified",
         showlegend=with_legend,
         legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0.01, "x": 0},
-        margin={"l": 64, "r": 24, "t": 48, "b": 84 if with_legend else 48},
+        margin={"l": 48 if named else 64, "r": 24, "t": 48, "b": 84 if with_legend else 48},
         font={"family": "system-ui, sans-serif"},
     )
     return result
@@ -88,8 +90,11 @@ def write_interactive(plot: Plot, output: Path) -> Path:
 def fragments(plots: Sequence[Plot], *, height: int = 340) -> list[str]:
     """The plots as pieces of a page; the first one carries Plotly for all of them."""
     return [
-        figure(plot, height=height).to_html(
-            include_plotlyjs=i == 0, full_html=False, config=CONFIG, div_id=f"plot-{plot.column}"
+        figure(plot, height=height, named=True).to_html(
+            include_plotlyjs=i == 0,
+            full_html=False,
+            config=CONFIG | {"displayModeBar": False},
+            div_id=f"plot-{plot.column}",
         )
         for i, plot in enumerate(plots)
     ]

@@ -1,0 +1,192 @@
+"""A run on one page: settings, curves, test, video, versions; one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.reporting.curves import Run, flatten, load_run
+from ppo_and_friends.reporting.formatting import format_count, format_duration, format_spread, format_value
+from ppo_and_friends.reporting.interactive import fragments
+from ppo_and_friends.reporting.page_template import STYLE, TEMPLATE
+from ppo_and_friends.reporting.plots import Plot, make_plot
+
+SHOWN = (
+    "score_mean",
+    "episode_length_mean",
+    "value_loss",
+    "explained_variance",
+    "entropy",
+    "kl",
+    "clip_fraction",
+    "gradient_norm",
+    "steps_per_second",
+)
+"""Columns drawn of every run, the first one large."""
+
+MOST_OTHERS = 6
+"""Friends' columns drawn besides."""
+
+MOST_POINTS = 2000
+"""Points of a curve in the page; a longer run is thinned."""
+
+VIDEOS = {".gif": "image/gif", ".mp4": "video/mp4", ".webm": "video/webm"}
+MOST_BYTES = 30_000_000
+"""A larger video stays outside the page."""
+
+
+def write_report(folder: Path, output: Path | None = None) -> Path:
+    """Write the page.
+
+    Args:
+        folder: The run's folder.
+        output: Where; None: ``report.html`` in that folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: The folder holds no run, or the page can't be written.
+    """
+    import jinja2
+
+    run = load_run(folder)
+    folder = run.folder
+    record = _json(folder / "experiment.json")
+    scores = _json(folder / "test_scores.json")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    text = environment.from_string(TEMPLATE).render(
+        style=STYLE,
+        name=run.settings.get("name", folder.resolve().name),
+        timesteps=format_count(_last(run, "timesteps")),
+        subtitle=_subtitle(run, record),
+        cards=_cards(run, scores),
+        plots=fragments(plots_of(run)),
+        settings=_settings(record.get("experiment", {})),
+        command=shlex.join(map(str, record.get("command_line", []))) or "unknown",
+        versions=", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
+        video=_video(folder),
+        footer=f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by PPO and Friends from {folder.name}/",
+        **_test(scores),
+    )
+    output = output or folder / "report.html"
+    try:
+        replace_file(output, text.encode())
+    except OSError as error:
+        raise UsageError(f"{output} can't be written: {error.strerror or error}.") from error
+    return output
+
+
+def plots_of(run: Run) -> list[Plot]:
+    """The pictures of the page: what can be drawn of the standard columns, then the friends' first ones."""
+    friends = sorted(name for name in run.columns if "/" in name and np.isfinite(run.columns[name]).any())
+    found = []
+    for column in (*SHOWN, *friends[:MOST_OTHERS]):
+        if column in run.columns and np.isfinite(run.columns[column]).any():
+            found.append(make_plot([_thinned(run)], column))
+    if not found:
+        raise UsageError(f"{run.folder} holds no numbers to draw.")
+    return found
+
+
+def _thinned(run: Run) -> Run:
+    every = -(-len(run.columns["iteration"]) // MOST_POINTS)
+    # Counted from the end, so that the last row stays.
+    columns = {name: column[::-1][::every][::-1] for name, column in run.columns.items()}
+    return Run(run.folder, run.settings, columns)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _last(run: Run, column: str) -> float:
+    """The last number known in a column."""
+    values = run.columns.get(column, np.empty(0))
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else math.nan
+
+
+def _subtitle(run: Run, record: Mapping[str, Any]) -> str:
+    settings = run.settings
+    ranks = record.get("ranks", 1)
+    parts = [
+        str(settings.get("environment.id", "")),
+        f"{settings.get('environment.num_envs', '?')} environments on {ranks} rank{'s' * (ranks != 1)}",
+        f"seed {settings.get('random_seed', '?')}",
+        f"begun {str(record.get('saved_at', ''))[:16].replace('T', ' ')}" if record.get("saved_at") else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _cards(run: Run, scores: Mapping[str, Any]) -> list[dict[str, str]]:
+    timesteps, seconds = _last(run, "timesteps"), _last(run, "seconds")
+    cards = [
+        ("timesteps", format_count(timesteps)),
+        ("training time", format_duration(seconds)),
+        ("steps a second, all in all", format_count(timesteps / seconds if seconds > 0 else math.nan)),
+        ("score, last 100 episodes", format_value(_last(run, "score_mean_100"))),
+    ]
+    if "mean" in scores:
+        count = len(scores.get("episodes", []))
+        cards.append((f"test score, {count} episodes", format_spread(scores["mean"], scores["std"])))
+    if run.settings.get("target_score") is not None:
+        cards.append(("target score", format_value(float(run.settings["target_score"]))))
+    return [{"label": label, "value": value} for label, value in cards]
+
+
+def _test(scores: Mapping[str, Any]) -> dict[str, Any]:
+    if "mean" not in scores:
+        return {"episodes": [], "mean": "", "std": "", "how": ""}
+    steps = format_count(scores.get("timesteps", math.nan))
+    kind = "most probable" if scores.get("deterministic", True) else "drawn"
+    return {
+        "episodes": [
+            {"score": f"{one['score']:,.2f}", "length": f"{one['length']:,}"} for one in scores["episodes"]
+        ],
+        "mean": f"{scores['mean']:,.2f}",
+        "std": f"{scores['std']:,.2f}",
+        "how": f"{scores['environment']}, {kind} actions, after {steps} timesteps",
+    }
+
+
+def _settings(experiment: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Settings by group, friends as they are written on the command line."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, value in flatten({key: part for key, part in experiment.items() if key != "friends"}).items():
+        group, _, key = name.rpartition(".")
+        groups.setdefault(group or "run", []).append((key, "-" if value is None else str(value)))
+    friends = [
+        (
+            str(one.get("name")),
+            ", ".join(f"{name}={value}" for name, value in one.get("arguments", {}).items()) or "as it is",
+        )
+        for one in experiment.get("friends", [])
+    ]
+    return [*groups.items(), *([("friends", friends)] if friends else [])]
+
+
+def _video(folder: Path) -> dict[str, str] | None:
+    """The newest recording in the folder, to be put into the page."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in VIDEOS]
+    found = [path for path in found if path.stat().st_size <= MOST_BYTES]
+    if not found:
+        return None
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    kind = VIDEOS[newest.suffix.lower()]
+    data = base64.b64encode(newest.read_bytes()).decode()
+    return {"kind": kind.split("/")[0], "data": f"data:{kind};base64,{data}", "name": newest.name}
