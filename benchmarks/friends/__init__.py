@@ -1,0 +1,1 @@
+"""The friends' measured proofs, one small script each."""

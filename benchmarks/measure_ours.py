@@ -1,0 +1,199 @@
+"""Measures our own training for a while, and the bare vector engine under the policy it has then.
+
+Started by ``speed.py`` on one or several MPI ranks: ``measure_ours.py SPECIFICATION.json RESULT.json``. The
+specification: environment, seconds, seed, set (settings), engine (whether to measure the bare engine).
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.build import TIMED, build_trainer
+from ppo_and_friends.cli import changed
+from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.cores import threads_per_rank
+from ppo_and_friends.interrupts import Interrupts
+from ppo_and_friends.launch import guard, make_communicator
+from ppo_and_friends.options import Options
+from ppo_and_friends.registry import resolve
+from ppo_and_friends.reporting.progress_csv import ProgressCSV
+from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.reporter import CompositeReporter, SilentReporter
+from ppo_and_friends.run_folder import RunFolder
+from ppo_and_friends.session import Session
+from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.protocol import Layout, VectorEnv, divide
+
+WARM_UP = 3
+"""Iterations that aren't counted: threads start, buffers are touched for the first time."""
+
+MIN_COUNTED = 3
+ENGINE_STEPS = 40_000
+"""Steps over all environments of a rank for which the bare engine is measured, at most."""
+
+
+class Deadline(Interrupts):
+    """Ends a session after some seconds and enough iterations, by rank 0's clock."""
+
+    def __init__(self, communicator: Communicator, seconds: float) -> None:
+        super().__init__(communicator)
+        self._communicator, self._seconds = communicator, seconds
+        self._began, self._asked = time.perf_counter(), 0
+
+    def agreed(self) -> bool:
+        self._asked += 1
+        late = time.perf_counter() - self._began > self._seconds
+        return bool(self._communicator.broadcast(late and self._asked >= WARM_UP + MIN_COUNTED))
+
+
+class Laps(SilentReporter):
+    """Notes when each iteration ended and where its time went."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, int, dict[str, float]]] = []
+
+    def iteration(self, report: IterationReport) -> None:
+        metrics = {name: report.metrics.get(f"time_{name}", 0.0) for name in TIMED}
+        self.rows.append((time.perf_counter(), report.timesteps, metrics))
+
+    def rate(self) -> float:
+        """Timesteps a second, reports and checks included."""
+        (start, before, _), (end, after, _) = self.rows[WARM_UP - 1], self.rows[-1]
+        return (after - before) / (end - start)
+
+    def split(self) -> dict[str, float]:
+        """Shares of the time: environment, inference, update, communication, rest."""
+        counted = self.rows[WARM_UP:]
+        elapsed = self.rows[-1][0] - self.rows[WARM_UP - 1][0]
+        shares = {name: sum(row[2][name] for row in counted) / elapsed for name in TIMED}
+        return shares | {"rest": 1.0 - sum(shares.values())}
+
+
+def peak_megabytes() -> float:
+    """Most memory this process has held."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def measure(spec: dict[str, Any], communicator: Communicator) -> dict[str, Any] | None:
+    """Train for a while; then drive the bare engine with the same policy's actions. A collective.
+
+    Returns:
+        The measurements, on rank 0.
+    """
+    options = Options(
+        environment=spec["environment"], random_seed=spec.get("seed", 1), set=tuple(spec.get("set", ()))
+    )
+    experiment = changed(resolve(spec["environment"]), options)
+    threads = threads_per_rank(communicator)
+    layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
+    envs = make_vector_env(experiment.environment, layout, threads)
+    trainer = build_trainer(experiment, communicator, envs)
+    torch.set_num_threads(threads if trainer.network.convolutional else 1)
+    laps = Laps()
+    with tempfile.TemporaryDirectory() as folder:
+        record = [ProgressCSV(Path(folder) / "progress.csv")] if communicator.is_main else []
+        reporter = CompositeReporter([*record, laps])
+        reporter.start(experiment, communicator.size)
+        deadline = Deadline(communicator, spec["seconds"])
+        Session(trainer, communicator, RunFolder(folder), reporter, deadline).run()
+        reporter.close()
+    peaks = communicator.gather(peak_megabytes())
+    result = {
+        "steps_per_second": laps.rate(),
+        "iterations": len(laps.rows) - WARM_UP,
+        "timesteps": trainer.timesteps,
+        "split": laps.split(),
+        "peak_megabytes": max(peaks),
+        "ranks": communicator.size,
+        "threads": threads,
+        "backend": getattr(envs, "backend", ""),
+        "device": str(trainer.agent.device),
+    }
+    if spec.get("engine", True):
+        result["engine_steps_per_second"] = engine_rate(trainer, experiment.environment, layout, threads)
+    envs.close()
+    return result if communicator.is_main else None
+
+
+def engine_rate(trainer: Trainer, settings: Any, layout: Layout, threads: int) -> float:
+    """The bare engine's rate with the trained policy's actions, all ranks at once. A collective.
+
+    The policy acts in fresh environments, and its actions are written down. The same engine with the
+    same seeds then repeats them with nothing in between, which gives the same episodes.
+
+    Returns:
+        Environment steps a second over all ranks.
+    """
+    communicator = trainer.communicator
+    steps = max(20, min(2000, ENGINE_STEPS // layout.local))
+    seed = 12_345 + layout.first
+    envs = make_vector_env(settings, layout, threads)
+    actions, recorded = _record(trainer, envs, seed, steps)
+    envs.close()
+    bare = make_vector_env(settings, layout, threads)
+    bare.reset(seed)
+    step = _raw_step(bare.env)
+    communicator.barrier()
+    start = time.perf_counter()
+    total = 0.0
+    for row in actions:
+        total += float(step(row)[1].sum())
+    seconds = time.perf_counter() - start
+    bare.close()
+    if not np.isclose(total, recorded, rtol=1e-3, atol=1e-3):
+        raise RuntimeError(f"the engine didn't repeat its episodes: rewards {total}, before {recorded}")
+    slowest = max(communicator.gather(seconds))
+    return steps * layout.total / slowest
+
+
+def _record(trainer: Trainer, envs: VectorEnv, seed: int, steps: int) -> tuple[NDArray[Any], float]:
+    """[steps, B, *action] of the policy as it explores, and the sum of all rewards."""
+    policy = trainer.agent.policy()
+    policy.reset(seed)
+    observations = envs.reset(seed)
+    actions, total = [], 0.0
+    for _ in range(steps):
+        actions.append(np.array(policy.act(observations, deterministic=False)))
+        step = envs.step(actions[-1])
+        total += float(step.rewards.sum())
+        observations = step.observations
+    return np.stack(actions), total
+
+
+def _raw_step(engine: Any) -> Any:
+    """The library's own step, with none of our code around it where there is such a thing."""
+    pool = getattr(engine, "_pool", None)
+    if pool is not None:
+        return pool.step
+    return lambda actions: (None, engine.step(actions).rewards)
+
+
+def main() -> int:
+    """Measure, and write what was measured."""
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    communicator = make_communicator()
+    with guard(communicator):
+        result = measure(spec, communicator)
+        if result is not None:
+            replace_file(Path(sys.argv[2]), json.dumps(result).encode())
+        communicator.barrier()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
