@@ -153,6 +153,9 @@ class Friend(nn.Module):
         """Called once after setup; what ``transform`` makes of the space."""
         return space
 
+    def build(self, space: spaces.Box) -> None:
+        """Called once after all setups, with the space of a rollout's observations; make networks here."""
+
     def adapt(self, network: ActorCritic) -> ActorCritic:
         """Called once, before the optimizer exists; may change or wrap the network."""
         return network

@@ -82,6 +82,8 @@ class FriendGroup(nn.Module):
         for friend in self._friends:
             friend.setup(replace(context, observation_space=space))
             space = friend.observation_space(space)
+        for friend in self._with("build"):
+            friend.build(space)
         return space
 
     def adapt(self, network: ActorCritic) -> ActorCritic:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -72,17 +73,21 @@ class ICM(Friend):
         self._mean = float("nan")
 
     def setup(self, context: FriendContext) -> None:
-        """Build the three networks."""
+        """Name the stream, if there is one."""
         super().setup(context)
         self.normalizer.setup(context)
-        ppo, generator = context.experiment.ppo, self.weight_generator()
+        ppo = context.experiment.ppo
         if self.own_stream:
             discount = ppo.discount if self.discount is None else self.discount
             self.streams = (RewardStream("curiosity", discount, ppo.trace_decay),)
-        self.actions = ActionFeatures(context.distribution, context.action_space)
+
+    def build(self, space: spaces.Box) -> None:
+        """Build the three networks."""
+        context, generator = self.context, self.weight_generator()
         distribution = context.distribution
+        self.actions = ActionFeatures(distribution, context.action_space)
         outputs = self.actions.size if self.actions.continuous else distribution.parameter_size
-        self.encoder = feature_network(context.observation_space, self.hidden, self.features, generator)
+        self.encoder = feature_network(space, self.hidden, self.features, generator)
         self.inverse_model = self._model(2 * self.features, outputs, generator)
         self.forward_model = self._model(self.features + self.actions.size, self.features, generator)
         self.to(context.device)

@@ -78,10 +78,13 @@ class RND(Friend):
         self._mean = float("nan")
 
     def setup(self, context: FriendContext) -> None:
-        """Build the target and the predictor."""
+        """Set up the normalisation of the rewards."""
         super().setup(context)
         self.normalizer.setup(context)
-        space = context.observation_space
+
+    def build(self, space: spaces.Box) -> None:
+        """Build the target and the predictor."""
+        context = self.context
         self._newest: int | None = None
         if is_image(space):
             # Of stacked frames the newest is enough, and the networks are smaller (appendix A.4).

@@ -1,0 +1,100 @@
+"""Evaluations while training, and the best policy's checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ppo_and_friends.checkpoint import load_latest
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import friend
+from ppo_and_friends.friends.evaluator import BestPolicyKeeper, Evaluator
+from ppo_and_friends.saved_state import restore_agent
+from ppo_and_friends.threaded_communicator import run_threaded
+from tests.friends.runs import assert_same_on_any_ranks, build, experiment, on_ranks, trained
+
+
+def test_it_evaluates_when_due_and_does_not_disturb() -> None:
+    plain, _ = trained(experiment([friend("ObservationNormalizer")]), 4)
+    chosen = experiment([friend("ObservationNormalizer"), friend("Evaluator", every=150, episodes=2)])
+    trainer = build(chosen)
+    scores, steps = [], []
+    for _ in range(4):
+        scores.append(trainer.train_iteration()["Evaluator/score"])
+        steps.append(trainer.timesteps)
+    # About 70 valid timesteps an iteration: due once 150 are done, and once 300 are.
+    assert np.isnan(scores[0]) == (steps[0] < 150)
+    known = [score for score in scores if not np.isnan(score)]
+    assert len(set(known)) == len([k for k in (150, 300) if k <= steps[-1]])
+    assert torch.equal(plain.optimizer.parameters, trainer.optimizer.parameters)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_scores_do_not_depend_on_who_plays(share: bool) -> None:
+    chosen = experiment([friend("Evaluator", every=1, episodes=5, share=share)])
+    assert_same_on_any_ranks(chosen)
+    shared = experiment([friend("Evaluator", every=1, episodes=5)], precision="float64")
+    alone = on_ranks(shared, 1)[0]["friends.Evaluator.score"]
+    np.testing.assert_allclose(on_ranks(shared, 3)[2]["friends.Evaluator.score"], alone, rtol=1e-9)
+
+
+def test_training_ends_at_the_target() -> None:
+    for target, done in ((-1e9, True), (1e9, False)):
+        trainer, _ = trained(experiment([friend("Evaluator", every=1, episodes=1, target=target)]), 1)
+        assert trainer.friends.finished() == done
+    assert not build(experiment([friend("Evaluator", target=-1e9)])).friends.finished()
+
+
+@pytest.mark.parametrize("keeper_first", [True, False])
+def test_the_best_policy_is_kept_apart(keeper_first: bool, tmp_path: Path) -> None:
+    friends = [friend("Evaluator", every=1, episodes=2), friend("BestPolicyKeeper")]
+    chosen = experiment(friends[::-1] if keeper_first else friends)
+    trainer = build(chosen, folder=tmp_path)
+    best: Any = (-np.inf, 0, None)
+    for _ in range(5):
+        score = trainer.train_iteration()["Evaluator/score"]
+        if score > best[0]:
+            weights = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+            best = (score, trainer.timesteps, weights)
+    saved = load_latest(tmp_path / "best")
+    assert saved is not None and len(list((tmp_path / "best").glob("0*"))) == 1
+    assert (saved.state["score"], saved.timesteps) == (pytest.approx(best[0]), best[1])
+    again = build(chosen)
+    restore_agent(again.agent, saved)
+    for name, tensor in again.network.state_dict().items():
+        assert torch.equal(tensor, best[2][name])
+
+
+def test_without_an_evaluator_training_scores_decide(tmp_path: Path) -> None:
+    trainer = build(experiment([friend("BestPolicyKeeper")]), folder=tmp_path)
+    means = [trainer.train_iteration()["score_mean_100"] for _ in range(4)]
+    (keeper,) = trainer.friends
+    assert isinstance(keeper, BestPolicyKeeper)
+    assert keeper.metrics() == {"best": pytest.approx(max(means))}
+    saved = load_latest(tmp_path / "best")
+    assert saved is not None and saved.state["score"] == pytest.approx(max(means))
+
+
+def test_several_ranks_write_it_once(tmp_path: Path) -> None:
+    chosen = experiment([friend("BestPolicyKeeper"), friend("Evaluator", every=1, episodes=3)])
+
+    def run(communicator: Any) -> float:
+        trainer = build(chosen, communicator, tmp_path)
+        for _ in range(3):
+            trainer.train_iteration()
+        return next(f for f in trainer.friends if isinstance(f, Evaluator)).metrics()["best"]
+
+    bests = run_threaded(2, run)
+    saved = load_latest(tmp_path / "best")
+    assert saved is not None and bests[0] == bests[1] == pytest.approx(saved.state["score"])
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        Evaluator(every=0)
+    with pytest.raises(UsageError, match="at least 1"):
+        Evaluator(episodes=0)
