@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class IterationReport:
 
     metrics: dict[str, float] = field(default_factory=dict)
     """Plain numbers by name (friends' as ``friend/metric``); NaN where unknown. Names may change."""
+
+    samples: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Numbers of this rank's last rollout by name, each [n], for histograms; mostly empty."""
 
     def metric(self, name: str) -> float:
         """The metric's value, NaN if it is unknown or not there."""

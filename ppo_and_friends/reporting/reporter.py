@@ -36,6 +36,10 @@ class Reporter(Protocol):
         """
         ...
 
+    def wants_samples(self) -> bool:
+        """Called before every report: whether it should carry samples of the rollout."""
+        ...
+
     def iteration(self, report: IterationReport) -> None:
         """Called after every iteration."""
         ...
@@ -69,6 +73,10 @@ class SilentReporter:
         resumed_timesteps: int | None = None,
     ) -> None:
         """See `Reporter`."""
+
+    def wants_samples(self) -> bool:
+        """See `Reporter`."""
+        return False
 
     def iteration(self, report: IterationReport) -> None:
         """See `Reporter`."""
@@ -136,6 +144,12 @@ class CompositeReporter(SilentReporter):
         self._each(
             lambda one: one.start(experiment, ranks, resumed_from, notes, resumed_timesteps=resumed_timesteps)
         )
+
+    def wants_samples(self) -> bool:
+        """Whether any reporter wants samples. All are asked."""
+        wishes: list[bool] = []
+        self._each(lambda one: wishes.append(one.wants_samples()))
+        return any(wishes)
 
     def iteration(self, report: IterationReport) -> None:
         """Pass the report to every reporter."""

@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.reporting.hyperparameters import hyperparameters
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.reporting.samples import SampleClock
+
+HISTOGRAM_BUCKETS = 30
+
+FINAL_SCORE, BEST_SCORE, EVALUATION = "final/score_mean_100", "final/score_mean_best", "final/evaluation"
+"""What the HParams tab compares runs by."""
 
 TAGS = {
     "episodes": "score/episodes",
@@ -24,6 +31,7 @@ TAGS = {
     "explained_variance": "loss/explained_variance",
     "learning_rate": "schedule/learning_rate",
     "clip": "schedule/clip",
+    "action_std": "policy/action_std",
     "gradient_norm": "loss/gradient_norm",
     "steps_per_second": "time/steps_per_second",
 }
@@ -43,7 +51,9 @@ def tag_of(metric: str) -> str:
 
 
 class TensorBoardReporter(SilentReporter):
-    """Writes scalars over timesteps, in an event file for each start of the run.
+    """Writes scalars and histograms over timesteps, in an event file for each start of the run.
+
+    The settings and the final scores are in the HParams tab.
 
     After a resume, the points that were trained after the checkpoint and are trained again are
     purged, so that the curves go on without a fold.
@@ -58,6 +68,9 @@ class TensorBoardReporter(SilentReporter):
         self._summary: Any = None
         self._purge = False
         self._resumed_timesteps: int | None = None
+        self._samples = SampleClock()
+        self._last: IterationReport | None = None
+        self._best = math.nan
 
     def start(
         self,
@@ -85,6 +98,12 @@ class TensorBoardReporter(SilentReporter):
         self._event, self._summary = event_pb2, summary_pb2
         self._purge, self._resumed_timesteps = resumed_from is not None, resumed_timesteps
         self._writer = EventFileWriter(str(self._folder), flush_secs=10)
+        self._write(resumed_timesteps or 0, summary=_hparams(experiment, ranks))
+        self._write(resumed_timesteps or 0, summary=_compared())
+
+    def wants_samples(self) -> bool:
+        """Every 20th report, and no more often than every 5 s."""
+        return self._writer is not None and self._samples.due()
 
     def iteration(self, report: IterationReport) -> None:
         """Write every metric that is a number now."""
@@ -100,11 +119,34 @@ class TensorBoardReporter(SilentReporter):
             if not math.isnan(value)
         ]
         self._write(report.timesteps, summary=self._summary.Summary(value=values))
+        self._last, self._best = report, _max(self._best, report.metric("score_mean_100"))
+        if report.samples:
+            self._histograms(report)
+
+    def _histograms(self, report: IterationReport) -> None:
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
+        for name, values in report.samples.items():
+            if len(values):
+                tag = name if "/" in name else f"{name}/all"
+                self._write(report.timesteps, summary=histogram_pb(tag, values, HISTOGRAM_BUCKETS))
 
     def finish(self, summary: str) -> None:
-        """Make sure that everything is on disk."""
-        if self._writer is not None:
-            self._writer.flush()
+        """Write the final scores, and make sure that everything is on disk."""
+        if self._writer is None or self._last is None:
+            return
+        last = self._last
+        evaluations = [last.metrics[name] for name in last.metrics if name.endswith("Evaluator/score")]
+        final = {FINAL_SCORE: last.metric("score_mean_100"), BEST_SCORE: self._best}
+        if evaluations:
+            final[EVALUATION] = evaluations[0]
+        values = [
+            self._summary.Summary.Value(tag=tag, simple_value=value)
+            for tag, value in final.items()
+            if not math.isnan(value)
+        ]
+        self._write(last.timesteps, summary=self._summary.Summary(value=values))
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
@@ -119,3 +161,23 @@ class TensorBoardReporter(SilentReporter):
 
     def _write(self, step: int, **content: Any) -> None:
         self._writer.add_event(self._event.Event(wall_time=time.time(), step=step, **content))
+
+
+def _max(one: float, other: float) -> float:
+    """The larger one; NaN counts for nothing."""
+    return other if math.isnan(one) or other > one else one
+
+
+def _hparams(experiment: Experiment, ranks: int) -> Any:
+    from tensorboard.plugins.hparams import summary_v2
+
+    return summary_v2.hparams_pb(hyperparameters(experiment, ranks), trial_id=experiment.name)
+
+
+def _compared() -> Any:
+    """Which scores the HParams tab shows."""
+    from tensorboard.plugins.hparams import summary_v2
+
+    names = {FINAL_SCORE: "score", BEST_SCORE: "best score", EVALUATION: "evaluation"}
+    metrics = [summary_v2.Metric(tag, display_name=name) for tag, name in names.items()]
+    return summary_v2.hparams_config_pb(hparams=[], metrics=metrics)

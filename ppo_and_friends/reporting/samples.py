@@ -1,0 +1,106 @@
+"""What a rollout looked like: a few thousand of its numbers, for histograms. Taken only now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.action_mapping import ActionMapping
+from ppo_and_friends.networks.distributions import Gaussian
+from ppo_and_friends.rollout import Rollout
+
+Array = NDArray[Any]
+
+MOST_VALUES = 8192
+"""Numbers in a sample; more of them are thinned evenly."""
+
+MOST_DIMENSIONS = 8
+"""Action dimensions with a sample of their own; with more, all are put together."""
+
+ROWS_FOR_DEVIATION = 64
+"""Rows of a rollout over which the policy's deviation is averaged."""
+
+
+class SampleClock:
+    """When samples are worth their time: at first, then every 20th report, at the latest after 30 s.
+
+    But never more often than every 5 s, so that quick iterations aren't slowed down.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int = 20,
+        least_seconds: float = 5.0,
+        most_seconds: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Set how often."""
+        self._every, self._least, self._most, self._clock = every, least_seconds, most_seconds, clock
+        self._reports = 0
+        self._last: float | None = None
+
+    def due(self) -> bool:
+        """Called once a report: whether it should carry samples."""
+        self._reports += 1
+        if self._last is not None:
+            waited = self._clock() - self._last
+            if waited < self._least or (self._reports < self._every and waited < self._most):
+                return False
+        self._reports, self._last = 0, self._clock()
+        return True
+
+
+def thinned(values: Array) -> Array:
+    """At most ``MOST_VALUES`` of [n] numbers, evenly spaced."""
+    return values[:: -(-len(values) // MOST_VALUES)] if len(values) else values
+
+
+def samples_of(rollout: Rollout, mapping: ActionMapping) -> dict[str, Array]:
+    """This rank's samples of a rollout after its estimation, copies of at most 8192 numbers each.
+
+    Args:
+        rollout: Estimated.
+        mapping: From stored actions to the environment's.
+
+    Returns:
+        By name, [n]: ``observations`` (as the network sees them), ``actions`` (as the environment takes
+        them; ``actions/0``, ``actions/1``, ... for a few dimensions), ``advantages``, and for each
+        stream ``rewards/<stream>`` and ``values/<stream>``.
+    """
+    # Rows are thinned before anything is computed from them.
+    rows = np.flatnonzero(rollout.valid.reshape(-1))
+    rows = thinned(rows)
+
+    def flat(array: Array) -> Array:
+        return array.reshape(-1, *array.shape[2:])[rows]
+
+    observations = rollout.observations[:-1].reshape(-1, *rollout.observations.shape[2:])
+    size = max(1, int(np.prod(observations.shape[1:])))
+    few = rows[:: max(1, len(rows) * size // (16 * MOST_VALUES))]
+    found = {"observations": thinned(observations[few].reshape(-1))}
+    actions = mapping.to_environment(flat(rollout.actions)).reshape(len(rows), -1)
+    if 1 < actions.shape[1] <= MOST_DIMENSIONS:
+        found |= {f"actions/{i}": actions[:, i] for i in range(actions.shape[1])}
+    else:
+        found["actions"] = thinned(actions.reshape(-1))
+    found["advantages"] = flat(rollout.advantages)
+    for stream, rewards in rollout.rewards.items():
+        found[f"rewards/{stream}"] = flat(rewards)
+    for stream, values in rollout.values.items():
+        found[f"values/{stream}"] = flat(values[:-1])
+    return {name: np.array(values, np.float64) for name, values in found.items()}
+
+
+def action_deviation(rollout: Rollout, mapping: ActionMapping) -> dict[str, float]:
+    """``action_std``, a Gaussian policy's mean deviation in half action ranges; nothing for other ones."""
+    if not isinstance(mapping.distribution, Gaussian) or not isinstance(mapping.space, spaces.Box):
+        return {}
+    parameters = rollout.policy_parameters.reshape(-1, rollout.policy_parameters.shape[-1])
+    step = max(1, len(parameters) // ROWS_FOR_DEVIATION)
+    return {"action_std": float(np.exp(parameters[::step, mapping.distribution.action_size :]).mean())}
