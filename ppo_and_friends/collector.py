@@ -97,6 +97,11 @@ class Collector:
         self._stream = ObservationStream(fresh=np.ones(self.layout.local, bool))
 
     @property
+    def rollout(self) -> Rollout:
+        """The last one; its arrays are used again by the next."""
+        return self._rollout
+
+    @property
     def needs_reset(self) -> bool:
         """Whether the environments were never started."""
         return self._raw is None

@@ -14,6 +14,7 @@ from ppo_and_friends.interrupts import Interrupts
 from ppo_and_friends.replication import assert_replicated
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.reporting.samples import action_deviation, samples_of
 from ppo_and_friends.run_folder import RunFolder
 from ppo_and_friends.saved_experiment import experiment_settings
 from ppo_and_friends.saved_state import capture
@@ -91,12 +92,15 @@ class Session:
         # Communication is measured inside the update, whose time is meant without it.
         times["time_update"] = max(0.0, times["time_update"] - times["time_communication"])
         metrics |= times | {"steps_per_second": (trainer.timesteps - before) / seconds}
+        rollout, mapping = trainer.collector.rollout, trainer.agent.mapping
+        metrics |= action_deviation(rollout, mapping)
         return IterationReport(
             iteration=trainer.iteration,
             timesteps=trainer.timesteps,
             num_timesteps=trainer.experiment.num_timesteps,
             seconds=self.seconds,
             metrics=metrics,
+            samples=samples_of(rollout, mapping) if self.reporter.wants_samples() else {},
         )
 
     def _is_due(self) -> bool:
