@@ -16,6 +16,12 @@ from mpi4py import MPI  # noqa: E402
 
 from ppo_and_friends.communicator import Array, Communicator, check_buffer  # noqa: E402
 
+EAGER_SECONDS = 200e-6
+"""How long a collective is polled for without a pause: longer than it takes when all ranks are there."""
+
+NAP_SECONDS = 20e-6
+"""Pause between polls after that."""
+
 
 class MPICommunicator(Communicator):
     """All ranks of the job. Arrays travel as buffers and in place, other values by pickle.
@@ -31,27 +37,39 @@ class MPICommunicator(Communicator):
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
 
+    @staticmethod
+    def _wait(request: MPI.Request) -> None:
+        """Wait for a collective: eagerly at first, then in naps that leave the core to other ranks.
+
+        A blocking call would spin, and with more ranks than cores keep those it waits for from
+        running; nor would Python see a signal before it returns.
+        """
+        eager_until = time.perf_counter() + EAGER_SECONDS
+        while not request.Test():
+            if time.perf_counter() > eager_until:
+                time.sleep(NAP_SECONDS)
+
     def sum_(self, array: Array) -> None:
         """See ``Communicator.sum_``."""
         check_buffer(array, reduce=True)
-        self._comm.Allreduce(MPI.IN_PLACE, array, op=MPI.SUM)
+        self._wait(self._comm.Iallreduce(MPI.IN_PLACE, array, op=MPI.SUM))
 
     def max_(self, array: Array) -> None:
         """See ``Communicator.max_``."""
         check_buffer(array, reduce=True)
         if array.dtype.kind != "f":
-            self._comm.Allreduce(MPI.IN_PLACE, array, op=MPI.MAX)
+            self._wait(self._comm.Iallreduce(MPI.IN_PLACE, array, op=MPI.MAX))
             return
         # MPI.MAX compares, and every comparison with NaN is false: send where the NaN are as well.
         missing = np.isnan(array)
         both = np.stack([np.where(missing, -np.inf, array), missing]).astype(array.dtype)
-        self._comm.Allreduce(MPI.IN_PLACE, both, op=MPI.MAX)
+        self._wait(self._comm.Iallreduce(MPI.IN_PLACE, both, op=MPI.MAX))
         array[...] = np.where(both[1] > 0, np.nan, both[0])
 
     def broadcast_(self, array: Array) -> None:
         """See ``Communicator.broadcast_``."""
         check_buffer(array)
-        self._comm.Bcast([array, array.nbytes, MPI.BYTE], root=0)
+        self._wait(self._comm.Ibcast([array, array.nbytes, MPI.BYTE], root=0))
 
     def broadcast(self, value: Any) -> Any:
         """See ``Communicator.broadcast``."""
@@ -74,7 +92,7 @@ class MPICommunicator(Communicator):
 
     def barrier(self) -> None:
         """See ``Communicator.barrier``."""
-        self._comm.Barrier()
+        self._wait(self._comm.Ibarrier())
 
     def meet(self, seconds: float) -> bool:
         """See ``Communicator.meet``: a non-blocking barrier, waited for in small naps."""
