@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.util import tensor_util
 
 from ppo_and_friends.experiment import EnvironmentSettings, Experiment
 from ppo_and_friends.reporting.report import IterationReport
@@ -81,3 +85,57 @@ def test_without_the_package_one_note(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_tags(metric: str, tag: str) -> None:
     assert tag_of(metric) == tag
+
+
+def accumulator(folder: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder), size_guidance={"histograms": 0, "tensors": 0})
+    found.Reload()
+    return found
+
+
+def test_histograms_have_all_their_numbers(tmp_path: Path) -> None:
+    reporter = TensorBoardReporter(tmp_path)
+    reporter.start(EXPERIMENT, 1)
+    samples = {
+        "observations": np.arange(100.0),
+        "actions/0": np.full(7, 2.0),
+        "rewards/extrinsic": np.zeros(0),
+    }
+    assert reporter.wants_samples() and not reporter.wants_samples()
+    reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"kl": 0.5}, samples))
+    reporter.finish("")
+    reporter.close()
+    assert not reporter.wants_samples()
+    events = accumulator(tmp_path)
+    assert {"observations/all", "actions/0"} <= set(events.Tags()["tensors"])
+    assert "rewards/extrinsic" not in events.Tags()["tensors"]
+    (point,) = events.Tensors("observations/all")
+    buckets = tensor_util.make_ndarray(point.tensor_proto)  # [buckets, (left, right, count)]
+    assert point.step == 100 and buckets.shape == (30, 3)
+    assert buckets[:, 2].sum() == 100 and (buckets[0, 0], buckets[-1, 1]) == (0.0, 99.0)
+
+
+def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
+    reporter = TensorBoardReporter(tmp_path)
+    reporter.start(EXPERIMENT, 2)
+    for i, score in enumerate((5.0, 9.0, 7.0), 1):
+        metrics = {"score_mean_100": score, "Evaluator/score": 10 * score}
+        reporter.iteration(IterationReport(i, 100 * i, 300, float(i), metrics))
+    reporter.finish("")
+    reporter.close()
+    events = accumulator(tmp_path)
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert start.hparams["ppo.clip"].number_value == 0.2
+    assert start.hparams["environment.id"].string_value == "Toy-v0"
+    assert start.hparams["ranks"].number_value == 2
+    content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    final = {info.name.tag: scalars(tmp_path, info.name.tag) for info in infos}
+    assert final == {
+        "final/score_mean_100": [(300, 7.0)],
+        "final/score_mean_best": [(300, 9.0)],
+        "final/evaluation": [(300, 70.0)],
+    }
