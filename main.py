@@ -2,7 +2,10 @@
 
 import sys
 
-from ppo_and_friends.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from ppo_and_friends.cli import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # so early that there is nothing to save
+        sys.exit(130)

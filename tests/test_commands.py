@@ -148,8 +148,9 @@ GENERIC = [
 
 @pytest.mark.parametrize(("name", "folder"), GENERIC)
 def test_ids_without_a_launcher_train_and_test(name: str, folder: str, tmp_path: Path) -> None:
-    small = [*SMALL[:4], "--set=ppo.epochs=1", "--set=environment.max_episode_steps=60"]
-    done = run("-e", name, "--num_timesteps=250", "--state_path", tmp_path, *small)
+    small = [*SMALL[:2], "--set=ppo.rollout_timesteps=64", "--set=ppo.epochs=1"]
+    small += ["--set=ppo.minibatch_size=64", "--set=environment.max_episode_steps=30"]
+    done = run("-e", name, "--num_timesteps=100", "--state_path", tmp_path, *small)
     assert (done.status, done.err) == (0, "")
     assert latest(tmp_path, folder).state["iteration"] >= 2
     done = run("-e", name, "--num_test_runs=1", "--state_path", tmp_path)
