@@ -30,7 +30,6 @@ def _pixels(name: str, id: str, target_score: float, trace_decay: float = 0.95) 
             entropy_weight=Schedule(0.01),
             trace_decay=trace_decay,
         ),
-        network=NetworkSettings(actor_hidden=(512,), critic_hidden=(512,), activation="relu"),
         friends=(friend("AdvantageNormalizer"),),
     )
 

@@ -86,7 +86,7 @@ def _images(name: str, environment: EnvironmentSettings, *, pixels: bool) -> Exp
             clip=Schedule(0.1),
             entropy_weight=Schedule(0.01),
         ),
-        network=NetworkSettings(actor_hidden=(512,), critic_hidden=(512,), activation="relu")
+        network=NetworkSettings()
         if pixels
         else NetworkSettings(actor_hidden=(256, 256), critic_hidden=(256, 256), activation="relu"),
         friends=(*(() if is_atari else (friend("RewardNormalizer"),)), friend("AdvantageNormalizer")),

@@ -141,10 +141,10 @@ class NetworkSettings:
     """Actor and critic."""
 
     actor_hidden: Widths = (64, 64)
-    """Widths of the actor's hidden layers (after the convolutions, if any)."""
+    """Widths of the actor's hidden layers. The Nature CNN has none behind its own 512 features."""
 
     critic_hidden: Widths = (64, 64)
-    """Widths of the critic's hidden layers."""
+    """Widths of the critic's hidden layers; as with the actor's."""
 
     activation: Literal["tanh", "relu", "elu", "leaky_relu", "silu"] = "tanh"
     """Nonlinearity of the hidden layers."""
