@@ -2,8 +2,8 @@
 
     python -m benchmarks.friends.kl_targets [iterations]
 
-The KL of an update is that of its last epoch, over all samples, in the second half of the run. Learning rate and epochs are set so that
-without a friend it is far from the target.
+The KL of an update is that of its last epoch, over all samples; counted are the updates of the second
+half of the run. Learning rate and epochs are such that without a friend it is far from the target.
 """
 
 from __future__ import annotations

@@ -140,6 +140,10 @@ class Friend(nn.Module):
 
     context: FriendContext
 
+    def __init__(self) -> None:
+        """Take no settings; subclasses that have some call this first."""
+        super().__init__()
+
     @property
     def name(self) -> str:
         """Unique in the run; the key of its state in checkpoints."""

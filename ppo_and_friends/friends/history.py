@@ -60,13 +60,12 @@ class ObservationHistory(Friend):
 
 
 class PreviousAction(Friend):
-    """Append the previous action to the observation; zeros at the start of an episode."""
+    """Append the previous action to the observation; zeros at the start of an episode.
+
+    Choices are appended as one-hot, Box actions as the environment gets them.
+    """
 
     source = "arXiv:1611.02779, section 2.2"
-
-    def __init__(self) -> None:
-        """Take no settings: choices become one-hot, Box actions are as the environment gets them."""
-        super().__init__()
 
     def setup(self, context: FriendContext) -> None:
         """Refuse images, to which nothing can be appended."""

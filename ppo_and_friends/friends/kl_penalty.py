@@ -11,10 +11,11 @@ from ppo_and_friends.rollout import Minibatch
 
 
 class KLPenalty(Friend):
-    r"""Add :math:`\beta\,\mathrm{KL}(old \,\|\, new)` to the loss, beta adapted towards a target KL.
+    r"""Charge for the KL divergence of an update, at a price that adapts towards a target.
 
-    Beta doubles after an update that ended above 1.5 times the target, and halves after one that
-    ended below the target / 1.5. For the penalty alone, widen ``ppo.clip``.
+    The loss gains :math:`\beta\,\mathrm{KL}(old \,\|\, new)`. Beta doubles after an update that ended above
+    1.5 times the target, and halves after one that ended below the target / 1.5. For the penalty
+    alone, without the clipping's effect, widen ``ppo.clip``.
     """
 
     source = "arXiv:1707.06347, section 4"

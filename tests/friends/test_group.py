@@ -51,7 +51,7 @@ def _written(hook: str) -> Any:
 for _hook in hooks():
     setattr(Diary, _hook, _written(_hook))
 
-SETUP = ["setup", "observation_space", "adapt", "attach"]
+SETUP = ["setup", "observation_space", "build", "adapt", "attach"]
 STEP = ["transform", "shape_noise", "observe"]
 MINIBATCH = ["before_minibatch", "loss", "before_step", "after_minibatch"]
 EPOCH = ["before_epoch", *MINIBATCH * 2, "wants_to_stop"]
