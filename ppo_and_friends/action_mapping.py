@@ -26,6 +26,14 @@ class ActionMapping:
     A Box dimension with two finite bounds is scaled, so that -1 and 1 of the policy are its bounds;
     a half-bounded or unbounded one is taken as it is. Everything is clipped at the bounds, and
     rounded where the space is of integers.
+
+    Attributes:
+        space: Of the environment's actions.
+        distribution: What the policy draws from.
+        squash: Whether actions are squashed with tanh.
+        start: [A] int64, the first value of each choice (not for a Box).
+        centre: [A] float64, what the policy's 0 is (of a Box).
+        half_range: [A] float64, what the policy's 1 is beyond the centre (of a Box).
     """
 
     def __init__(self, space: spaces.Space[Any], *, squash: bool = False) -> None:
@@ -43,13 +51,13 @@ class ActionMapping:
         self.distribution: Distribution
         if isinstance(space, spaces.Discrete):
             self.distribution = Categorical((int(space.n),))
-            self._start: Array = np.array([space.start], dtype=np.int64)
+            self.start: Array = np.array([space.start], dtype=np.int64)
         elif isinstance(space, spaces.MultiDiscrete):
             self.distribution = Categorical(tuple(int(n) for n in space.nvec.reshape(-1)))
-            self._start = space.start.reshape(-1).astype(np.int64)
+            self.start = space.start.reshape(-1).astype(np.int64)
         elif isinstance(space, spaces.MultiBinary):
             self.distribution = Bernoulli(int(np.prod(space.shape)))
-            self._start = np.zeros(self.distribution.action_size, dtype=np.int64)
+            self.start = np.zeros(self.distribution.action_size, dtype=np.int64)
         elif isinstance(space, spaces.Box):
             size = int(np.prod(space.shape))
             self._prepare_box(space)
@@ -68,9 +76,9 @@ class ActionMapping:
             raise UsageError(f"network.squash needs finite bounds, which {space} lacks: set it to false.")
         self._low, self._high = low, high
         with np.errstate(invalid="ignore"):  # infinities, which aren't used
-            self._centre = np.where(bounded, (low + high) / 2.0, 0.0)
-            self._half_range = np.where(bounded, (high - low) / 2.0, 1.0)
-        self._identity = bool(np.all(self._centre == 0.0) and np.all(self._half_range == 1.0))
+            self.centre = np.where(bounded, (low + high) / 2.0, 0.0)
+            self.half_range = np.where(bounded, (high - low) / 2.0, 1.0)
+        self._identity = bool(np.all(self.centre == 0.0) and np.all(self.half_range == 1.0))
         self._integers = bool(np.issubdtype(space.dtype, np.integer))
 
     def to_environment(self, actions: Array) -> Array:
@@ -87,12 +95,12 @@ class ActionMapping:
             if self.squash:
                 actions = np.tanh(actions)
             if not self._identity:
-                actions = actions.astype(np.float64) * self._half_range + self._centre
+                actions = actions.astype(np.float64) * self.half_range + self.centre
             actions = np.clip(actions, self._low, self._high)
             if self._integers:
                 actions = np.rint(actions)
             return actions.astype(space.dtype).reshape(-1, *space.shape)
-        actions = actions + self._start
+        actions = actions + self.start
         if isinstance(space, spaces.Discrete):
             return actions[:, 0]
         return actions.astype(space.dtype).reshape(-1, *space.shape)  # type: ignore[misc]

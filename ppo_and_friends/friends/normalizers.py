@@ -65,8 +65,8 @@ class ObservationNormalizer(Friend):
         dtype = np.float64 if space.dtype == np.float64 else np.float32
         return spaces.Box(-np.inf, np.inf, space.shape, dtype)
 
-    def _statistics(self) -> tuple[Array, Array]:
-        """Mean and 1 / deviation as arrays; anew when the statistics changed or were loaded."""
+    def statistics(self) -> tuple[Array, Array]:
+        """Mean and 1 / deviation, [*obs] each; anew when the statistics changed or were loaded."""
         count = self.count.item()
         if self._frozen[0] != count:
             deviation = np.sqrt(self.variance.numpy() + self.epsilon)
@@ -78,7 +78,7 @@ class ObservationNormalizer(Friend):
 
     def transform(self, observations: Array, stream: ObservationStream) -> Array:
         """(o - mean) / deviation."""
-        mean, scale = self._statistics()
+        mean, scale = self.statistics()
         # Kept for the sums, and not the observations: the next step may write into their memory.
         self._shifted = observations - mean
         return self._shifted * scale
@@ -99,7 +99,7 @@ class ObservationNormalizer(Friend):
             self.mean.numpy(),
             self.variance.numpy(),
             rows,
-            self._statistics()[0] + shift,
+            self.statistics()[0] + shift,
             np.maximum(square - shift**2, 0.0),
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
