@@ -208,9 +208,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("setting", "said"), DIFFERENT)
-@pytest.mark.parametrize(
-    "more", [("--num_timesteps=128",), ("--num_timesteps=2000",), ("--num_test_runs=1",)]
-)
+@pytest.mark.parametrize("more", ["--num_timesteps=128", "--num_timesteps=2000", "--num_test_runs=1"])
 def test_a_state_that_doesnt_fit_is_refused(setting: str, said: str, more: str, trained: Path) -> None:
     done = run(*toy(trained, setting), more)
     assert (done.status, len(done.complaint)) == (2, 2)
