@@ -26,6 +26,7 @@ class TrainedPolicy:
 
     Attributes:
         observation_space: Of one observation, as the environment declares it.
+        encoded_space: Of one observation as an array: a flat vector, or an image.
         action_space: Of one action, as the environment declares it.
         experiment: The settings it was trained with.
         timesteps: Agent steps it was trained for.
@@ -47,6 +48,7 @@ class TrainedPolicy:
         self.action_space = self.agent.mapping.space
         self.observation_space = _raw_space(checkpoint)
         self._encode = Encoder(self.observation_space)
+        self.encoded_space = self._encode.space
         self._leaves = leaves(self.observation_space)
         self._policy = self.agent.policy()
         self._rows = 0

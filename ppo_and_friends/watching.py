@@ -1,13 +1,18 @@
-"""What the command line does with runs that are there: draw them, report on one."""
+"""What the command line does with runs that are there: draw them, report on one, export its policy."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.options import Options
+
+if TYPE_CHECKING:
+    from ppo_and_friends.commands import Request
+    from ppo_and_friends.communicator import Communicator
 
 
 def watch(options: Options) -> None:
@@ -62,3 +67,31 @@ def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None
             f"{error.filename or output} can't be written: {error.strerror or error}."
         ) from error
     return [picture, page]
+
+
+def export(request: Request, communicator: Communicator, *, trust: bool = False) -> int:
+    """Write the saved policy as ``policy.onnx`` into the run's folder. A collective.
+
+    Args:
+        request: Whose policy.
+        communicator: Rank 0 writes.
+        trust: Whether saved code may be run, for an experiment that isn't plain data.
+
+    Returns:
+        0.
+
+    Raises:
+        UsageError: No policy is saved, or it can't be exported.
+    """
+
+    from ppo_and_friends.session import on_main
+
+    def write() -> None:
+        from ppo_and_friends.export import export_onnx
+        from ppo_and_friends.trained_policy import load_policy
+
+        policy = load_policy(request.trained or request.folder, trust=trust)
+        print(f"Written: {export_onnx(policy, request.folder / 'policy.onnx')}")
+
+    on_main(communicator, write)
+    return 0

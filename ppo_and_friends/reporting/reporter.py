@@ -174,6 +174,7 @@ def make_reporter(
     *,
     verbosity: int = 0,
     tensorboard: bool = True,
+    wandb: str | None = None,
     stream: TextIO | None = None,
 ) -> SilentReporter:
     """The reporters of a run: terminal, ``progress.csv``, TensorBoard and ``learning_curve.png``.
@@ -185,6 +186,7 @@ def make_reporter(
         is_main: Whether this rank speaks.
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Whether to write TensorBoard's event files.
+        wandb: Project of Weights & Biases to log to; None: don't.
         stream: Where to write; None: standard output.
     """
     if not is_main:
@@ -199,5 +201,9 @@ def make_reporter(
         from ppo_and_friends.reporting.tensorboard import TensorBoardReporter
 
         reporters.append(TensorBoardReporter(folder / "tensorboard", note=console.message))
+    if wandb is not None:
+        from ppo_and_friends.reporting.wandb import WandbReporter
+
+        reporters.append(WandbReporter(folder, wandb))
     reporters.append(LearningCurve(folder))
     return CompositeReporter(reporters)

@@ -1,0 +1,104 @@
+"""Weights & Biases: an optional tracker (the extra ``track``); its offline mode needs no network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.reporting.hyperparameters import hyperparameters
+from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.reporting.tensorboard import tag_of
+
+PROJECT = "ppo-and-friends"
+ID_FILE = "wandb.json"
+
+HISTOGRAM_BINS = 64
+
+
+def require_wandb() -> None:
+    """Refuse to begin a run that can't be tracked.
+
+    Raises:
+        UsageError: The package isn't installed.
+    """
+    try:
+        import wandb  # noqa: F401
+    except ImportError:
+        raise UsageError("--wandb needs a package that isn't installed: pip install wandb") from None
+
+
+class WandbReporter(SilentReporter):
+    """Logs scalars over timesteps to a W&B run, which a resumed run goes on with."""
+
+    def __init__(self, folder: Path, project: str = PROJECT) -> None:
+        """Keep the run's id in ``folder``, in ``wandb.json``, and offline data in its ``wandb/``."""
+        self._folder, self._project = folder, project
+        self._run: Any = None
+
+    def start(
+        self,
+        experiment: Experiment,
+        ranks: int,
+        resumed_from: int | None = None,
+        notes: Sequence[str] = (),
+        *,
+        resumed_timesteps: int | None = None,
+    ) -> None:
+        """Begin a run, or take up the one whose id is in the folder."""
+        import wandb
+
+        known = self._saved_id() if resumed_from is not None else None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            project=self._project,
+            id=known,
+            resume="allow" if known else None,
+            name=f"{experiment.name} seed {experiment.random_seed}",
+            group=experiment.name,
+            config=hyperparameters(experiment, ranks),
+            dir=str(self._folder),
+        )
+        self._run.define_metric("timesteps")
+        self._run.define_metric("*", step_metric="timesteps")
+        content = {"id": self._run.id, "project": self._project}
+        replace_file(self._folder / ID_FILE, json.dumps(content).encode())
+
+    def iteration(self, report: IterationReport) -> None:
+        """Log every metric that is a number now, and the samples as histograms."""
+        if self._run is None:
+            return
+        import wandb
+
+        content: dict[str, Any] = {
+            tag_of(name): value for name, value in report.metrics.items() if not math.isnan(value)
+        }
+        for name, values in report.samples.items():
+            if len(values):
+                content[f"histograms/{name}"] = wandb.Histogram(values, num_bins=HISTOGRAM_BINS)
+        self._run.log(content | {"timesteps": report.timesteps, "iteration": report.iteration})
+        self._run.summary["score/mean_of_100"] = report.metric("score_mean_100")
+
+    def finish(self, summary: str) -> None:
+        """Mark the run as done."""
+        if self._run is not None:
+            self._run.summary["outcome"] = summary.partition("\n")[0]
+
+    def close(self) -> None:
+        """Hand over what is left, and end."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.finish()
+
+    def _saved_id(self) -> str | None:
+        try:
+            content = json.loads((self._folder / ID_FILE).read_bytes())
+            return str(content["id"]) if content["project"] == self._project else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
