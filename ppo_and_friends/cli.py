@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.options import HelpShown, Options, parse
+from ppo_and_friends.options import Choice, HelpShown, Options, parse
 
 if TYPE_CHECKING:
     from ppo_and_friends.communicator import Communicator
@@ -74,14 +74,20 @@ def _run(
     request = Request(
         experiment, folder, command_line, options.environment, lambda saved: changed(saved, options), shipped
     )
+    if options.export is not None:
+        from ppo_and_friends.watching import export
+
+        return export(request, communicator, trust=options.trust)
     if options.num_test_runs is not None:
+        video, episode = _recording(options, folder)
         return test(
             request,
             communicator,
             episodes=options.num_test_runs,
             deterministic=not options.test_explore,
             window=options.render,
-            video=_video_path(options, folder),
+            video=video,
+            video_episode=episode,
             trust=options.trust,
         )
     return train(
@@ -91,6 +97,7 @@ def _run(
         clobber=options.clobber,
         verbosity=options.verbosity,
         tensorboard=options.tensorboard,
+        wandb=options.wandb,
     )
 
 
@@ -123,10 +130,15 @@ def changed(experiment: Experiment, options: Options) -> Experiment:
     return apply_settings(experiment, [*given, *options.set])
 
 
-def _video_path(options: Options, folder: Path) -> Path | None:
-    if options.video is not None:
-        return options.video
-    return folder / "episode.gif" if options.render_gif else None
+def _recording(options: Options, folder: Path) -> tuple[Path | None, Choice]:
+    """Where to record a test, and which of its episodes."""
+    choice: Choice = options.video_episode or "best"
+    if options.video is None:
+        return (folder / "episode.gif" if options.render_gif else None), choice
+    for word in get_args(Choice):
+        if options.video == word:
+            return folder / f"episode_{word}.mp4", word
+    return Path(options.video), choice
 
 
 def _lists(options: Options) -> str:

@@ -18,9 +18,11 @@ from ppo_and_friends.cores import threads_per_rank
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.interrupts import Interrupts
+from ppo_and_friends.options import Choice
 from ppo_and_friends.policy import Policy
 from ppo_and_friends.randomness import Purpose, Randomness
 from ppo_and_friends.reporting.reporter import make_reporter
+from ppo_and_friends.reporting.wandb import require_wandb
 from ppo_and_friends.run_folder import RunFolder
 from ppo_and_friends.saved_experiment import load_experiment, save_experiment
 from ppo_and_friends.saved_state import check_identity, identity, restore_trainer, settings_identity
@@ -61,6 +63,7 @@ def train(
     clobber: bool = False,
     verbosity: int = 0,
     tensorboard: bool = True,
+    wandb: str | None = None,
 ) -> int:
     """Train up to the experiment's timesteps, going on from what is saved. Called on every rank.
 
@@ -71,6 +74,7 @@ def train(
         clobber: Remove what is saved first.
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Write event files.
+        wandb: Project of Weights & Biases to log to; None: don't.
 
     Returns:
         0, or the exit status of the signal that stopped it (130 for Ctrl-C).
@@ -79,6 +83,8 @@ def train(
         PPOError: A mistake in the request, an environment that fails, a state that doesn't fit.
     """
     experiment, folder = request.experiment, RunFolder(request.folder)
+    if wandb is not None:
+        require_wandb()
     with folder.lock(communicator), Interrupts(communicator) as interrupts:
         if clobber:
             on_main(communicator, folder.clobber)
@@ -93,7 +99,7 @@ def train(
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
         envs = make_vector_env(experiment.environment, layout, threads)
         reporter = make_reporter(
-            folder.path, communicator.is_main, verbosity=verbosity, tensorboard=tensorboard
+            folder.path, communicator.is_main, verbosity=verbosity, tensorboard=tensorboard, wandb=wandb
         )
         try:
             trainer = build_trainer(experiment, communicator, envs, folder.path)
@@ -170,6 +176,7 @@ def test(
     deterministic: bool = True,
     window: bool = False,
     video: Path | None = None,
+    video_episode: Choice = "best",
     trust: bool = False,
 ) -> int:
     """Run whole episodes of the saved policy on the canonical environment; print and write scores.
@@ -180,7 +187,8 @@ def test(
         episodes: How many.
         deterministic: The most probable actions; False: drawn ones.
         window: Show it.
-        video: Where to record the best episode; None: nowhere.
+        video: Where to record; None: nowhere.
+        video_episode: Which episode, by its score, or all of them.
         trust: Whether saved code may be run.
 
     Returns:
@@ -189,12 +197,20 @@ def test(
     Raises:
         PPOError: Nothing is saved, it doesn't fit, no display, an environment that fails.
     """
-    on_main(communicator, lambda: _test(request, episodes, deterministic, window, video, trust))
+    on_main(
+        communicator, lambda: _test(request, episodes, deterministic, window, video, video_episode, trust)
+    )
     return 0
 
 
 def _test(
-    request: Request, episodes: int, deterministic: bool, window: bool, video: Path | None, trust: bool
+    request: Request,
+    episodes: int,
+    deterministic: bool,
+    window: bool,
+    video: Path | None,
+    video_episode: Choice,
+    trust: bool,
 ) -> None:
     from ppo_and_friends.evaluation import evaluate
     from ppo_and_friends.rendering import prepare_offscreen, require_display
@@ -215,6 +231,7 @@ def _test(
         render="human" if window else "record" if video is not None else None,
         timesteps=checkpoint.timesteps,
         video_path=video,
+        video=video_episode,
     )
     evaluation.print_table()
     folder = RunFolder(request.folder)

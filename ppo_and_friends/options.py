@@ -47,6 +47,12 @@ def _integer_of(words: list[str]) -> Any:
     return integer(words[0])
 
 
+def _project_of(words: list[str]) -> str:
+    if len(words) > 1:
+        raise ValueError(f"one project, not {' '.join(words)!r}")
+    return words[0] if words else "ppo-and-friends"
+
+
 _COUNT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     nargs=1,
     metavar="N",
@@ -54,11 +60,19 @@ _COUNT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     is_instance=lambda value: value is None or isinstance(value, int),
     str_from_instance=lambda value: [str(value)],
 )
+_PROJECT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[PROJECT]",
+    instance_from_str=_project_of,
+    is_instance=lambda value: value is None or isinstance(value, str),
+    str_from_instance=lambda value: [str(value)],
+)
 _UNSAID = tyro.conf.arg(help_behavior_hint="")
 """For what is off, or the launcher's, if it isn't given: "(default: None)" says nothing."""
 
 Count = Annotated[int | None, _COUNT, _UNSAID]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, _UNSAID]
+Choice = Literal["best", "worst", "median", "all"]
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
 
 
@@ -125,10 +139,17 @@ class Options:
     """In a test, open a window."""
 
     render_gif: Switch = False
-    """In a test, write the best episode to episode.gif in the run's folder; needs no display."""
+    """In a test, write an episode to episode.gif in the run's folder; needs no display."""
 
-    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """In a test, write the best episode to this file (.gif or .mp4); needs no display."""
+    video: Annotated[str | None, tyro.conf.arg(metavar="WHAT", help_behavior_hint="")] = None
+    """In a test, write the best, worst or median episode, or all, to the run's folder as .mp4; or give a
+    file (.gif or .mp4); needs no display."""
+
+    video_episode: Annotated[Choice | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Which episode to write, if --video names a file, or with --render_gif (default: best)."""
+
+    export: Annotated[Literal["onnx"] | None, tyro.conf.arg(metavar="FORMAT", help_behavior_hint="")] = None
+    """Write the saved policy to policy.onnx in the run's folder, with normalisation and scaling in it."""
 
     plot: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="")] = ()
     """Draw these runs' folders, as PNG and as an interactive page; seeds are averaged."""
@@ -150,6 +171,9 @@ class Options:
 
     tensorboard: Annotated[bool, _UNSAID] = True
     """Write event files for TensorBoard, or don't."""
+
+    wandb: Annotated[str | None, _PROJECT, _UNSAID] = None
+    """Log to Weights & Biases, into this project (ppo-and-friends if none is given)."""
 
     verbose: Annotated[Switch, tyro.conf.arg(aliases=("-v",), help_behavior_hint="")] = False
     """Print every iteration with all its numbers."""

@@ -18,7 +18,15 @@ from ppo_and_friends.communicator import Communicator
 from ppo_and_friends.errors import UsageError
 
 LOCK, HOLDER = ".lock", ".lock-holder.json"
-FILES = ("progress.csv", "experiment.json", "experiment.dill", "test_scores.json", "learning_curve.png")
+FILES = (
+    "progress.csv",
+    "experiment.json",
+    "experiment.dill",
+    "test_scores.json",
+    "learning_curve.png",
+    "report.html",
+    "wandb.json",
+)
 """What a run writes directly into its folder and ``clobber`` removes."""
 
 CHECKPOINT_FILES = ("[0-9]" * 12 + "*", "latest", f"{TEMPORARY}*")
