@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from torch import Tensor
 
@@ -27,22 +29,32 @@ class KLEarlyStop(Friend):
 
 
 class AdaptiveLearningRate(Friend):
-    """Step size that keeps each gradient step's KL between half and twice the target."""
+    """Step size that keeps each gradient step's KL between half and twice the target.
+
+    An update's first gradient steps, from a KL of 0, always raise the rate, and its last ones lower it, so
+    that it ends near twice the target. Decided once an update, it ends within the band.
+    """
 
     source = "arXiv:1707.02286, section 3; arXiv:2109.11978"
 
     rate: Tensor
 
     def __init__(
-        self, target: float = 0.01, factor: float = 1.5, minimum: float = 1e-5, maximum: float = 1e-2
+        self,
+        target: float = 0.01,
+        factor: float = 1.5,
+        minimum: float = 1e-5,
+        maximum: float = 1e-2,
+        decide: Literal["step", "update"] = "step",
     ) -> None:
         """Start at PPO's learning rate.
 
         Args:
             target: KL(old || new) in nats, > 0.
-            factor: By which the rate is multiplied or divided after a gradient step, > 1.
+            factor: By which the rate is multiplied or divided, > 1.
             minimum: Least learning rate, > 0.
             maximum: Largest learning rate.
+            decide: After each gradient step, by its KL, or after each update, by its last epoch's.
         """
         super().__init__()
         if not (target > 0.0 and factor > 1.0 and 0.0 < minimum <= maximum):
@@ -51,6 +63,7 @@ class AdaptiveLearningRate(Friend):
                 f"not target={target}, factor={factor}, minimum={minimum}, maximum={maximum}."
             )
         self.target, self.factor, self.minimum, self.maximum = target, factor, minimum, maximum
+        self.decide = decide
         self.add_statistic("rate", np.zeros(()))
 
     def setup(self, context: FriendContext) -> None:
@@ -63,11 +76,20 @@ class AdaptiveLearningRate(Friend):
         controls.learning_rate = float(self.rate)
 
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
-        """Divide above twice the target, multiply below half of it."""
-        rate = controls.learning_rate
-        if not stats["kl"] <= 2.0 * self.target:
+        """Decide by the gradient step's KL over all ranks."""
+        if self.decide == "step":
+            controls.learning_rate = self._adapt(controls.learning_rate, stats["kl"])
+
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Decide by the last epoch's KL over all ranks."""
+        if self.decide == "update":
+            self._adapt(float(self.rate), stats["kl"])
+
+    def _adapt(self, rate: float, kl: float) -> float:
+        """Divide the rate above twice the target, multiply it below half of it."""
+        if not kl <= 2.0 * self.target:
             rate = max(rate / self.factor, self.minimum)
-        elif stats["kl"] < 0.5 * self.target:
+        elif kl < 0.5 * self.target:
             rate = min(rate * self.factor, self.maximum)
-        controls.learning_rate = rate
         self.rate.fill_(rate)
+        return rate

@@ -17,6 +17,7 @@ from ppo_and_friends.friends.annealing import (
     annealed,
 )
 from ppo_and_friends.friends.friend import Controls
+from ppo_and_friends.friends.kl import AdaptiveLearningRate
 from ppo_and_friends.friends.kl_penalty import KLPenalty
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment, trained
 
@@ -143,3 +144,14 @@ def test_any_number_of_ranks() -> None:
 def test_penalty_mistakes(arguments: Any) -> None:
     with pytest.raises(UsageError, match="KLPenalty needs"):
         KLPenalty(**arguments)
+
+
+def test_the_adaptive_rate_can_be_decided_once_an_update() -> None:
+    settings = {"learning_rate": 1e-3, "epochs": 3}
+    trainer = build(experiment([friend("AdaptiveLearningRate", target=1e9, decide="update")], ppo=settings))
+    rates = [trainer.train_iteration()["learning_rate"] for _ in range(4)]
+    np.testing.assert_allclose(rates, [1e-3, 1.5e-3, 2.25e-3, 3.375e-3])
+    member = AdaptiveLearningRate(target=0.01, decide="update")
+    now = controls()
+    member.after_minibatch({"kl": 1.0}, now)
+    assert now.learning_rate == 0.5
