@@ -158,7 +158,7 @@ def engine_rate(trainer: Trainer, settings: Any, layout: Layout, threads: int) -
     if not np.isclose(total, recorded, rtol=1e-3, atol=1e-3):
         raise RuntimeError(f"the engine didn't repeat its episodes: rewards {total}, before {recorded}")
     slowest = max(communicator.gather(seconds))
-    return steps * layout.total / slowest
+    return float(steps * layout.total / slowest)
 
 
 def _record(trainer: Trainer, envs: VectorEnv, seed: int, steps: int) -> tuple[NDArray[Any], float]:

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from benchmarks.jobs import LAUNCHERS, last_line, pinned
@@ -24,6 +25,12 @@ from ppo_and_friends.errors import PPOError, UsageError
 
 HERE = Path(__file__).resolve().parent
 Spec = dict[str, Any]
+
+SF_WARM_UP = 2
+"""Reports of Sample-Factory that are left out."""
+
+SF_PATIENCE = 120.0
+"""Seconds in which it may start."""
 
 FRAMES = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+)\].*Total num frames: (\d+)")
 
@@ -51,10 +58,33 @@ def mpirun() -> str:
     return found
 
 
+def end_by_interrupt() -> None:
+    """Have SIGTERM end this program as Ctrl-C does, so that what it started is ended too."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
 def run_limited(
-    command: Sequence[str], log: Path, limit: float, variables: Mapping[str, str], *, core: int | None = None
+    command: Sequence[str],
+    log: Path,
+    limit: float,
+    variables: Mapping[str, str],
+    *,
+    core: int | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> int | None:
     """Run a command for at most ``limit`` seconds, then end it and everything it started.
+
+    Args:
+        command: What to run.
+        log: Where what it says goes.
+        limit: In seconds.
+        variables: Its environment variables.
+        core: Where to run it; None: anywhere.
+        enough: Asked every second whether it may be ended already.
 
     Returns:
         Its exit status; None if it was ended.
@@ -68,9 +98,11 @@ def run_limited(
             env=dict(variables),
             start_new_session=True,
         )
+    until = time.monotonic() + limit
     try:
-        return process.wait(limit)
-    except subprocess.TimeoutExpired:
+        while time.monotonic() < until and not (enough and enough()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(min(1.0, max(0.0, until - time.monotonic())))
         return None
     finally:
         _end_group(process)
@@ -164,7 +196,7 @@ def sf_arguments(env_id: str, folder: str, workers: int) -> list[str]:
 
 
 def sample_factory(python: Path, env_id: str, seconds: float) -> dict[str, Any]:
-    """Measure Sample-Factory, from its own count of frames, without its first ten seconds.
+    """Measure Sample-Factory, from its own count of frames, without the first of its reports.
 
     Raises:
         MeasurementError: It failed, or reported too little.
@@ -173,13 +205,22 @@ def sample_factory(python: Path, env_id: str, seconds: float) -> dict[str, Any]:
         log = Path(folder) / "log"
         command = [str(python), str(HERE / "peer_sf.py")]
         command += sf_arguments(env_id, folder, len(affinity()))
+
+        def counts() -> list[tuple[float, int]]:
+            return frame_counts(log.read_text(errors="replace"))[SF_WARM_UP:]
+
+        def enough() -> bool:
+            known = counts()
+            return len(known) > 1 and known[-1][0] - known[0][0] >= seconds
+
         # It starts in a good ten seconds, reports every five, and runs until it is ended.
-        code = run_limited(command, log, seconds + 25.0, plain_variables(OMP_NUM_THREADS="1"))
-        counts = frame_counts(log.read_text(errors="replace"))
-        if len(counts) < 4:
-            why = f"exit status {code}, {last_line(log)}" if code else "too short to measure"
+        variables = plain_variables(OMP_NUM_THREADS="1")
+        code = run_limited(command, log, seconds + SF_PATIENCE, variables, enough=enough)
+        known = counts()
+        if len(known) < 2:
+            why = f"exit status {code}, {last_line(log)}" if code else "it reported too little"
             raise MeasurementError(f"Sample-Factory on {env_id} failed: {why}")
-        (start, before), (end, after) = counts[2], counts[-1]
+        (start, before), (end, after) = known[0], known[-1]
         return {"steps_per_second": (after - before) / (end - start), "timesteps": after}
 
 

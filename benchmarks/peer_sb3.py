@@ -12,7 +12,6 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ class Watch(BaseCallback):
         self.rows.append((self.num_timesteps, time.perf_counter() - self.began, self._score()))
 
 
-def schedule(value: Any) -> float | Callable[[float], float]:
+def schedule(value: Any) -> Any:
     """A number, or a line from the first to the second over the training."""
     if not isinstance(value, list):
         return value

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,7 +81,7 @@ def plan(experiment: Experiment, options: Options) -> dict[str, Measurement]:
         columns["ours, 1 rank on 1 core"] = lambda: measure.ours(spec, 1, one_core=True)
     for ranks in options.ranks:
         if ranks != 1 or usable_cores() > 1:
-            columns[f"ours, {ranks} rank{'s' * (ranks > 1)}"] = lambda ranks=ranks: measure.ours(spec, ranks)
+            columns[f"ours, {ranks} rank{'s' * (ranks > 1)}"] = partial(measure.ours, spec, ranks)
     if not options.peers:
         return columns
     if experiment.environment.atari is None:
@@ -157,6 +158,7 @@ def measure_all(options: Options) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and report; 0, 1 if something failed, 2 for a mistake."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/speed.py")
+    measure.end_by_interrupt()
     try:
         results = measure_all(options)
         print(write_speed(results, options.output))

@@ -41,7 +41,7 @@ def columns_of(results: Results) -> list[str]:
 def rates_table(results: Results) -> str:
     """Steps a second by launcher and column, with the ratios that the targets are about."""
     columns = columns_of(results)
-    ranked = [one for one in columns if one.startswith("ours, ") and one.rstrip("s").endswith("rank")]
+    ranked = [one for one in columns if one.startswith("ours, ") and one.endswith((" rank", " ranks"))]
     single, most = "ours, 1 rank on 1 core", ranked[-1] if ranked else ""
     ratios = [f"{most} / 1 core", "/ best SB3, our settings", "/ Sample-Factory"]
     lines = ["| steps a second | " + " | ".join([*columns, *ratios]) + " |"]
