@@ -109,13 +109,10 @@ class _ToEnvironment(nn.Module):
             scaled = torch.minimum(torch.maximum(scaled, self.low), self.high)
             if np.issubdtype(space.dtype, np.integer):
                 scaled = scaled.round()
-            return (
-                scaled.to(self.dtype).unflatten(-1, self.shape) if self.shape else scaled.to(self.dtype)[:, 0]
-            )
-        actions = actions + self.start
-        if isinstance(space, spaces.Discrete):
-            return actions[:, 0]
-        return actions.to(self.dtype).unflatten(-1, self.shape)
+            result = scaled.to(self.dtype)
+        else:
+            result = (actions + self.start).to(self.dtype)
+        return result.unflatten(-1, self.shape) if self.shape else result[:, 0]
 
 
 class ExportedPolicy(nn.Module):

@@ -83,7 +83,6 @@ def export(request: Request, communicator: Communicator, *, trust: bool = False)
     Raises:
         UsageError: No policy is saved, or it can't be exported.
     """
-
     from ppo_and_friends.session import on_main
 
     def write() -> None:

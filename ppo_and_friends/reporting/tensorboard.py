@@ -31,6 +31,7 @@ TAGS = {
     "explained_variance": "loss/explained_variance",
     "learning_rate": "schedule/learning_rate",
     "clip": "schedule/clip",
+    "epochs": "policy/epochs",
     "action_std": "policy/action_std",
     "gradient_norm": "loss/gradient_norm",
     "steps_per_second": "time/steps_per_second",

@@ -64,6 +64,8 @@ class WandbReporter(SilentReporter):
             group=experiment.name,
             config=hyperparameters(experiment, ranks),
             dir=str(self._folder),
+            # It would take the terminal away from the live display.
+            settings=wandb.Settings(console="off", quiet=True),
         )
         self._run.define_metric("timesteps")
         self._run.define_metric("*", step_metric="timesteps")
