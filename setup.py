@@ -60,6 +60,9 @@ setup(
         "test": [
             "hypothesis>=6.100",
             "mypy>=2",
+            "onnx>=1.18",
+            "onnxruntime>=1.22",
+            "onnxscript>=0.4",
             "pytest>=9",
             "pytest-timeout>=2.4",
             "ruff>=0.17",
