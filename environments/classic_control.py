@@ -47,16 +47,16 @@ def pendulum() -> Experiment:
         target_score=-155.0,
         ppo=PPOSettings(
             rollout_timesteps=4096,
-            minibatch_size=256,
+            minibatch_size=64,
             epochs=10,
             learning_rate=linear(1e-3),
             discount=0.9,
             trace_decay=0.95,
         ),
         friends=(
-            friend("ObservationNormalizer"),
-            friend("ObservationClip", limit=10.0),
-            friend("RewardNormalizer"),
+            # Swinging up takes pushes in one direction for a while (arXiv:2312.11091).
+            friend("CorrelatedNoise", exponent=0.5),
+            friend("RewardScale", factor=0.1),
             friend("AdvantageNormalizer"),
         ),
     )

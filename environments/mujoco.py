@@ -49,18 +49,25 @@ def inverted_double_pendulum() -> Experiment:
     """Balance two poles, one on top of the other."""
     return Experiment(
         name="InvertedDoublePendulum",
-        environment=EnvironmentSettings(id="InvertedDoublePendulum-v5", num_envs=16),
+        # Many environments, since a policy that balances for 1000 steps sees few beginnings.
+        environment=EnvironmentSettings(id="InvertedDoublePendulum-v5", num_envs=64),
         num_timesteps=1_000_000,
         target_score=9340.0,
         ppo=PPOSettings(
-            rollout_timesteps=4096,
-            minibatch_size=256,
+            rollout_timesteps=8192,
+            minibatch_size=1024,
             epochs=10,
             learning_rate=linear(5e-4),
             discount=0.98,
             trace_decay=0.8,
         ),
-        friends=NORMALIZERS,
+        # Observations stay as they are: once it balances, hardly any varies, and normalised beginnings
+        # would lie far outside (the last poles fell there).
+        friends=(
+            friend("RewardScale", factor=0.05),
+            friend("AdvantageNormalizer"),
+            friend("AdaptiveLearningRate", target=0.005),
+        ),
     )
 
 
