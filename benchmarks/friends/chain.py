@@ -54,7 +54,7 @@ class Chain(gymnasium.Env[Any, Any]):
 BASE = Experiment(
     name="Chain",
     environment=EnvironmentSettings(id="Chain-v0", num_envs=8, backend="gymnasium", factory=Chain),
-    num_timesteps=300_000,
+    num_timesteps=200_000,
     ppo=PPOSettings(
         rollout_timesteps=2048,
         minibatch_size=256,
@@ -66,7 +66,7 @@ BASE = Experiment(
 )
 VARIANTS: dict[str, tuple[FriendSpec, ...]] = {
     "PPO": (),
-    "PPO + ICM": (friend("ICM", scale=0.5),),
+    "PPO + ICM": (friend("ICM"),),
     "PPO + RND": (friend("RND", weight=0.5, lr=1e-3),),
 }
 

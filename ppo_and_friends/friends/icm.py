@@ -90,9 +90,10 @@ class ICM(Friend):
         self.encoder = feature_network(space, self.hidden, self.features, generator)
         self.inverse_model = self._model(2 * self.features, outputs, generator)
         self.forward_model = self._model(self.features + self.actions.size, self.features, generator)
-        self.to(context.device)
+        # Not all of the friend: the normaliser's statistics stay in float64 on the CPU.
+        self.actions.to(context.device)
         for network in (self.encoder, self.inverse_model, self.forward_model):
-            network.to(context.dtype)
+            network.to(context.device, context.dtype)
 
     def _model(self, inputs: int, outputs: int, generator: torch.Generator) -> nn.Sequential:
         last = linear((inputs, *self.hidden)[-1], outputs, 1.0, generator)

@@ -120,6 +120,11 @@ class SplitObservations(Friend):
                 near = ", ".join(nearest(item, keys))
                 hint = f"Did you mean {near}?" if near else "The observation has no keys: give indices."
                 raise UsageError(f"SplitObservations: there is no {item!r} in the observation. {hint}")
+            if "ObservationHistory" in [spec.name for spec in self.context.experiment.friends]:
+                raise UsageError(
+                    f"SplitObservations can't find {item!r} in stacked observations: give indices, or use "
+                    "--without ObservationHistory."
+                )
             return [column for leaf in found for column in range(leaf.start, leaf.start + leaf.size)]
         first, last = (int(span[1]), int(span[2])) if span else (int(item), int(item))
         if not 0 <= first <= last < size:

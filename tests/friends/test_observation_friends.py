@@ -146,6 +146,10 @@ def test_split_by_the_keys_of_a_dict_reads_an_image_with_a_cnn() -> None:
     assert np.isfinite(stats["policy_loss"])
     with pytest.raises(UsageError, match=r"no 'eyes' in the observation\. Did you mean eye"):
         build(experiment([friend("SplitObservations", exteroceptive="eyes")], Eyes))
+    with pytest.raises(UsageError, match="stacked observations"):
+        build(
+            experiment([friend("ObservationHistory"), friend("SplitObservations", exteroceptive="eye")], Eyes)
+        )
 
 
 @pytest.mark.parametrize(
