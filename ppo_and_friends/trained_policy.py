@@ -20,6 +20,8 @@ from ppo_and_friends.space_descriptions import restore
 from ppo_and_friends.vector.codec import Encoder, leaves
 from ppo_and_friends.vector.protocol import Layout
 
+RAW_SPACE = "raw_observation_space"
+
 
 class TrainedPolicy:
     """Raw observations in, the environment's actions out; normalisation and scaling are inside.
@@ -118,8 +120,8 @@ def load_policy(
     """Load a trained policy.
 
     Args:
-        path: A run's folder (``saved_states/Humanoid``): its newest checkpoint that is whole. Or one
-            checkpoint's folder.
+        path: A run's folder (``saved_states/Humanoid``): its newest checkpoint that is whole. Or the
+            best policy that was kept (``saved_states/Humanoid/best``), or one checkpoint's folder.
         trust: Whether saved code may be run, for an experiment that isn't plain data.
         device: Where the network shall live.
 
@@ -134,14 +136,20 @@ def load_policy(
     if (folder / MANIFEST).is_file():
         checkpoint: Checkpoint | None = read_checkpoint(folder)
     else:
-        checkpoint = load_latest(folder / "checkpoints")
+        checkpoint = load_latest(folder / "checkpoints") or load_latest(folder)
     if checkpoint is None:
         raise UsageError(
             f"No trained policy in {folder}: give a run's folder, such as saved_states/CartPole "
             "(python main.py -e CartPole trains one)."
         )
     homes = [place for place in (folder, *folder.resolve().parents[:2]) if (place / JSON_NAME).is_file()]
-    experiment = load_experiment(homes[0] if homes else folder, trust)
+    home = homes[0] if homes else folder
+    experiment = load_experiment(home, trust)
+    if RAW_SPACE not in checkpoint.state:
+        # The kept best policy doesn't say what the environment declares; the run's checkpoints do.
+        latest = load_latest(home / "checkpoints")
+        if latest is not None and RAW_SPACE in latest.state:
+            checkpoint.state[RAW_SPACE] = latest.state[RAW_SPACE]
     return TrainedPolicy(replace(experiment, device=device), checkpoint)
 
 
@@ -168,7 +176,7 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
 
 def _raw_space(checkpoint: Checkpoint) -> spaces.Space[Any]:
     state = checkpoint.state
-    return restore(state.get("raw_observation_space", state["identity"]["observation_space"]))
+    return restore(state.get(RAW_SPACE, state["identity"]["observation_space"]))
 
 
 def _batch_of_one(observation: Any) -> Any:

@@ -32,7 +32,7 @@ class Parts(gymnasium.Env[Any, Any]):
         self.observation_space = spaces.Dict(
             OrderedDict([("place", spaces.Box(-5.0, 5.0, (2,))), ("kind", spaces.Discrete(3, start=1))])
         )
-        self.action_space = spaces.Box(np.array([-2.0, 0.0]), np.array([4.0, 1.0]), dtype=np.float32)
+        self.action_space = spaces.Box(np.float32([-2.0, 0.0]), np.float32([4.0, 1.0]))
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -119,6 +119,21 @@ def test_a_checkpoint_of_its_own(tmp_path: Path) -> None:
     assert isinstance(load_policy(checkpoint), TrainedPolicy)
 
 
+def test_the_best_policy_that_was_kept(tmp_path: Path) -> None:
+    trainer = saved(tmp_path, plain(Parts))
+    tensors, state = capture(trainer, 1.0)
+    del state["raw_observation_space"]
+    altered = {
+        name: tensor + 1 if name == "network.value_head.bias" else tensor for name, tensor in tensors.items()
+    }
+    save_checkpoint(tmp_path / "best", 77, altered, state)
+    policy = load_policy(tmp_path / "best", trust=True)
+    assert policy.timesteps == 77 and policy.observation_space == Parts().observation_space
+    bias = policy.agent.network.value_head.bias
+    assert bias.item() == pytest.approx(trainer.network.value_head.bias.item() + 1)
+    assert load_policy(tmp_path, trust=True).timesteps == trainer.timesteps
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No trained policy in"):
         load_policy(tmp_path)
@@ -133,11 +148,13 @@ def test_code_is_run_only_with_trust(tmp_path: Path) -> None:
 HEAVY = "mpi4py envpool mujoco ale_py Box2D pygame glfw tensorboard matplotlib cv2"
 
 
+@pytest.mark.slow
 def test_no_mpi_and_no_simulator_is_imported(tmp_path: Path) -> None:
     saved(tmp_path, plain("CartPole-v1", friend("ObservationNormalizer"), friend("KLEarlyStop")))
     script = (
         "import sys\nimport ppo_and_friends\nassert 'torch' not in sys.modules\n"
-        f"policy = ppo_and_friends.load_policy({str(tmp_path)!r})\nassert policy([0.1, 0.2, 0.0, 0.0]) in (0, 1)\n"
+        f"policy = ppo_and_friends.load_policy({str(tmp_path)!r})\n"
+        "assert policy([0.1, 0.2, 0.0, 0.0]) in (0, 1)\n"
         f"found = [name for name in {HEAVY!r}.split() if name in sys.modules]\n"
         "assert not found, found"
     )

@@ -1,0 +1,88 @@
+"""Watching a run from the command line: one small run, tested, recorded, exported and read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ppo_and_friends import load_policy
+from ppo_and_friends.cli import _recording, main
+from ppo_and_friends.options import parse
+from ppo_and_friends.reporting.progress_csv import read_rows
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "choice"),
+    [
+        ([], None, "best"),
+        (["--render_gif"], "run/episode.gif", "best"),
+        (["--render_gif", "--video_episode", "worst"], "run/episode.gif", "worst"),
+        (["--video", "median"], "run/episode_median.mp4", "median"),
+        (["--video", "all"], "run/episode_all.mp4", "all"),
+        (["--video", "best"], "run/episode_best.mp4", "best"),
+        (["--video", "out.gif"], "out.gif", "best"),
+        (["--video", "out.mp4", "--video_episode", "all"], "out.mp4", "all"),
+    ],
+)
+def test_which_episode_goes_where(given: list[str], path: str | None, choice: str) -> None:
+    options = parse(["-e", "CartPole", "--num_test_runs", "3", *given])
+    assert _recording(options, Path("run")) == (None if path is None else Path(path), choice)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Pendulum's folder, trained in two sittings."""
+    path: Path = tmp_path_factory.mktemp("states")
+    command = ["-e", "Pendulum", "--state_path", str(path), "--quiet", "--set", "ppo.rollout_timesteps=512"]
+    assert main([*command, "--num_timesteps", "1024"]) == 0
+    assert main([*command, "--num_timesteps", "2048"]) == 0
+    return path / "Pendulum"
+
+
+def tags(folder: Path) -> Any:
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+@pytest.mark.slow
+def test_tensorboard_has_everything_over_both_sittings(run: Path) -> None:
+    events = tags(run)
+    found = events.Tags()
+    assert {
+        "actions/all", "observations/all", "advantages/all", "rewards/extrinsic", "values/extrinsic",
+    } <= set(found["tensors"])  # fmt: skip
+    assert {
+        "policy/action_std", "policy/entropy", "policy/kl", "policy/clip_fraction", "schedule/clip",
+        "schedule/learning_rate", "loss/value", "loss/explained_variance", "loss/gradient_norm",
+        "time/steps_per_second", "time/environment", "time/inference", "time/update", "time/communication",
+    } <= set(found["scalars"])  # fmt: skip
+    steps = [point.step for point in events.Scalars("policy/entropy")]
+    _, rows = read_rows(run / "progress.csv")
+    assert steps == [int(row["timesteps"]) for row in rows] and len(steps) >= 4
+    # The entropy of a Gaussian: log(std) + log(2 pi e) / 2, the deviation that of the rollout before.
+    std = [point.value for point in events.Scalars("policy/action_std")]
+    entropy = [point.value for point in events.Scalars("policy/entropy")]
+    np.testing.assert_allclose(np.log(std) + 0.5 * np.log(2 * np.pi * np.e), entropy, atol=0.05)
+
+
+@pytest.mark.slow
+def test_test_record_export_and_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
+    command = ["-e", "Pendulum", "--state_path", str(run.parent)]
+    assert main([*command, "--num_test_runs", "2", "--video", "worst"]) == 0
+    assert (run / "episode_worst.mp4").stat().st_size > 1000
+    assert main([*command, "--export", "onnx"]) == 0
+    assert main(["--report", str(run)]) == 0
+    assert "policy.onnx" in capsys.readouterr().out
+    text = (run / "report.html").read_text()
+    assert "data:video/mp4;base64," in text and "<video" in text
+    observations = np.random.default_rng(0).uniform(-1, 1, (4, 3)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(run / "policy.onnx"), providers=["CPUExecutionProvider"])
+    (actions,) = session.run(None, {"observations": observations})
+    np.testing.assert_allclose(actions, load_policy(run)(observations), atol=1e-5)
