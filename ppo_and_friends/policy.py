@@ -59,7 +59,8 @@ class Policy:
         rows = len(observations)
         if self._stream is None:
             self._stream = ObservationStream(fresh=np.ones(rows, bool))
-        inputs = torch.from_numpy(np.array(self.friends.transform(observations, self._stream))).to(self._device)
+        seen = np.array(self.friends.transform(observations, self._stream))
+        inputs = torch.from_numpy(seen).to(self._device)
         if inputs.is_floating_point():
             inputs = inputs.to(self._dtype)
         parameters = self.network.policy(inputs)

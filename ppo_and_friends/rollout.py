@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,7 @@ def slice_bounds(steps: int, minibatches: int) -> list[tuple[int, int]]:
     same number of minibatches, whatever its share of the environments.
     """
     edges = [round(k * steps / minibatches) for k in range(minibatches + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def valid_counts(valid: Array, orders: list[Array], bounds: list[tuple[int, int]]) -> Array:

@@ -103,10 +103,8 @@ class Trainer:
     def collect(self) -> Rollout:
         """Run the policy in the environments for T steps (lines 2-3 of Algorithm 1)."""
         self.iteration += 1
-        distribution = self.distribution
-        noise = self.randomness.noise(
-            distribution.noise_kind, self.iteration, self.layout, self.collector.steps, distribution.noise_size
-        )
+        kind, size = self.distribution.noise_kind, self.distribution.noise_size
+        noise = self.randomness.noise(kind, self.iteration, self.layout, self.collector.steps, size)
         request = RolloutRequest(noise, self.iteration, reset=self.collector.needs_reset)
         self.friends.before_rollout(request)
         if request.reset:
@@ -183,7 +181,7 @@ class Trainer:
         loss = policy_loss + self.settings.value_weight * value_loss - controls.entropy_weight * entropy
         for term in extra.values():
             loss = loss + term
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         with torch.no_grad():
             kl = minibatch.mean(self.distribution.kl(minibatch.old_policy_parameters, parameters))
             clipped = minibatch.mean(losses.clip_fraction(log_ratio, controls.clip))
@@ -195,7 +193,8 @@ class Trainer:
                 "clip_fraction": clipped,
                 **extra,
             }
-            self.optimizer.statistics[: len(named)] = torch.stack([value.detach() for value in named.values()])
+            values = torch.stack([value.detach() for value in named.values()])
+            self.optimizer.statistics[: len(named)] = values
         with self.stopwatch.measure("communication"):
             self.optimizer.reduce(self.communicator)
         self.friends.before_step(self.optimizer.gradients)

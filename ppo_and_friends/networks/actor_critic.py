@@ -68,7 +68,8 @@ class ActorCritic(nn.Module):
             UsageError: The network doesn't fit the observations.
         """
         super().__init__()
-        image = settings.encoder == "nature_cnn" or (settings.encoder == "auto" and is_image(observation_space))
+        convolutions = {"nature_cnn": True, "mlp": False, "auto": is_image(observation_space)}
+        image = convolutions[settings.encoder]
         self.distribution = distribution
         self.streams = tuple(streams)
         self.convolutional = image

@@ -101,16 +101,20 @@ class Categorical(Distribution):
         return torch.tensor(self.choices, device=parameters.device) - 1
 
     def mode(self, parameters: Tensor) -> Tensor:
+        """The most probable alternative of each choice."""
         return self._log_probs(parameters).argmax(-1)
 
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """Sum over the choices."""
         return self._log_probs(parameters).gather(-1, actions.unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:
+        """Sum over the choices."""
         log_probs = self._log_probs(parameters)
         return -(log_probs.exp() * log_probs).sum((-2, -1))
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """Sum over the choices."""
         old_log, new_log = self._log_probs(old), self._log_probs(new)
         return (old_log.exp() * (old_log - new_log)).sum((-2, -1))
 
@@ -126,20 +130,25 @@ class Bernoulli(Distribution):
         self.parameter_size = self.output_size = self.action_size = self.noise_size = size
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """Yes where the (uniform) noise is below the probability."""
         return (noise < parameters.sigmoid()).long()
 
     def mode(self, parameters: Tensor) -> Tensor:
+        """Yes where that is more probable than no."""
         return (parameters > 0).long()
 
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """Sum over the choices."""
         signs = actions.to(parameters.dtype) * 2.0 - 1.0
         return functional.logsigmoid(signs * parameters).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:
+        """Sum over the choices."""
         yes, no = functional.logsigmoid(parameters), functional.logsigmoid(-parameters)
         return -(yes.exp() * yes + no.exp() * no).sum(-1)
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """Sum over the choices."""
         probability = old.sigmoid()
         yes = functional.logsigmoid(old) - functional.logsigmoid(new)
         no = functional.logsigmoid(-old) - functional.logsigmoid(-new)
@@ -158,23 +167,28 @@ class Gaussian(Distribution):
         self.parameter_size = 2 * size
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        """The mean plus the deviation times the (normal) noise."""
         mean, log_std = parameters.chunk(2, dim=-1)
         return mean + log_std.exp() * noise
 
     def mode(self, parameters: Tensor) -> Tensor:
+        """The mean."""
         return parameters[..., : self.output_size]
 
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """Sum over the dimensions."""
         mean, log_std = parameters.chunk(2, dim=-1)
         scaled = (actions - mean) * (-log_std).exp()
         constant = 0.5 * math.log(2.0 * math.pi) * self.output_size
         return -(0.5 * scaled.square() + log_std).sum(-1) - constant
 
     def entropy(self, parameters: Tensor) -> Tensor:
+        """Sum over the dimensions."""
         constant = 0.5 * math.log(2.0 * math.pi * math.e) * self.output_size
         return parameters[..., self.output_size :].sum(-1) + constant
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """Sum over the dimensions."""
         old_mean, old_log = old.chunk(2, dim=-1)
         new_mean, new_log = new.chunk(2, dim=-1)
         spread = (2.0 * (old_log - new_log)).exp()
@@ -202,6 +216,7 @@ class SquashedGaussian(Gaussian):
         return 2.0 * (math.log(2.0) - actions - functional.softplus(-2.0 * actions))
 
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
+        """The Gaussian's minus the log slope of tanh (eq. 21 of the paper)."""
         return super().log_prob(parameters, actions) - self._log_slope(actions).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:

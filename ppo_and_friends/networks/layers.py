@@ -112,4 +112,5 @@ class NatureCNN(nn.Module):
             observations = observations.movedim(-1, 1)
         if self.from_bytes:
             observations = observations.to(self.dense.weight.dtype) / 255.0
-        return self.dense(self.convolutions(observations).flatten(1)).relu()
+        features: Tensor = self.dense(self.convolutions(observations).flatten(1))
+        return features.relu()
