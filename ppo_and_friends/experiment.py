@@ -152,6 +152,9 @@ class NetworkSettings:
     encoder: Literal["auto", "mlp", "nature_cnn"] = "auto"
     """``auto``: the Nature CNN (Mnih et al. 2015) for images, nothing before the layers otherwise."""
 
+    half_precision: bool = False
+    """Compute convolutions in bfloat16 (parameters stay as they are): faster where processors have it."""
+
     shared: bool | None = None
     """Actor and critic share the encoder; None: for images only."""
 

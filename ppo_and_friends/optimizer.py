@@ -67,11 +67,13 @@ class FlatOptimizer:
         for group in self.groups:
             first = start
             for parameter in group.parameters:
-                span = slice(start, start + parameter.numel())
-                self.parameters[span] = parameter.data.reshape(-1)
-                parameter.data = self.parameters[span].view_as(parameter)
-                parameter.grad = self.gradients[span].view_as(parameter)
-                start = span.stop
+                # With its own strides, since convolutions may have their channels last.
+                layout = (parameter.shape, parameter.stride(), start)
+                view = self.parameters.as_strided(*layout)
+                view.copy_(parameter.data)
+                parameter.data = view
+                parameter.grad = self._buffer.as_strided(*layout)
+                start += parameter.numel()
             self._segments.append(slice(first, start))
             segment = self.parameters[first:start]
             self._moments.append(

@@ -74,9 +74,11 @@ class ActorCritic(nn.Module):
         self.streams = tuple(streams)
         self.convolutional = image
         self.shared = image if settings.shared is None else settings.shared
-        self.actor_encoder = self._encoder(observation_space, image, generator)
+        self.actor_encoder = self._encoder(observation_space, image, settings, generator)
         self.critic_encoder = (
-            self.actor_encoder if self.shared else self._encoder(observation_space, image, generator)
+            self.actor_encoder
+            if self.shared
+            else self._encoder(observation_space, image, settings, generator)
         )
         features = int(self.actor_encoder.features)
         # Behind a shared encoder that is deep already (the CNN), hidden layers are optional.
@@ -88,10 +90,17 @@ class ActorCritic(nn.Module):
         self.value_head = linear((features, *critic_widths)[-1], len(self.streams), 1.0, generator)
 
     @staticmethod
-    def _encoder(space: spaces.Box, image: bool, generator: torch.Generator) -> NatureCNN | VectorEncoder:
+    def _encoder(
+        space: spaces.Box, image: bool, settings: NetworkSettings, generator: torch.Generator
+    ) -> NatureCNN | VectorEncoder:
         from_bytes = space.dtype == "uint8"
         if image:
-            return NatureCNN(space.shape, from_bytes=from_bytes, generator=generator)
+            return NatureCNN(
+                space.shape,
+                from_bytes=from_bytes,
+                generator=generator,
+                half_precision=settings.half_precision,
+            )
         size = 1
         for length in space.shape:
             size *= length
