@@ -1,8 +1,8 @@
 """Our learning curves beside Stable-Baselines3's, same settings, same environments.
 
 ``python benchmarks/parity.py --help``. Both sides get the plain algorithm as Stable-Baselines3 has it:
-advantages normalised in each minibatch, the same networks, schedules and normalisation. Then the curves should
-agree within their spread over seeds; where they don't, one of the two has a defect.
+advantages normalised in each minibatch, the same networks, schedules and normalisation. Then the curves
+should agree within their spread over seeds; where they don't, one of the two has a defect.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks import measurements as measure
 from benchmarks.figures import seeds_on_grid
 from benchmarks.jobs import last_line
 from benchmarks.peer_setup import DEFAULT, peer_python
-from benchmarks.runs import ROOT, Changes, Run, source_state
+from benchmarks.runs import Changes, Run, source_state
 from benchmarks.zoo import same_spec
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError
@@ -160,14 +160,15 @@ def _variance_of_mean(values: Array) -> Any:
 def report(curves: dict[str, dict[str, Any]], output: Path) -> str:
     """Write the table and the figure; returns the table."""
     lines = [
-        "| environment | timesteps | seeds | ours | SB3 | difference, standard errors | within spread | agrees |",
+        "| environment | timesteps | seeds | ours | SB3 | standard errors apart | within spread | agrees |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name, sides in curves.items():
         one = compare(sides["ours"], sides["theirs"])
         agrees = "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
         lines.append(
-            f"| {name} | {one['timesteps']:,.0f} | {len(sides['ours'])} | {one['ours']:.1f} | {one['theirs']:.1f} | "
+            f"| {name} | {one['timesteps']:,.0f} | {len(sides['ours'])} | {one['ours']:.1f} "
+            f"| {one['theirs']:.1f} | "
             f"{one['standard_errors']:+.1f} | {100 * one['within']:.0f}% | {agrees} |"
         )
     text = "\n".join(lines) + "\n\nOurs and SB3: mean training score over the whole run, mean of the seeds.\n"

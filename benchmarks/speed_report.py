@@ -91,8 +91,8 @@ def write_speed(results: Results, folder: Path) -> str:
     text = "\n\n".join(
         [
             "# Speed",
-            f"Measured at {results['measured_at']} on {results['cores']} cores, commit {commit}{dirty}; median "
-            f"of {results['rounds']} rounds of {results['seconds']:g} s each.",
+            f"Measured at {results['measured_at']} on {results['cores']} cores, commit {commit}{dirty}; "
+            f"median of {results['rounds']} rounds of {results['seconds']:g} s each.",
             rates_table(results),
             "Shares of the time and of the bare engine's rate (same engine, same threads, the actions of the "
             "policy that was being trained):",
