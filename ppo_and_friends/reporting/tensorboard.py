@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppo_and_friends.experiment import Experiment
-from ppo_and_friends.reporting.hyperparameters import hyperparameters
+from ppo_and_friends.reporting.hyperparameters import hparams_summaries
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.samples import SampleClock
@@ -17,7 +17,8 @@ from ppo_and_friends.reporting.samples import SampleClock
 HISTOGRAM_BUCKETS = 30
 
 FINAL_SCORE, BEST_SCORE, EVALUATION = "final/score_mean_100", "final/score_mean_best", "final/evaluation"
-"""What the HParams tab compares runs by."""
+FINAL_SCORES = {FINAL_SCORE: "score", BEST_SCORE: "best score", EVALUATION: "evaluation"}
+"""What the HParams tab compares runs by, and under which names."""
 
 TAGS = {
     "episodes": "score/episodes",
@@ -99,8 +100,8 @@ class TensorBoardReporter(SilentReporter):
         self._event, self._summary = event_pb2, summary_pb2
         self._purge, self._resumed_timesteps = resumed_from is not None, resumed_timesteps
         self._writer = EventFileWriter(str(self._folder), flush_secs=10)
-        self._write(resumed_timesteps or 0, summary=_hparams(experiment, ranks))
-        self._write(resumed_timesteps or 0, summary=_compared())
+        for content in hparams_summaries(experiment, ranks, FINAL_SCORES):
+            self._write(resumed_timesteps or 0, summary=content)
 
     def wants_samples(self) -> bool:
         """Every 20th report, and no more often than every 5 s."""
@@ -167,18 +168,3 @@ class TensorBoardReporter(SilentReporter):
 def _max(one: float, other: float) -> float:
     """The larger one; NaN counts for nothing."""
     return other if math.isnan(one) or other > one else one
-
-
-def _hparams(experiment: Experiment, ranks: int) -> Any:
-    from tensorboard.plugins.hparams import summary_v2
-
-    return summary_v2.hparams_pb(hyperparameters(experiment, ranks), trial_id=experiment.name)
-
-
-def _compared() -> Any:
-    """Which scores the HParams tab shows."""
-    from tensorboard.plugins.hparams import summary_v2
-
-    names = {FINAL_SCORE: "score", BEST_SCORE: "best score", EVALUATION: "evaluation"}
-    metrics = [summary_v2.Metric(tag, display_name=name) for tag, name in names.items()]
-    return summary_v2.hparams_config_pb(hparams=[], metrics=metrics)

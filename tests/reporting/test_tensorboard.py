@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment
+from ppo_and_friends.experiment import EnvironmentSettings, Experiment, PPOSettings, friend
+from ppo_and_friends.reporting.hyperparameters import hparams_summaries, hyperparameters
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.tensorboard import TensorBoardReporter, tag_of
 
@@ -74,6 +76,25 @@ def test_without_the_package_one_note(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list(tmp_path.iterdir())
 
 
+def test_runs_of_other_settings_are_other_trials() -> None:
+    def trial(experiment: Experiment) -> str:
+        _, session = hparams_summaries(experiment, 1, {})
+        content = session.value[0].metadata.plugin_data.content
+        return str(plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.group_name)
+
+    other = replace(EXPERIMENT, ppo=PPOSettings(epochs=7))
+    assert trial(EXPERIMENT) == trial(replace(EXPERIMENT, device="cpu")) != trial(other)
+    assert trial(other).startswith("Toy ")
+
+
+def test_hyperparameters_say_what_is_set() -> None:
+    values = hyperparameters(
+        replace(EXPERIMENT, friends=(friend("KLEarlyStop", target=0.02), friend("ICM"))), 3
+    )
+    assert values["friends"] == "KLEarlyStop:target=0.02, ICM" and values["ranks"] == 3
+    assert "ppo.value_clip" not in values and "environment.wrappers" not in values and "device" not in values
+
+
 @pytest.mark.parametrize(
     ("metric", "tag"),
     [
@@ -132,7 +153,11 @@ def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
     assert start.hparams["environment.id"].string_value == "Toy-v0"
     assert start.hparams["ranks"].number_value == 2
     content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
-    infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    described = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    # Without their columns the tab shows no table.
+    assert {info.name for info in described.hparam_infos} == set(start.hparams)
+    assert all(info.type for info in described.hparam_infos)
+    infos = described.metric_infos
     final = {info.name.tag: scalars(tmp_path, info.name.tag) for info in infos}
     assert final == {
         "final/score_mean_100": [(300, 7.0)],
