@@ -10,8 +10,8 @@ from torch import Tensor
 from ppo_and_friends.agent import Agent
 from ppo_and_friends.checkpoint import Checkpoint
 from ppo_and_friends.errors import IncompatibleState
-from ppo_and_friends.experiment import Experiment
-from ppo_and_friends.overrides import differences
+from ppo_and_friends.experiment import Experiment, NetworkSettings
+from ppo_and_friends.overrides import as_values, differences
 from ppo_and_friends.saved_experiment import experiment_settings
 from ppo_and_friends.space_descriptions import describe
 from ppo_and_friends.trainer import Trainer
@@ -78,7 +78,9 @@ def check_identity(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
     Raises:
         IncompatibleState: Names each difference and what to do.
     """
-    saved = checkpoint.state["identity"]
+    saved = dict(checkpoint.state["identity"])
+    # A setting that is younger than the checkpoint had its default's effect.
+    saved["network"] = as_values(NetworkSettings()) | saved["network"]
     found = differences({name: saved.get(name) for name in asked}, asked)
     if not found:
         return
