@@ -1,0 +1,88 @@
+"""A friend that films the policy while it is trained."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from ppo_and_friends.agent import Agent
+from ppo_and_friends.errors import PPOError, UsageError
+from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
+
+
+class VideoRecorder(Friend):
+    """Record an episode of the policy every so often, into ``videos/`` in the run's folder.
+
+    Rank 0 plays it on the canonical environment with frozen statistics and randomness of its own, so
+    that training goes on as if nothing was.
+    """
+
+    source = "PPO and Friends"
+
+    due: Tensor
+
+    def __init__(
+        self, every: int = 100_000, format: Literal["gif", "mp4"] = "gif", deterministic: bool = True
+    ) -> None:
+        """Choose when and how to record.
+
+        Args:
+            every: Timesteps between two recordings, >= 1.
+            format: ``gif`` or ``mp4``.
+            deterministic: The most probable actions; False: drawn ones.
+        """
+        super().__init__()
+        if every < 1:
+            raise UsageError(f"VideoRecorder: every must be at least 1, not {every}.")
+        self.every, self.format, self.deterministic = every, format, deterministic
+        self.add_statistic("due", np.array(float(every)))
+        self._timesteps = 0
+        self._records = False
+
+    def setup(self, context: FriendContext) -> None:
+        """See that there is a way to draw, before anything is trained."""
+        super().setup(context)
+        self._records = context.communicator.is_main and context.folder is not None
+        if self._records:
+            from ppo_and_friends.rendering import prepare_offscreen
+
+            prepare_offscreen(context.experiment.environment)
+
+    def attach(self, agent: Agent) -> None:
+        """Take the policy, with whatever the other friends make of observations."""
+        self._policy = agent.policy()
+
+    def before_update(self, controls: Controls) -> None:
+        """Learn how far the training is."""
+        self._timesteps = controls.timesteps
+
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Record, if it is time."""
+        if self._timesteps < self.due.item():
+            return
+        self.due.fill_((self._timesteps // self.every + 1) * self.every)
+        if self._records:
+            self._record()
+
+    def _record(self) -> None:
+        from ppo_and_friends.evaluation import evaluate
+
+        assert self.context.folder is not None
+        try:
+            evaluate(
+                self._policy,
+                self.context.experiment.environment,
+                episodes=1,
+                seed=int(self.generator(self._timesteps).integers(2**30)),
+                deterministic=self.deterministic,
+                render="record",
+                timesteps=self._timesteps,
+                video_path=self.context.folder / "videos" / f"{self._timesteps:012d}.{self.format}",
+            )
+        except PPOError as error:
+            # Training is worth more than its pictures.
+            self._records = False
+            warnings.warn(f"VideoRecorder stops: {error}", stacklevel=2)
