@@ -119,7 +119,7 @@ def changed(experiment: Experiment, options: Options) -> Experiment:
     """
     from ppo_and_friends.overrides import apply_settings, change_friends
 
-    experiment = change_friends(experiment, options.with_, options.without)
+    experiment = change_friends(experiment, [*options.watching_friends, *options.with_], options.without)
     plain = {
         "num_timesteps": options.num_timesteps,
         "environment.num_envs": options.num_envs,

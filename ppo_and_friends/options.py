@@ -126,6 +126,18 @@ class Options:
     list_friends: Switch = False
     """Show all friends with their arguments and sources."""
 
+    eval_every: Count = None
+    """Test the policy every N timesteps while it is trained, and keep the best one (in best/)."""
+
+    eval_episodes: Count = None
+    """Episodes of such a test (10)."""
+
+    target_score: Annotated[float | None, tyro.conf.arg(metavar="SCORE", help_behavior_hint="")] = None
+    """End the training when such a test's mean score reaches this."""
+
+    video_every: Count = None
+    """Record an episode every N timesteps while training, into videos/ in the run's folder."""
+
     num_test_runs: Count = None
     """Test the saved policy for N episodes on the canonical environment instead of training."""
 
@@ -180,6 +192,16 @@ class Options:
 
     quiet: Annotated[Switch, tyro.conf.arg(aliases=("-q",), help_behavior_hint="")] = False
     """Print warnings and errors only."""
+
+    @property
+    def watching_friends(self) -> tuple[str, ...]:
+        """The friends that test and film the policy while it is trained, as ``--with`` has them."""
+        asked = {"every": self.eval_every, "episodes": self.eval_episodes, "target": self.target_score}
+        given = ",".join(f"{name}={value}" for name, value in asked.items() if value is not None)
+        friends = [f"Evaluator:{given}", "BestPolicyKeeper"] if given else []
+        if self.video_every is not None:
+            friends.append(f"VideoRecorder:every={self.video_every}")
+        return tuple(friends)
 
     @property
     def of_runs(self) -> bool:
