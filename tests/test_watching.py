@@ -10,8 +10,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_and_friends import load_policy
-from ppo_and_friends.cli import _recording, main
+from ppo_and_friends.cli import _recording, changed, main
 from ppo_and_friends.options import parse
+from ppo_and_friends.registry import resolve
 from ppo_and_friends.reporting.progress_csv import read_rows
 
 
@@ -31,6 +32,44 @@ from ppo_and_friends.reporting.progress_csv import read_rows
 def test_which_episode_goes_where(given: list[str], path: str | None, choice: str) -> None:
     options = parse(["-e", "CartPole", "--num_test_runs", "3", *given])
     assert _recording(options, Path("run")) == (None if path is None else Path(path), choice)
+
+
+@pytest.mark.parametrize(
+    ("given", "friends"),
+    [
+        ([], ()),
+        (["--eval_every", "1e4"], ("Evaluator:every=10000", "BestPolicyKeeper")),
+        (
+            ["--eval_every", "500", "--eval_episodes", "3", "--target_score", "-20.5"],
+            ("Evaluator:every=500,episodes=3,target=-20.5", "BestPolicyKeeper"),
+        ),
+        (["--target_score", "475"], ("Evaluator:target=475.0", "BestPolicyKeeper")),
+        (["--video_every", "1000"], ("VideoRecorder:every=1000",)),
+    ],
+)
+def test_options_that_are_friends(given: list[str], friends: tuple[str, ...]) -> None:
+    options = parse(["-e", "CartPole", *given])
+    assert options.watching_friends == friends
+    experiment = changed(resolve("CartPole"), options)
+    names = [spec.name for spec in experiment.friends]
+    assert names[len(names) - len(friends) :] == [text.partition(":")[0] for text in friends]
+
+
+@pytest.mark.slow
+def test_evaluated_and_filmed_while_training(tmp_path: Path) -> None:
+    command = ["-e", "CartPole", "--state_path", str(tmp_path), "--quiet", "--num_timesteps", "100000"]
+    # Every policy reaches 5, so that the first evaluation ends the training.
+    watched = ["--eval_every", "1000", "--eval_episodes", "2", "--target_score", "5", "--video_every", "500"]
+    assert main([*command, *watched]) == 0
+    folder = tmp_path / "CartPole"
+    _, rows = read_rows(folder / "progress.csv")
+    assert 1000 <= int(rows[-1]["timesteps"]) < 1600
+    assert float(rows[-1]["Evaluator/score"]) >= 5
+    assert list((folder / "videos").glob("*.gif"))
+    best = load_policy(folder / "best")
+    assert best.timesteps == int(rows[-1]["timesteps"]) and best(np.zeros(4)) in (0, 1)
+    (point,) = tags(folder).Scalars("final/evaluation")
+    assert point.value == pytest.approx(float(rows[-1]["Evaluator/score"]))
 
 
 @pytest.fixture(scope="module")
