@@ -157,7 +157,9 @@ class Options:
     """In a test, write the best, worst or median episode, or all, to the run's folder as .mp4; or give a
     file (.gif or .mp4); needs no display."""
 
-    video_episode: Annotated[Choice | None, tyro.conf.arg(help_behavior_hint="")] = None
+    video_episode: Annotated[
+        Choice | None, tyro.conf.arg(metavar="{best,worst,median,all}", help_behavior_hint="")
+    ] = None
     """Which episode to write, if --video names a file, or with --render_gif (default: best)."""
 
     export: Annotated[Literal["onnx"] | None, tyro.conf.arg(metavar="FORMAT", help_behavior_hint="")] = None
