@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 import tyro
 from numpy.typing import NDArray
 
@@ -109,6 +110,7 @@ def measure(options: Options) -> dict[str, float]:
             "checkpoint_seconds=2",
         ],
     )
+    torch.set_num_threads(1)  # as a run of a small network has it
     communicator = SoloCommunicator()
     layout = divide(experiment.environment.num_envs, 0, 1)
     envs = make_vector_env(experiment.environment, layout, 1)
