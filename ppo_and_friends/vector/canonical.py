@@ -10,6 +10,7 @@ from gymnasium.wrappers import TimeLimit
 
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.vector.simulators import quiet_mujoco
 
 
 def make_canonical_env(
@@ -73,6 +74,7 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
     import_of_id(settings.id)
     if settings.atari is not None:
         quiet_emulator()
+    quiet_mujoco(settings.id)
     # The environment's own limit would count before action_repeat and frame skip.
     limit = -1 if settings.max_episode_steps is not None else None
     errors = gymnasium.error

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -145,3 +147,11 @@ def test_fire_on_reset() -> None:
     expected = by_hand.step(1)[0]
     np.testing.assert_array_equal(fired.step(0)[0][384:], by_hand.step(0)[0][384:])
     assert expected.shape == (512,)
+
+
+def test_mujoco_writes_no_log_where_a_run_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_canonical_env(EnvironmentSettings(id="HalfCheetah-v5")).close()
+    assert list(tmp_path.iterdir()) == []
