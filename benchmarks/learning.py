@@ -190,11 +190,16 @@ def _write_failure(path: Path, run: Run, job: Job) -> None:
         "settings_hash": run.hash,
         "timesteps": run.timesteps(),
         "exit_status": job.returncode,
-        "error": last_line(job.log)[:500],
+        "error": _without_places(last_line(job.log), run.work)[:500],
         "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _without_places(text: str, work: Path) -> str:
+    """A message without this machine's folders."""
+    return text.replace(str(work.absolute()), "WORK").replace(str(ROOT), ".")
 
 
 def _say(line: str) -> None:

@@ -48,12 +48,17 @@ def test_a_failed_run_is_listed_with_its_last_line(
 ) -> None:
     import sys
 
-    fails = (sys.executable, "-S", "-c", "import sys; print('well'); sys.exit('the disk is full')")
+    fails = (
+        sys.executable,
+        "-S",
+        "-c",
+        "import sys; print('well'); sys.exit('the disk is full: %s/work/x')" % tmp_path,
+    )
     monkeypatch.setattr(Run, "command", lambda run: fails)
     arguments = ["--environments", "CartPole", "--seeds", "1", "2", "--work", str(tmp_path / "work")]
     assert learning.main([*arguments, "--results", str(tmp_path / "results")]) == 1
     failure = json.loads((tmp_path / "results" / "CartPole" / "seed-2" / "failure.json").read_bytes())
-    assert failure["error"] == "the disk is full" and failure["exit_status"] == 1
+    assert failure["error"] == "the disk is full: WORK/x" and failure["exit_status"] == 1
     assert "failed (2)" in capsys.readouterr().out
 
 
