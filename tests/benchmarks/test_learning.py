@@ -48,12 +48,8 @@ def test_a_failed_run_is_listed_with_its_last_line(
 ) -> None:
     import sys
 
-    fails = (
-        sys.executable,
-        "-S",
-        "-c",
-        "import sys; print('well'); sys.exit('the disk is full: %s/work/x')" % tmp_path,
-    )
+    script = f"import sys; print('well'); sys.exit('the disk is full: {tmp_path}/work/x')"
+    fails = (sys.executable, "-S", "-c", script)
     monkeypatch.setattr(Run, "command", lambda run: fails)
     arguments = ["--environments", "CartPole", "--seeds", "1", "2", "--work", str(tmp_path / "work")]
     assert learning.main([*arguments, "--results", str(tmp_path / "results")]) == 1
