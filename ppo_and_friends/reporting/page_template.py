@@ -18,7 +18,7 @@ h3 { margin: 16px 0 6px; font-size: 14px; color: var(--soft); font-weight: 600 }
 .card { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px }
 .card b { display: block; font-size: 22px; line-height: 1.3; font-variant-numeric: tabular-nums }
 .card span { color: var(--soft); font-size: 13px }
-.plots { display: grid; grid-template-columns: 1fr 1fr; gap: 8px 16px }
+.plots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px 16px }
 .plots > div { min-width: 0 }
 .plots > div:first-child { grid-column: 1 / -1 }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums }
@@ -38,7 +38,7 @@ td.value { font-family: ui-monospace, monospace; font-size: 13px; overflow-wrap:
 pre { background: var(--back); border-radius: 6px; padding: 10px 14px; white-space: pre-wrap;
       overflow-wrap: anywhere; font-size: 13px; margin: 0 }
 footer { color: var(--soft); font-size: 13px; margin-top: 20px }
-@media (max-width: 760px) { .plots { grid-template-columns: 1fr } .settings { columns: 1 } }
+@media (max-width: 760px) { .plots { grid-template-columns: minmax(0, 1fr) } .settings { columns: 1 } }
 @media print { body { background: #fff } section { break-inside: avoid } }
 """
 

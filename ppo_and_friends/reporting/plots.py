@@ -161,6 +161,9 @@ def draw(plot: Plot, output: Path) -> None:
             low, high = curve.mean - curve.spread, curve.mean + curve.spread
             axes.fill_between(curve.x, low, high, color=color, alpha=0.18, linewidth=0)
     if plot.target is not None:
+        # Room for the label, below the heading.
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, max(high, plot.target + 0.06 * (max(high, plot.target) - low)))
         axes.axhline(plot.target, color="0.45", linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
             f"target {plot.target:g}", (0.008, plot.target), xycoords=("axes fraction", "data"),
