@@ -216,7 +216,7 @@ class Options:
         return int(self.verbose) - int(self.quiet)
 
 
-class HelpShown(Exception):  # noqa: N818 - nothing went wrong
+class HelpShown(Exception):
     """``--help`` was asked for; its argument is the text."""
 
 
