@@ -162,9 +162,9 @@ def draw(plot: Plot, output: Path) -> None:
             axes.fill_between(curve.x, low, high, color=color, alpha=0.18, linewidth=0)
     if plot.target is not None:
         # Room for the label, below the heading.
-        low, high = (float(end) for end in axes.get_ylim())
-        room = 0.06 * (max(high, plot.target) - low)
-        axes.set_ylim(low, max(high, plot.target + room))
+        bottom, top = axes.get_ylim()
+        room = 0.06 * (max(top, plot.target) - bottom)
+        axes.set_ylim(bottom, max(top, plot.target + room))
         axes.axhline(plot.target, color="0.45", linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
             f"target {plot.target:g}", (0.008, plot.target), xycoords=("axes fraction", "data"),
