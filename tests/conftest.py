@@ -33,6 +33,14 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """A test that trains convolutions gives torch all cores; small networks after it would crawl."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def mpirun_path() -> str:
     """The mpirun beside this Python, or else the system's. Where it must not be missing, it fails."""

@@ -81,7 +81,7 @@ def test_normalisation_and_clipping_are_baked_in(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_images(tmp_path: Path) -> None:
     policy, session = exported(tmp_path, drift(spaces.Discrete(4), image=True))
-    images = np.random.default_rng(0).integers(0, 256, (6, 2, 36, 36)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (64, 2, 36, 36)).astype(np.uint8)
     (actions,) = session.run(None, {"observations": images})
     np.testing.assert_array_equal(actions, policy(images))
     assert len(set(actions.tolist())) > 1

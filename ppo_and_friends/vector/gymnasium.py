@@ -155,9 +155,16 @@ class AsyncGymnasiumVectorEnv:
 
     def close(self) -> None:
         """End the processes."""
-        if not self._vector.closed:
+        if self._vector.closed:
+            return
+        try:
             with _silent():  # it would warn of the step that a fault left unfinished
                 self._vector.close(terminate=True)
+        except (EOFError, OSError):
+            # It waited for the answer of a worker that is dead; the others must not outlive it.
+            for process in self._vector.processes:
+                process.terminate()
+            self._vector.closed = True
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
