@@ -1,0 +1,28 @@
+"""Which ranks there are, and which environments each would have: ``mpirun -n 3 python mpi_examples/hello_ranks.py``."""
+
+from __future__ import annotations
+
+import socket
+
+from ppo_and_friends.launch import guard, make_communicator, threads_per_rank
+from ppo_and_friends.vector.protocol import divide
+
+NUM_ENVS = 16
+
+
+def main() -> None:
+    communicator = make_communicator()
+    with guard(communicator):
+        layout = divide(NUM_ENVS, communicator.rank, communicator.size)
+        last = layout.first + layout.local - 1
+        line = (
+            f"rank {communicator.rank} of {communicator.size} on {socket.gethostname()}: "
+            f"environments {layout.first} to {last}, {threads_per_rank(communicator)} threads"
+        )
+        lines = communicator.gather(line)
+        if communicator.is_main:
+            print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
