@@ -1,4 +1,4 @@
-"""Which ranks there are, and which environments each would have: ``mpirun -n 3 python mpi_examples/hello_ranks.py``."""
+"""Ranks and their environments: ``mpirun -n 3 python mpi_examples/hello_ranks.py``."""
 
 from __future__ import annotations
 

@@ -118,7 +118,8 @@ class NatureCNN(nn.Module):
             channels = outputs
             height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         # This layout in memory makes convolutions 1.7 x faster on the CPU.
-        self.convolutions = nn.Sequential(*convolutions).to(memory_format=torch.channels_last)
+        self.convolutions = nn.Sequential(*convolutions)
+        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dense = linear(channels * height * width, self.features, HIDDEN_GAIN, generator)
 
     def forward(self, observations: Tensor) -> Tensor:

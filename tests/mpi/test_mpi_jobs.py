@@ -195,3 +195,10 @@ def test_a_signal_to_mpirun_saves_and_gives_its_status(
         _, ended = os.waitpid(process, 0)
     assert os.waitstatus_to_exitcode(ended) == status, output
     assert output.count(b"saved") == 1 and output.count(b"finishing the iteration") == 1
+
+
+def test_the_example_of_ranks(run_mpi: RunMPI) -> None:
+    done = run_mpi(3, [str(TESTS.parent / "mpi_examples" / "hello_ranks.py")])
+    assert done.returncode == 0, done.stderr
+    shares = [line.split(": ")[1].split(",")[0] for line in done.stdout.splitlines()]
+    assert shares == ["environments 0 to 5", "environments 6 to 10", "environments 11 to 15"]
