@@ -73,7 +73,7 @@ def acrobot() -> Experiment:
         ppo=PPOSettings(
             rollout_timesteps=4096,
             minibatch_size=256,
-            epochs=4,
+            epochs=8,
             learning_rate=linear(1e-3),
             trace_decay=0.94,
         ),
