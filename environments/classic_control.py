@@ -7,7 +7,6 @@ from ppo_and_friends.experiment import (
     Experiment,
     NetworkSettings,
     PPOSettings,
-    Schedule,
     friend,
     linear,
 )
@@ -97,10 +96,11 @@ def mountain_car() -> Experiment:
         ppo=PPOSettings(
             rollout_timesteps=3200,  # every environment plays about one whole episode
             minibatch_size=320,
-            epochs=4,
+            epochs=8,
             learning_rate=linear(1e-3),
+            discount=0.999,
             trace_decay=0.98,
-            entropy_weight=Schedule(0.01),
+            entropy_weight=linear(0.01),
         ),
         friends=(
             friend("ObservationNormalizer"),
@@ -123,7 +123,7 @@ def mountain_car_continuous() -> Experiment:
             rollout_timesteps=4096,
             minibatch_size=256,
             epochs=10,
-            learning_rate=linear(3e-4),
+            learning_rate=linear(1e-3),
             discount=0.9999,
             trace_decay=0.9,
         ),
