@@ -14,7 +14,6 @@ from ppo_and_friends.experiment import (
 )
 from ppo_and_friends.registry import launcher
 
-
 FRIENDS: tuple[FriendSpec, ...] = (
     friend("ObservationNormalizer"),
     friend("ObservationClip", limit=10.0),
