@@ -1,4 +1,7 @@
-"""Package PPO and Friends: ``environments/`` is installed as ``ppo_and_friends.environments``."""
+"""Package PPO and Friends: ``environments/`` is installed as ``ppo_and_friends.environments``.
+
+The trained policies in ``results/policies/`` are installed as ``ppo_and_friends/policies/``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ ROOT = Path(__file__).parent
 README = ROOT / "README.md"
 PACKAGE = "ppo_and_friends"
 ENVIRONMENTS = "ppo_and_friends.environments"
+POLICIES = "ppo_and_friends.policies"
+SHIPPED = "results/policies"
 
 # EnvPool has wheels for this platform alone; elsewhere Gymnasium's vector environments take over.
 ENVPOOL_PLATFORM = "sys_platform == 'linux' and platform_machine == 'x86_64'"
@@ -25,9 +30,10 @@ setup(
         *find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
         ENVIRONMENTS,
         *(f"{ENVIRONMENTS}.{name}" for name in find_packages("environments")),
+        *([POLICIES] if (ROOT / SHIPPED).is_dir() else []),
     ],
-    package_dir={ENVIRONMENTS: "environments"},
-    package_data={PACKAGE: ["py.typed"]},
+    package_dir={ENVIRONMENTS: "environments", POLICIES: SHIPPED},
+    package_data={PACKAGE: ["py.typed"], POLICIES: ["*/*.json", "*/checkpoints/latest", "*/checkpoints/*/*"]},
     install_requires=[
         "ale-py>=0.12",
         "box2d>=2.3.10",

@@ -24,6 +24,13 @@ IMPORT = (
     "print(os.path.dirname(ppo_and_friends.__file__))\nprint(os.path.dirname(e.__file__))"
 )
 
+POLICY = [
+    "experiment.json",
+    "score.json",
+    "checkpoints/latest",
+    *(f"checkpoints/000000000001/{name}" for name in ("manifest.json", "state.json", "tensors.safetensors")),
+]
+
 
 def run(command: list[str], cwd: Path, ok: bool = True) -> str:
     """Run without this checkout on the path."""
@@ -47,6 +54,10 @@ def installed(
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "main.py"):
         shutil.copy(ROOT / name, copy / name)
+    for name in POLICY:
+        path = copy / "results" / "policies" / "Toy" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
     run([sys.executable, "-m", "venv", "--without-pip", str(environment)], base)
     # The dependencies of this environment, but not what its own .pth files add (this checkout).
     site = next((environment / "lib").glob("python*")) / "site-packages"
@@ -77,6 +88,14 @@ def test_the_launchers_are_found_in_the_checkout(installed: tuple[str, Path, Pat
     package, environments = run([str(python), "-c", IMPORT], copy).splitlines()
     assert (package, environments) == (str(copy / "ppo_and_friends"), str(copy / "environments"))
     assert "CartPole" in run([str(python), "main.py", "--list"], copy)
+
+
+@pytest.mark.slow
+def test_trained_policies_are_found_from_anywhere(installed: tuple[str, Path, Path], tmp_path: Path) -> None:
+    _, _, python = installed
+    where = "from ppo_and_friends.pretrained import pretrained_folder as p; print(p('Toy'))"
+    folder = Path(run([str(python), "-c", where], tmp_path).strip())
+    assert all((folder / name).read_text() == name for name in POLICY)
 
 
 @pytest.mark.slow
