@@ -76,10 +76,12 @@ def bipedal_walker() -> Experiment:
         ppo=PPOSettings(
             rollout_timesteps=16_384,
             minibatch_size=2048,
-            epochs=8,
+            epochs=5,
             learning_rate=linear(1e-3),
             discount=0.995,  # at 0.99 it walks a little faster, and falls now and then
         ),
+        # With less noise from the beginning it walks after half as many steps.
+        network=NetworkSettings(initial_log_std=-0.5),
         friends=(
             friend("ObservationNormalizer"),
             friend("ObservationClip", limit=10.0),
