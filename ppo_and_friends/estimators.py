@@ -100,8 +100,11 @@ def explained_variance(
         return_square: Sum of R^2.
 
     Returns:
-        1 for perfect values, 0 for no better than a constant; NaN when the returns don't vary.
+        1 for perfect values, 0 for no better than a constant; NaN when the returns don't vary, or
+        there are none.
     """
+    if count == 0:
+        return float("nan")
     variance = return_square / count - (return_sum / count) ** 2
     error_variance = error_square / count - (error_sum / count) ** 2
     if variance <= 1e-12 * max(1.0, return_square / count):

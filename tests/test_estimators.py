@@ -198,3 +198,4 @@ def test_explained_variance() -> None:
         )  # fmt: skip
         assert got == pytest.approx(1.0 - errors.var() / returns.var(), abs=1e-9)
     assert np.isnan(explained_variance(10.0, 0.0, 0.0, 50.0, 250.0))  # ten returns of 5
+    assert np.isnan(explained_variance(0.0, 0.0, 0.0, 0.0, 0.0))  # a rollout of resets alone

@@ -288,3 +288,15 @@ def test_explained_variance_and_timesteps() -> None:
         assert controls.learning_rate == trainer.settings.learning_rate.start
 
     alone(experiment(partial(Episodes, (3, 4)), num_envs=4, rollout_timesteps=64, minibatch_size=64), work)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_rollout_may_hold_nothing_but_resets(size: int) -> None:
+    # Episodes of one step in rollouts of one step: every second rollout is resets alone.
+    settings = experiment(
+        partial(Episodes, lengths=(1,)), num_envs=2, rollout_timesteps=2, minibatch_size=2, epochs=1
+    )
+    for trainer, stats in train(settings, 4, size):
+        assert trainer.timesteps == 2 + 0 + 2 + 0
+        assert [each["episodes"] for each in stats] == [2, 0, 2, 0]
+        assert trainer.optimizer.parameters.isfinite().all()

@@ -71,10 +71,12 @@ def samples_of(rollout: Rollout, mapping: ActionMapping) -> dict[str, Array]:
     Returns:
         By name, [n]: ``observations`` (as the network sees them), ``actions`` (as the environment takes
         them; ``actions/0``, ``actions/1``, ... for a few dimensions), ``advantages``, and for each
-        stream ``rewards/<stream>`` and ``values/<stream>``.
+        stream ``rewards/<stream>`` and ``values/<stream>``. Nothing where every row is a reset.
     """
     # Rows are thinned before anything is computed from them.
     rows = np.flatnonzero(rollout.valid.reshape(-1))
+    if not len(rows):
+        return {}
     rows = thinned(rows)
 
     def flat(array: Array) -> Array:

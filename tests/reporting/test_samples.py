@@ -56,6 +56,12 @@ def test_samples_are_of_experience_in_the_environments_units() -> None:
     np.testing.assert_array_equal(found["observations"], np.full(28, 4.0))
 
 
+def test_a_rollout_of_resets_alone_has_no_samples() -> None:
+    resets = rollout(np.zeros((T, B, 2)), 4)
+    resets.valid[:] = False
+    assert samples_of(resets, ActionMapping(spaces.Box(-1.0, 1.0, (2,)))) == {}
+
+
 def test_discrete_actions_begin_where_the_space_does() -> None:
     mapping = ActionMapping(spaces.Discrete(3, start=5))
     found = samples_of(rollout(np.full((T, B, 1), 2), 3), mapping)
