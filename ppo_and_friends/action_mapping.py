@@ -25,7 +25,7 @@ class ActionMapping:
 
     A Box dimension with two finite bounds is scaled, so that -1 and 1 of the policy are its bounds;
     a half-bounded or unbounded one is taken as it is. Everything is clipped at the bounds, and
-    rounded where the space is of integers.
+    rounded where the space is of integers or bools.
 
     Attributes:
         space: Of the environment's actions.
@@ -79,7 +79,7 @@ class ActionMapping:
             self.centre = np.where(bounded, (low + high) / 2.0, 0.0)
             self.half_range = np.where(bounded, (high - low) / 2.0, 1.0)
         self._identity = bool(np.all(self.centre == 0.0) and np.all(self.half_range == 1.0))
-        self._integers = bool(np.issubdtype(space.dtype, np.integer))
+        self._integers = bool(space.dtype.kind in "iub")
 
     def to_environment(self, actions: Array) -> Array:
         """Map actions as the policy stores them.
@@ -102,5 +102,5 @@ class ActionMapping:
             return actions.astype(space.dtype).reshape(-1, *space.shape)
         actions = actions + self.start
         if isinstance(space, spaces.Discrete):
-            return actions[:, 0]
+            return actions[:, 0].astype(space.dtype)
         return actions.astype(space.dtype).reshape(-1, *space.shape)  # type: ignore[misc]

@@ -161,7 +161,7 @@ class Player:
 def to_action(action: Any, space: spaces.Space[Any]) -> Any:
     """One action as the space has it: a NumPy integer for Discrete, an array of its dtype otherwise."""
     if isinstance(space, spaces.Discrete):
-        return np.int64(action)
+        return space.dtype.type(action)
     return np.asarray(action, dtype=space.dtype)
 
 

@@ -33,6 +33,8 @@ def mapped(space: spaces.Space[Any], actions: list[list[float]], squash: bool = 
     [
         (spaces.Discrete(3), [[0], [2]], [0, 2]),
         (spaces.Discrete(3, start=-1), [[0], [2]], [-1, 1]),
+        (spaces.Discrete(3, dtype=np.int32), [[0], [2]], [0, 2]),
+        (spaces.Box(0, 1, (1,), bool), [[-1.0], [-0.1], [0.1]], [[False], [False], [True]]),
         (spaces.MultiDiscrete([3, 2]), [[2, 1], [0, 0]], [[2, 1], [0, 0]]),
         (spaces.MultiDiscrete([3, 2], start=[5, -1]), [[2, 1]], [[7, 0]]),
         (spaces.MultiDiscrete([[3, 2], [2, 4]]), [[2, 1, 0, 3]], [[[2, 1], [0, 3]]]),

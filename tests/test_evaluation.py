@@ -285,6 +285,8 @@ def test_mujoco_takes_the_first_backend_that_works(monkeypatch: pytest.MonkeyPat
 
 def test_actions_have_the_spaces_types() -> None:
     assert isinstance(to_action(np.array([2])[0], spaces.Discrete(3)), np.integer)
+    small = spaces.Discrete(3, dtype=np.int32)
+    assert small.contains(to_action(np.array([2])[0], small))
     scalar = to_action(np.float64(0.5), spaces.Box(-1, 1, ()))
     assert scalar.shape == () and scalar.dtype == np.float32
     assert spaces.MultiBinary(2).contains(to_action(np.array([1, 0]), spaces.MultiBinary(2)))
