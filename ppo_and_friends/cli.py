@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from ppo_and_friends.command_line import HelpShown, parse
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.options import Choice, HelpShown, Options, parse
+from ppo_and_friends.options import Choice, Options
 
 if TYPE_CHECKING:
     from ppo_and_friends.communicator import Communicator

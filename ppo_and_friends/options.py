@@ -1,27 +1,13 @@
-"""The command line's options, and how they are read: one line for a mistake, near names for a typo."""
+"""The command line's options."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
-
-from ppo_and_friends.errors import UsageError, nearest
-
-USAGE = """\
-usage: python main.py -e NAME [options]
-
-  python main.py -e CartPole                               train, or go on training
-  mpirun -n 8 python main.py -e BipedalWalker-v3           the same on eight cores
-  python main.py -e CartPole --num_test_runs 5 --render    watch the trained policy
-  python main.py --list                                    all launchers
-  python main.py --help                                    all options"""
 
 
 def integer(text: str) -> int:
@@ -74,10 +60,6 @@ Count = Annotated[int | None, _COUNT, _UNSAID]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, _UNSAID]
 Choice = Literal["best", "worst", "median", "all"]
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
-
-
-FRAME = " ─-│|╭╮╰╯+"
-"""What tyro's messages are framed and divided with."""
 
 
 @dataclass(frozen=True)
@@ -214,74 +196,3 @@ class Options:
     def verbosity(self) -> int:
         """-1, 0 or 1."""
         return int(self.verbose) - int(self.quiet)
-
-
-class HelpShown(Exception):
-    """``--help`` was asked for; its argument is the text."""
-
-
-def parse(arguments: Sequence[str]) -> Options:
-    """Read the command line. Underscores and hyphens in option names are the same.
-
-    Args:
-        arguments: Without the program's name.
-
-    Raises:
-        UsageError: An unknown option (the nearest are named), or a value that doesn't fit.
-        HelpShown: With the text that ``--help`` asks for.
-    """
-    if not arguments:
-        raise UsageError(USAGE)
-    said, complaint = io.StringIO(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
-            options, unknown = tyro.cli(
-                Options,
-                args=list(arguments),
-                prog="main.py",
-                use_underscores=True,
-                return_unknown_args=True,
-            )
-    except SystemExit as done:
-        if done.code in (0, None):
-            raise HelpShown(said.getvalue().rstrip()) from None
-        raise UsageError(_one_line(complaint.getvalue())) from None
-    if unknown:
-        raise _unknown(unknown[0])
-    _check(options)
-    return options
-
-
-def _check(options: Options) -> None:
-    """Refuse what each option alone can't know."""
-    if options.num_test_runs is None and (options.render or options.render_gif or options.video):
-        raise UsageError("Rendering is for tests: add --num_test_runs N.")
-    if options.num_test_runs is None and options.pretrained:
-        raise UsageError("A pretrained policy is for tests: add --num_test_runs N.")
-    if options.num_test_runs is not None and options.num_test_runs < 1:
-        raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
-    if options.environment is None and not (options.list or options.list_friends or options.of_runs):
-        raise UsageError("Which environment? Give one with -e NAME; --list shows the launchers.")
-
-
-def _unknown(word: str) -> UsageError:
-    if not word.startswith("-"):
-        return UsageError(f"{word!r} belongs to no option. Is a name missing before it? See --help.")
-    names = [f"--{each.name.rstrip('_')}" for each in fields(Options)] + ["--no_tensorboard", "--help"]
-    name = word.partition("=")[0]
-    near = ", ".join(nearest(name.replace("-", "_").replace("__", "--", 1), names))
-    return UsageError(f"{name}: no such option. Did you mean {near}? See --help.")
-
-
-def _one_line(message: str) -> str:
-    """What matters in tyro's framed message: the first paragraph below its title."""
-    paragraphs: list[list[str]] = [[]]
-    for line in message.splitlines():
-        words = line.strip(FRAME)
-        if words:
-            paragraphs[-1].append(words)
-        elif paragraphs[-1]:
-            paragraphs.append([])
-    told = [" ".join(paragraph) for paragraph in paragraphs if paragraph]
-    text = (told[1] if len(told) > 1 else "".join(told)) or "The command line can't be read"
-    return f"{text.removeprefix('Error parsing ').rstrip('.')}. See --help."

@@ -37,7 +37,8 @@ def validated(values: dict[str, Any]) -> Experiment:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
-        raise UsageError(f"{where}={problem['input']!r}: {problem['msg']}.") from error
+        why = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}={problem['input']!r}: {why}.") from error
 
 
 def setting_names(settings: Any, prefix: str = "") -> list[str]:

@@ -41,9 +41,13 @@ def _to_schedule(value: Any) -> Any:
     if isinstance(value, int | float):
         return Schedule(float(value))
     if isinstance(value, str):
-        parts = value.split(":")
-        if len(parts) <= 2:
-            return Schedule(*(float(part) for part in parts))
+        try:
+            numbers = [float(part) for part in value.split(":")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (1, 2):
+            raise ValueError("neither a number nor START:END")
+        return Schedule(*numbers)
     return value
 
 

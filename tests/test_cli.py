@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ppo_and_friends import listing
+from ppo_and_friends.command_line import USAGE, HelpShown, parse
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.catalog import known_friends
-from ppo_and_friends.options import USAGE, HelpShown, Options, integer, parse
+from ppo_and_friends.options import Options, integer
 from ppo_and_friends.registry import all_launchers
 from tests.command_line import run, spawn
 from tests.conftest import ROOT, clean_environment
@@ -44,8 +45,9 @@ NONSENSE = [
     ((*CARTPOLE, "--device", "gpu"), "device='gpu': Input should be 'auto', 'cpu' or 'cuda'."),
     ((*CARTPOLE, "--set", "ppo.clip"), "write it as name=value"),
     ((*CARTPOLE, "--set", "ppo.clipp=0.1"), "Did you mean ppo.clip,"),
-    ((*CARTPOLE, "--set", "ppo.clip=wide"), "ppo.clip='wide'"),
+    ((*CARTPOLE, "--set", "ppo.clip=wide"), "ppo.clip='wide': neither a number nor START:END."),
     ((*CARTPOLE, "--set", "ppo.clip=nan"), "ppo.clip"),
+    ((*CARTPOLE, "--set", "ppo.clip=1:2:3"), "ppo.clip='1:2:3': neither a number nor START:END."),
     ((*CARTPOLE, "--set", "ppo.epochs=0"), "ppo.epochs=0"),
     ((*CARTPOLE, "--set", "ppo.epochs=2.5"), "ppo.epochs=2.5"),
     ((*CARTPOLE, "--set", "ppo.discount=1.5"), "ppo.discount=1.5"),
@@ -68,8 +70,13 @@ NONSENSE = [
     ((*CARTPOLE, "--num_test_runs", "0"), "--num_test_runs: at least 1, not 0."),
     ((*CARTPOLE, "--num_test_runs", "-1"), "--num_test_runs: at least 1, not -1."),
     ((*CARTPOLE, "--num_test_runs", "1"), "Train one with: python main.py -e CartPole"),
-    ((*CARTPOLE, "--render"), "Rendering is for tests: add --num_test_runs N."),
-    ((*CARTPOLE, "--render_gif"), "add --num_test_runs N"),
+    ((*CARTPOLE, "--render"), "--render is for tests: add --num_test_runs N."),
+    ((*CARTPOLE, "--video_episode", "all"), "--video_episode is for tests"),
+    ((*CARTPOLE, "--test_explore"), "--test_explore is for tests"),
+    (
+        (*CARTPOLE, "--export", "pdf"),
+        "invalid choice 'pdf' for argument '--export'. Expected one of ('onnx'). See",
+    ),
 ]
 
 
@@ -203,6 +210,6 @@ def test_slurm_tasks_that_dont_find_each_other(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_options_are_checked_together() -> None:
-    with pytest.raises(UsageError, match="Rendering is for tests"):
+    with pytest.raises(UsageError, match="--video is for tests"):
         parse(["-e", "X", "--video", "a.mp4"])
     assert parse(["--list"]).environment is None

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ppo_and_friends import load_policy
 from ppo_and_friends.cli import _recording, changed, main
-from ppo_and_friends.options import parse
+from ppo_and_friends.command_line import parse
 from ppo_and_friends.registry import resolve
 from ppo_and_friends.reporting.progress_csv import read_rows
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from ppo_and_friends.cli import main
+from ppo_and_friends.command_line import parse
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import EnvironmentSettings, Experiment
-from ppo_and_friends.options import parse
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import make_reporter
 from ppo_and_friends.reporting.wandb import WandbReporter, require_wandb
