@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from ppo_and_friends.run_folder import RunFolder
 from ppo_and_friends.solo_communicator import SoloCommunicator
 from ppo_and_friends.threaded_communicator import run_threaded
 from tests.conftest import clean_environment
+
+NOBODY = 65534
 
 HOLDING = """
 import sys, time
@@ -83,17 +87,30 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
             pytest.fail("locked")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with (
-            pytest.raises(UsageError, match="Permission denied"),
-            RunFolder(tmp_path).lock(SoloCommunicator()),
-        ):
-            pytest.fail("locked")
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A folder of a user who hasn't root's right to write anywhere and can't pass through pytest's."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        if user == 0:
+            os.chown(folder, NOBODY, -1)
+            os.seteuid(NOBODY)
+        yield Path(folder)
+        os.seteuid(user)
+        Path(folder).chmod(0o700)
+
+
+def test_a_read_only_folder(own_folder: Path) -> None:
+    with RunFolder(own_folder).lock(SoloCommunicator()):
+        pass
+    for path in own_folder.iterdir():
+        path.unlink()
+    own_folder.chmod(0o500)
+    with (
+        pytest.raises(UsageError, match="Permission denied"),
+        RunFolder(own_folder).lock(SoloCommunicator()),
+    ):
+        pytest.fail("locked")
 
 
 def test_clobber_removes_ours_and_nothing_else(tmp_path: Path) -> None:
