@@ -20,7 +20,7 @@ from ppo_and_friends.experiment import (
     linear,
 )
 from ppo_and_friends.vector.canonical import make_canonical_env
-from ppo_and_friends.vector.codec import check_action_space, encoded_space, leaves
+from ppo_and_friends.vector.spaces import check_action_space, encoded_space, leaves
 
 NUM_TIMESTEPS = 1_000_000
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from ppo_and_friends.launch import guard, make_communicator, threads_per_rank
+from ppo_and_friends.cores import threads_per_rank
+from ppo_and_friends.launch import guard, make_communicator
 from ppo_and_friends.vector.protocol import divide
 
 NUM_ENVS = 16

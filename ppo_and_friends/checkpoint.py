@@ -25,21 +25,7 @@ import torch
 
 from ppo_and_friends.atomic_files import TEMPORARY, replace_file, sync_folder, write_synced
 from ppo_and_friends.errors import CheckpointError
-from ppo_and_friends.replication import assert_replicated, bits_digest
-from ppo_and_friends.saved_experiment import experiment_settings, load_experiment, save_experiment
 from ppo_and_friends.versions import library_versions
-
-__all__ = [
-    "Checkpoint",
-    "assert_replicated",
-    "bits_digest",
-    "experiment_settings",
-    "library_versions",
-    "load_experiment",
-    "load_latest",
-    "save_checkpoint",
-    "save_experiment",
-]
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "manifest.json", "latest"

@@ -156,7 +156,7 @@ def load_trained(request: Request, trust: bool = False) -> tuple[Experiment, Pol
     # First, since it may be that these settings' environment can't even be made.
     check_identity(checkpoint, settings_identity(experiment))
     from ppo_and_friends.vector.canonical import make_canonical_env
-    from ppo_and_friends.vector.codec import encoded_space
+    from ppo_and_friends.vector.spaces import encoded_space
 
     env = make_canonical_env(experiment.environment)
     try:

@@ -14,11 +14,8 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.cores import threads_per_rank, usable_cores
 from ppo_and_friends.errors import FAILURE, PPOError, UsageError
 from ppo_and_friends.solo_communicator import SoloCommunicator
-
-__all__ = ["guard", "launcher_rank", "launcher_size", "make_communicator", "threads_per_rank", "usable_cores"]
 
 # Most specific first: inside a Slurm allocation, mpirun's own variables say more than Slurm's.
 RANK_VARIABLES = (

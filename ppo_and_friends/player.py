@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.rendering import window_closed
-from ppo_and_friends.vector.codec import BadObservationError, Encoder, leaves
+from ppo_and_friends.vector.codec import BadObservationError, Encoder
+from ppo_and_friends.vector.spaces import leaves
 from ppo_and_friends.video import Recorder
 
 Array = NDArray[Any]

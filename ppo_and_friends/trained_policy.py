@@ -17,8 +17,9 @@ from ppo_and_friends.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.saved_state import restore_agent
 from ppo_and_friends.solo_communicator import SoloCommunicator
 from ppo_and_friends.space_descriptions import restore
-from ppo_and_friends.vector.codec import Encoder, leaves
+from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.protocol import Layout
+from ppo_and_friends.vector.spaces import leaves
 
 RAW_SPACE = "raw_observation_space"
 

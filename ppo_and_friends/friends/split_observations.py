@@ -13,7 +13,7 @@ from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead, is_image
 from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, linear, mlp
-from ppo_and_friends.vector.codec import EncodedBox, Leaf
+from ppo_and_friends.vector.spaces import EncodedBox, Leaf
 
 RANGE = re.compile(r"(\d+)-(\d+)")
 

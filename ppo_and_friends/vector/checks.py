@@ -10,8 +10,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import EnvironmentFault
-from ppo_and_friends.vector.codec import BadObservationError, Leaf, leaves
+from ppo_and_friends.vector.codec import BadObservationError
 from ppo_and_friends.vector.protocol import VectorEnv, VectorStep
+from ppo_and_friends.vector.spaces import Leaf, leaves
 
 Array = NDArray[Any]
 

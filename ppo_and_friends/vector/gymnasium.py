@@ -19,8 +19,9 @@ from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.checks import CheckedEnv
-from ppo_and_friends.vector.codec import Encoder, check_action_space
+from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.protocol import Layout, VectorStep
+from ppo_and_friends.vector.spaces import check_action_space
 
 Array = NDArray[Any]
 

@@ -12,9 +12,9 @@ from gymnasium import spaces
 
 from ppo_and_friends.registry import Launcher, all_launchers
 from ppo_and_friends.vector.canonical import make_canonical_env
-from ppo_and_friends.vector.codec import encoded_space
 from ppo_and_friends.vector.factory import make_vector_env
 from ppo_and_friends.vector.protocol import Layout
+from ppo_and_friends.vector.spaces import encoded_space
 
 OURS = [known for known in all_launchers() if known.build.__module__.startswith("ppo_and_friends.")]
 WANTED = (

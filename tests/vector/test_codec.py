@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.vector.codec import BadObservationError, Encoder, check_action_space, encoded_space
+from ppo_and_friends.vector.codec import BadObservationError, Encoder
+from ppo_and_friends.vector.spaces import check_action_space, encoded_space
 
 shapes = st.sampled_from([(), (1,), (3,), (2, 3), (2, 1, 2)])
 floats = st.builds(lambda s, d: spaces.Box(-2, 3, s, d), shapes, st.sampled_from([np.float32, np.float64]))
