@@ -52,13 +52,11 @@ class LauncherResults:
         target = self.target
         if target is None or len(self.evaluations) < 3 or self.failures:
             return False
-        in_time = all(one["timesteps"] <= allowed(target.timesteps) for one in self.evaluations)
+        in_time = all(
+            one["timesteps"] < target.timesteps + one["settings"]["ppo"]["rollout_timesteps"]
+            for one in self.evaluations  # the last rollout is always finished
+        )
         return in_time and min(self.means) >= target.ours
-
-
-def allowed(timesteps: int) -> float:
-    """A budget with room for the last rollout, which is always finished."""
-    return 1.01 * timesteps
 
 
 def load_results(results: Path) -> list[LauncherResults]:
