@@ -107,6 +107,8 @@ def mountain_car() -> Experiment:
             friend("ObservationClip", limit=10.0),
             friend("RewardNormalizer"),
             friend("AdvantageNormalizer"),
+            # Curiosity is worth two to five points here (docs/friends.md).
+            friend("ICM"),
         ),
     )
 

@@ -9,6 +9,7 @@ import sys
 
 from benchmarks.friends.running import test_score, train, variant
 from ppo_and_friends.experiment import FriendSpec, friend
+from ppo_and_friends.overrides import change_friends
 from ppo_and_friends.registry import resolve
 from ppo_and_friends.trainer import Trainer
 
@@ -22,6 +23,7 @@ MARKS = (100_000, 200_000, 300_000, 400_000, 500_000)
 
 def main() -> None:
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    plain = change_friends(resolve("MountainCar"), (), ("ICM",))
     print("| variant | seed | " + " | ".join(f"{mark // 1000}k" for mark in MARKS) + " | 100 test episodes |")
     print("|---" * (len(MARKS) + 3) + "|")
     for name, friends in VARIANTS.items():
@@ -33,7 +35,7 @@ def main() -> None:
                     if trainer.timesteps >= mark:
                         curve.setdefault(mark, stats["score_mean_100"])
 
-            trainer = train(variant(resolve("MountainCar"), *friends, seed=seed, timesteps=500_000), watch)
+            trainer = train(variant(plain, *friends, seed=seed, timesteps=500_000), watch)
             means = " | ".join(f"{curve[mark]:.1f}" for mark in MARKS)
             print(f"| {name} | {seed} | {means} | {test_score(trainer):.1f} |", flush=True)
 
