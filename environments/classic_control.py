@@ -107,7 +107,7 @@ def mountain_car() -> Experiment:
             friend("ObservationClip", limit=10.0),
             friend("RewardNormalizer"),
             friend("AdvantageNormalizer"),
-            # Curiosity is worth two to five points here (docs/friends.md).
+            # Curiosity is worth one to five points here (docs/friends.md).
             friend("ICM"),
         ),
     )
