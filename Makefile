@@ -1,6 +1,6 @@
 # The two commands of the README, each doing all of its own set-up.
 #
-#   make train    install, then train CartPole     (ARGS="--num_timesteps 20000" adds options)
+#   make train    install, then train and test CartPole (ARGS="--num_timesteps 20000" adds options)
 #   make test     install, then run all the tests  (ARGS="-m 'not slow'" adds options)
 
 PYTHON ?= python3
@@ -11,6 +11,7 @@ ARGS ?=
 
 train: install
 	$(VENV)/bin/python main.py -e CartPole $(ARGS)
+	$(VENV)/bin/python main.py -e CartPole --num_test_runs 3
 	@echo
 	@echo "Watch the agent:       $(VENV)/bin/python main.py -e CartPole --num_test_runs 3 --render"
 	@echo "or, without a screen:  $(VENV)/bin/python main.py -e CartPole --num_test_runs 3 --render_gif"
