@@ -88,6 +88,14 @@ def tags(folder: Path) -> Any:
     return events
 
 
+def in_order(events: Any, tag: str) -> list[Any]:
+    """A scalar's points as they were written.
+
+    Files of one process and one second are read by the last number in their names, 10 before 9.
+    """
+    return sorted(events.Scalars(tag), key=lambda point: point.wall_time)
+
+
 @pytest.mark.slow
 def test_tensorboard_has_everything_over_both_sittings(run: Path) -> None:
     events = tags(run)
@@ -100,12 +108,12 @@ def test_tensorboard_has_everything_over_both_sittings(run: Path) -> None:
         "schedule/learning_rate", "loss/value", "loss/explained_variance", "loss/gradient_norm",
         "time/steps_per_second", "time/environment", "time/inference", "time/update", "time/communication",
     } <= set(found["scalars"])  # fmt: skip
-    steps = [point.step for point in events.Scalars("policy/entropy")]
+    steps = [point.step for point in in_order(events, "policy/entropy")]
     _, rows = read_rows(run / "progress.csv")
     assert steps == [int(row["timesteps"]) for row in rows] and len(steps) >= 4
     # The entropy of a Gaussian: log(std) + log(2 pi e) / 2, the deviation that of the rollout before.
-    std = [point.value for point in events.Scalars("policy/action_std")]
-    entropy = [point.value for point in events.Scalars("policy/entropy")]
+    std = [point.value for point in in_order(events, "policy/action_std")]
+    entropy = [point.value for point in in_order(events, "policy/entropy")]
     np.testing.assert_allclose(np.log(std) + 0.5 * np.log(2 * np.pi * np.e), entropy, atol=0.05)
 
 
