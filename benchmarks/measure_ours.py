@@ -14,12 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.bare_engine import record
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.build import TIMED, build_trainer
 from ppo_and_friends.cli import changed
@@ -36,7 +35,7 @@ from ppo_and_friends.run_folder import RunFolder
 from ppo_and_friends.session import Session
 from ppo_and_friends.trainer import Trainer
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout, VectorEnv, divide
+from ppo_and_friends.vector.protocol import Layout, divide
 
 WARM_UP = 3
 """Iterations that aren't counted: threads start, buffers are touched for the first time."""
@@ -140,47 +139,15 @@ def engine_rate(trainer: Trainer, settings: Any, layout: Layout, threads: int) -
         Environment steps a second over all ranks.
     """
     communicator = trainer.communicator
-    steps = max(20, min(2000, ENGINE_STEPS // layout.local))
-    seed = 12_345 + layout.first
-    envs = make_vector_env(settings, layout, threads)
-    actions, recorded = _record(trainer, envs, seed, steps)
-    envs.close()
-    bare = make_vector_env(settings, layout, threads)
-    bare.reset(seed)
-    step = _raw_step(bare.env)
+    recording = record(trainer, settings, layout, threads, max(20, min(2000, ENGINE_STEPS // layout.local)))
+    bare = recording.engine()
     communicator.barrier()
     start = time.perf_counter()
-    total = 0.0
-    for row in actions:
-        total += float(step(row)[1].sum())
+    recording.replay(bare)
     seconds = time.perf_counter() - start
     bare.close()
-    if not np.isclose(total, recorded, rtol=1e-3, atol=1e-3):
-        raise RuntimeError(f"the engine didn't repeat its episodes: rewards {total}, before {recorded}")
     slowest = max(communicator.gather(seconds))
-    return float(steps * layout.total / slowest)
-
-
-def _record(trainer: Trainer, envs: VectorEnv, seed: int, steps: int) -> tuple[NDArray[Any], float]:
-    """[steps, B, *action] of the policy as it explores, and the sum of all rewards."""
-    policy = trainer.agent.policy()
-    policy.reset(seed)
-    observations = envs.reset(seed)
-    actions, total = [], 0.0
-    for _ in range(steps):
-        actions.append(np.array(policy.act(observations, deterministic=False)))
-        step = envs.step(actions[-1])
-        total += float(step.rewards.sum())
-        observations = step.observations
-    return np.stack(actions), total
-
-
-def _raw_step(engine: Any) -> Any:
-    """The library's own step, with none of our code around it where there is such a thing."""
-    pool = getattr(engine, "_pool", None)
-    if pool is not None:
-        return pool.step
-    return lambda actions: (None, engine.step(actions).rewards)
+    return float(recording.steps * layout.total / slowest)
 
 
 def main() -> int:

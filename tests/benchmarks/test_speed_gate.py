@@ -1,0 +1,41 @@
+"""The speed gate's arithmetic, and that it fails what is slow."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import speed_gate
+from benchmarks.speed_gate import FLOORS, Round, cpu_seconds, share
+
+
+def test_each_sides_best_round_counts() -> None:
+    # 2 us a training step and 1 us an engine's at best; a disturbed round of either changes nothing.
+    rounds = [Round(2e-6, 1.5e-6), Round(2.5e-6, 1e-6), Round(50e-6, 90e-6)]
+    assert share(rounds) == pytest.approx(0.5)
+
+
+def test_waiting_is_not_counted() -> None:
+    import time
+
+    assert cpu_seconds(lambda: time.sleep(0.2)) < 0.1
+    assert cpu_seconds(lambda: sum(range(1_000_000))) > 0.001
+
+
+@pytest.mark.parametrize(("cost", "status"), [(0.9, 0), (1.1, 1)])
+def test_below_the_floor_it_fails(
+    cost: float, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Training that costs so many times what the floor allows.
+    floor = FLOORS["CartPole"]
+    monkeypatch.setattr(speed_gate, "measure", lambda name, rounds: [Round(cost / floor, 1.0)] * rounds)
+    monkeypatch.setattr(speed_gate, "one_core", lambda: None)
+    assert speed_gate.main(["--environments", "CartPole"]) == status
+    assert ("TOO SLOW" in capsys.readouterr().out) == bool(status)
+
+
+def test_an_environment_without_a_floor_is_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed_gate, "one_core", lambda: None)
+    assert speed_gate.main(["--environments", "Pong"]) == 2
+    assert "CartPole, BipedalWalker" in capsys.readouterr().err
