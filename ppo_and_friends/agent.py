@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -45,6 +46,11 @@ class Agent:
             for name, tensor in friend.state_dict().items():
                 named[f"friends.{friend.name}.{name}"] = tensor
         return named
+
+    def example(self, rows: int) -> Tensor:
+        """Observations of zeros, [rows, *obs], as the network takes them."""
+        observations = torch.zeros((rows, *self.space.shape), device=self.device)
+        return observations.to(torch.uint8 if self.space.dtype == np.uint8 else self.dtype)
 
     def policy(self) -> Policy:
         """The agent as a plain object that acts."""

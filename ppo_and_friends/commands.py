@@ -119,6 +119,7 @@ def train(
                 notes,
                 resumed_timesteps=None if checkpoint is None else trainer.timesteps,
             )
+            reporter.model(trainer.agent)
             session = Session(
                 trainer,
                 communicator,

@@ -93,6 +93,7 @@ class Session:
         times["time_update"] = max(0.0, times["time_update"] - times["time_communication"])
         metrics |= times | {"steps_per_second": (trainer.timesteps - before) / seconds}
         rollout, mapping = trainer.collector.rollout, trainer.agent.mapping
+        samples = samples_of(rollout, mapping) if self.reporter.wants_samples() else {}
         metrics |= action_deviation(rollout, mapping)
         return IterationReport(
             iteration=trainer.iteration,
@@ -100,7 +101,8 @@ class Session:
             num_timesteps=trainer.experiment.num_timesteps,
             seconds=self.seconds,
             metrics=metrics,
-            samples=samples_of(rollout, mapping) if self.reporter.wants_samples() else {},
+            samples=samples,
+            recordings=trainer.friends.recordings(),
         )
 
     def _is_due(self) -> bool:

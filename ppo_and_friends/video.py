@@ -6,7 +6,7 @@ import importlib.util
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +167,7 @@ def _open(frame: bytes) -> Image.Image:
     return Image.open(io.BytesIO(frame)).convert("RGB")
 
 
-def write_gif(path: Path, frames: list[bytes], fps: float) -> None:
+def write_gif(path: Path | BinaryIO, frames: list[bytes], fps: float) -> None:
     """Write PNG frames as a looping GIF with one palette for all, at natural speed."""
     thin = max(1, -(-len(frames) // GIF_MAX_FRAMES))
     kept = frames[::thin]
@@ -203,3 +203,26 @@ def write_video(path: Path, frames: list[bytes], fps: float) -> None:
     with writer:
         for frame in frames:
             writer.append_data(np.asarray(_open(frame)))
+
+
+def gif_of(path: Path) -> bytes:
+    """A recording as a GIF: as it is, or made from the frames of a video.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    if path.suffix.lower() == ".gif":
+        return path.read_bytes()
+    import imageio.v2 as imageio
+
+    frames = []
+    reader: Any = imageio.get_reader(path)
+    with reader:
+        fps = float(reader.get_meta_data()["fps"])
+        for frame in reader:
+            buffer = io.BytesIO()
+            shrink(np.asarray(frame), GIF_WIDTH).save(buffer, "PNG", compress_level=1)
+            frames.append(buffer.getvalue())
+    result = io.BytesIO()
+    write_gif(result, frames, fps)
+    return result.getvalue()

@@ -94,6 +94,9 @@ class Controls:
     timesteps: int = 0
     """Agent steps of the run, this iteration's included."""
 
+    stop: bool = False
+    """Set after a minibatch to end the update there. Must be equal on all ranks."""
+
 
 @dataclass
 class ObservationStream:
@@ -217,7 +220,7 @@ class Friend(nn.Module):
         """Called with the flat gradient of all parameters, summed over ranks; change it in place."""
 
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
-        """Called after each gradient step with its statistics over all ranks; may change step sizes."""
+        """Called after each gradient step with its statistics over all ranks; may change step sizes, or end the update."""
 
     def wants_to_stop(self, stats: dict[str, float]) -> bool:
         """Called after each epoch with its mean statistics over all ranks. True ends the update."""
@@ -233,6 +236,10 @@ class Friend(nn.Module):
     def metrics(self) -> dict[str, float]:
         """Called once an iteration on every rank; numbers to report, equal on all ranks."""
         return {}
+
+    def recordings(self) -> tuple[Path, ...]:
+        """Called once an iteration, after metrics; films made since the last call, on rank 0 alone."""
+        return ()
 
     def add_statistic(self, name: str, value: NDArray[np.float64] | Tensor) -> None:
         """Make a float64 buffer for statistics; it is saved, broadcast and checked.

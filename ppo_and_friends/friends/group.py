@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -195,3 +196,7 @@ class FriendGroup(nn.Module):
             for friend in self._with("metrics")
             for key, value in friend.metrics().items()
         }
+
+    def recordings(self) -> dict[str, Path]:
+        """Films made in this iteration, the last one of each friend, by its name."""
+        return {friend.name: path for friend in self._with("recordings") for path in friend.recordings()}

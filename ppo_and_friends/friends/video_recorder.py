@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,8 +17,8 @@ from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
 class VideoRecorder(Friend):
     """Record an episode of the policy every so often, into ``videos/`` in the run's folder.
 
-    Rank 0 plays it on the canonical environment with frozen statistics and randomness of its own, so
-    that training goes on as if nothing was.
+    TensorBoard and the other trackers show it, too. Rank 0 plays it on the canonical
+    environment with frozen statistics and randomness of its own, so that training goes on as if nothing was.
     """
 
     source = "PPO and Friends"
@@ -41,6 +42,7 @@ class VideoRecorder(Friend):
         self.add_statistic("due", np.array(float(every)))
         self._timesteps = 0
         self._records = False
+        self._new: tuple[Path, ...] = ()
 
     def setup(self, context: FriendContext) -> None:
         """See that there is a way to draw, before anything is trained."""
@@ -71,6 +73,7 @@ class VideoRecorder(Friend):
         from ppo_and_friends.evaluation import evaluate
 
         assert self.context.folder is not None
+        path = self.context.folder / "videos" / f"{self._timesteps:012d}.{self.format}"
         try:
             evaluate(
                 self._policy,
@@ -80,9 +83,15 @@ class VideoRecorder(Friend):
                 deterministic=self.deterministic,
                 render="record",
                 timesteps=self._timesteps,
-                video_path=self.context.folder / "videos" / f"{self._timesteps:012d}.{self.format}",
+                video_path=path,
             )
+            self._new = (path,)
         except PPOError as error:
             # Training is worth more than its pictures.
             self._records = False
             warnings.warn(f"VideoRecorder stops: {error}", stacklevel=2)
+
+    def recordings(self) -> tuple[Path, ...]:
+        """The film of this iteration, if there is one."""
+        new, self._new = self._new, ()
+        return new

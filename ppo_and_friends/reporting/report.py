@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ class IterationReport:
 
     samples: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Numbers of this rank's last rollout by name, each [n], for histograms; mostly empty."""
+
+    recordings: Mapping[str, Path] = field(default_factory=dict)
+    """Films made in this iteration: by the friend that made it, the file; mostly empty."""
 
     def metric(self, name: str) -> float:
         """The metric's value, NaN if it is unknown or not there."""

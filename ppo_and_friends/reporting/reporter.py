@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TextIO
+from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
 from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.reporting.report import IterationReport
+
+if TYPE_CHECKING:
+    from ppo_and_friends.agent import Agent
 
 Level = Literal["note", "warning"]
 
@@ -34,6 +37,10 @@ class Reporter(Protocol):
             notes: Lines to show at the start.
             resumed_timesteps: Agent steps in that checkpoint, if known.
         """
+        ...
+
+    def model(self, agent: Agent) -> None:
+        """Called once, after ``start``, with what is trained; it must be left as it is."""
         ...
 
     def wants_samples(self) -> bool:
@@ -72,6 +79,9 @@ class SilentReporter:
         *,
         resumed_timesteps: int | None = None,
     ) -> None:
+        """See `Reporter`."""
+
+    def model(self, agent: Agent) -> None:
         """See `Reporter`."""
 
     def wants_samples(self) -> bool:
@@ -144,6 +154,10 @@ class CompositeReporter(SilentReporter):
         self._each(
             lambda one: one.start(experiment, ranks, resumed_from, notes, resumed_timesteps=resumed_timesteps)
         )
+
+    def model(self, agent: Agent) -> None:
+        """Show every reporter what is trained."""
+        self._each(lambda one: one.model(agent))
 
     def wants_samples(self) -> bool:
         """Whether any reporter wants samples. All are asked."""

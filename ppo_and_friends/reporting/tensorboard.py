@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.samples import SampleClock
+
+if TYPE_CHECKING:
+    from ppo_and_friends.agent import Agent
 
 HISTOGRAM_BUCKETS = 30
 
@@ -53,9 +58,9 @@ def tag_of(metric: str) -> str:
 
 
 class TensorBoardReporter(SilentReporter):
-    """Writes scalars and histograms over timesteps, in an event file for each start of the run.
+    """Writes scalars, histograms and films over timesteps, in an event file for each start of the run.
 
-    The settings and the final scores are in the HParams tab.
+    The settings and the final scores are in the HParams tab, the network is in the Graphs tab.
 
     After a resume, the points that were trained after the checkpoint and are trained again are
     purged, so that the curves go on without a fold.
@@ -103,6 +108,15 @@ class TensorBoardReporter(SilentReporter):
         for content in hparams_summaries(experiment, ranks, FINAL_SCORES):
             self._write(resumed_timesteps or 0, summary=content)
 
+    def model(self, agent: Agent) -> None:
+        """Write the network's graph, once in a run; one that can't be followed is left out."""
+        if self._writer is None or self._purge:
+            return
+        from ppo_and_friends.reporting.model_graph import graph_definition, graph_of
+
+        with contextlib.suppress(Exception):
+            self._write(0, graph_def=graph_definition(graph_of(agent.network, agent.example(1))))
+
     def wants_samples(self) -> bool:
         """Every 20th report, and no more often than every 5 s."""
         return self._writer is not None and self._samples.due()
@@ -124,6 +138,26 @@ class TensorBoardReporter(SilentReporter):
         self._last, self._best = report, _max(self._best, report.metric("score_mean_100"))
         if report.samples:
             self._histograms(report)
+        for name, path in report.recordings.items():
+            self._film(report.timesteps, name, path)
+
+    def _film(self, step: int, name: str, path: Path) -> None:
+        """An animated picture in the Images tab, which plays GIFs."""
+        from PIL import Image
+
+        from ppo_and_friends.video import gif_of
+
+        try:
+            data = gif_of(path)
+            with Image.open(io.BytesIO(data)) as film:
+                width, height = film.size
+        except OSError:
+            return  # the file is what counts, and who can't write it says so
+        image = self._summary.Summary.Image(
+            encoded_image_string=data, width=width, height=height, colorspace=3
+        )
+        value = self._summary.Summary.Value(tag=f"video/{name}", image=image)
+        self._write(step, summary=self._summary.Summary(value=[value]))
 
     def _histograms(self, report: IterationReport) -> None:
         from tensorboard.plugins.histogram.summary_v2 import histogram_pb

@@ -84,6 +84,8 @@ class WandbReporter(SilentReporter):
         for name, values in report.samples.items():
             if len(values):
                 content[f"histograms/{name}"] = wandb.Histogram(values, num_bins=HISTOGRAM_BINS)
+        for name, path in report.recordings.items():
+            content[f"video/{name}"] = wandb.Video(str(path), format=path.suffix[1:])
         self._run.log(content | {"timesteps": report.timesteps, "iteration": report.iteration})
         self._run.summary["score/mean_of_100"] = report.metric("score_mean_100")
 

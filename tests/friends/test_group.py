@@ -68,8 +68,8 @@ def test_the_order_of_the_hooks() -> None:
     settings = experiment("CartPole-v1", (friend(Diary),), num_envs=4, rollout_timesteps=12, minibatch_size=6)
     ((trainer, _),) = train(settings, 2)
     assert Diary.pages == SETUP + 2 * ITERATION
-    # Every hook there is has its place above; the session asks whether training is finished.
-    assert set(hooks()) == set(Diary.pages) | {"finished"}
+    # Every hook there is has its place above; the session asks for films, and whether training is finished.
+    assert set(hooks()) == set(Diary.pages) | {"recordings", "finished"}
     assert not trainer.friends.finished()
 
 

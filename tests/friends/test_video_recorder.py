@@ -72,6 +72,17 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.iterdir())
 
 
+def test_the_film_is_reported_once(tmp_path: Path) -> None:
+    trainer = build(experiment((friend("VideoRecorder", every=70),), Shown), folder=tmp_path)
+    reported = []
+    for _ in range(2):  # about 70 steps each: due in the first or the second
+        trainer.train_iteration()
+        reported.append(trainer.friends.recordings())
+    films = [path for each in reported for path in each.values()]
+    assert films == sorted((tmp_path / "videos").iterdir()) and films
+    assert not trainer.friends.recordings()
+
+
 def test_never_is_refused() -> None:
     with pytest.raises(UsageError, match="every must be at least 1, not 0"):
         VideoRecorder(every=0)

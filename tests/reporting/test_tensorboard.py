@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 from dataclasses import replace
@@ -10,13 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
+from torch import nn
 
 from ppo_and_friends.experiment import EnvironmentSettings, Experiment, PPOSettings, friend
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries, hyperparameters
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.tensorboard import TensorBoardReporter, tag_of
+from ppo_and_friends.video import Recorder
+from tests.friends.runs import build, experiment
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"))
 
@@ -164,3 +170,70 @@ def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
         "final/score_mean_best": [(300, 9.0)],
         "final/evaluation": [(300, 70.0)],
     }
+
+
+def graph_in(folder: Path) -> dict[str, Any]:
+    """The nodes of the graph in the event files, by name."""
+    return {node.name: node for node in accumulator(folder).Graph().node}
+
+
+def test_the_networks_graph(tmp_path: Path) -> None:
+    agent = build(experiment()).agent  # 3 -> 8 -> 2 means and 2 deviations, 3 -> 8 -> 1 value
+    reporter = TensorBoardReporter(tmp_path)
+    reporter.start(EXPERIMENT, 1)
+    before = {name: tensor.clone() for name, tensor in agent.tensors().items()}
+    reporter.model(agent)
+    reporter.close()
+    nodes = graph_in(tmp_path)
+    shapes = {
+        name: tuple(size.size for size in node.attr["_output_shapes"].list.shape[0].dim)
+        for name, node in nodes.items()
+    }
+    assert shapes["observation"] == (1, 3) and shapes["actor/Linear_0/weight"] == (8, 3)
+    assert shapes["policy_parameters"] == (1, 4) and shapes["values"] == (1, 1)
+    # Actor and critic both begin at the observation, and every edge leads from a node that is there.
+    for part in ("actor", "critic"):
+        assert nodes[f"{part}/Linear_0/linear"].input[0] == "observation"
+    assert nodes["values"].input == ["value_head/linear"]
+    assert all(source in nodes for node in nodes.values() for source in node.input)
+    weights = {name for name in nodes if nodes[name].op == "Parameter"}
+    assert len(weights) == len(list(agent.network.parameters()))
+    for name, tensor in agent.tensors().items():
+        assert torch.equal(tensor, before[name]), name
+    assert not any(module._forward_hooks for module in agent.network.modules())
+
+
+def test_a_resumed_run_has_one_graph_and_an_odd_network_none(tmp_path: Path) -> None:
+    agent = build(experiment()).agent
+    for folder, network, resumed in (("odd", nn.Bilinear(3, 3, 1), None), ("resumed", agent.network, 3)):
+        reporter = TensorBoardReporter(tmp_path / folder)
+        reporter.start(EXPERIMENT, 1, resumed)
+        reporter.model(replace(agent, network=network))
+        reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"kl": 0.5}))
+        reporter.close()
+        assert not accumulator(tmp_path / folder).Tags()["graph"]
+        assert scalars(tmp_path / folder, "policy/kl") == [(100, 0.5)]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_films_are_in_the_images_tab(tmp_path: Path, suffix: str) -> None:
+    recorder = Recorder(tmp_path / f"film{suffix}")
+    recorder.set_speed(10)
+    recorder.begin()
+    for i in range(6):
+        recorder.add(np.full((48, 64, 3), 40 * i, np.uint8), 0.0, i)
+    recorder.end(1.0)
+    path = recorder.write()
+    reporter = TensorBoardReporter(tmp_path / "events")
+    reporter.start(EXPERIMENT, 1)
+    films = {"VideoRecorder": path, "Other": tmp_path / "gone.gif"}
+    reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"kl": 0.5}, recordings=films))
+    reporter.close()
+    events = accumulator(tmp_path / "events")
+    assert events.Tags()["images"] == ["video/VideoRecorder"]
+    (shown,) = events.Images("video/VideoRecorder")
+    with Image.open(io.BytesIO(shown.encoded_image_string)) as film:
+        assert (film.format, film.n_frames, film.size) == ("GIF", 6, (shown.width, shown.height))
+    assert shown.step == 100
+    if suffix == ".gif":
+        assert shown.encoded_image_string == path.read_bytes()
