@@ -78,6 +78,7 @@ def build_agent(
     layout: Layout,
     steps: int,
     folder: Path | None = None,
+    declared_space: spaces.Space[Any] | None = None,
 ) -> Agent:
     """Make the network and the friends, equal on all ranks.
 
@@ -89,6 +90,7 @@ def build_agent(
         layout: Which environments are this rank's.
         steps: T, the rollout's length.
         folder: Where the run is kept, for friends that write files; None: nowhere.
+        declared_space: Of one environment's observations, not encoded; None: unknown.
 
     Raises:
         UsageError: Spaces, network or friends don't fit together.
@@ -114,6 +116,7 @@ def build_agent(
             device=device,
             dtype=dtype,
             environment_space=observation_space,
+            declared_space=declared_space,
             folder=folder,
         )
     )

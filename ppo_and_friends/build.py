@@ -15,6 +15,7 @@ from ppo_and_friends.randomness import Randomness
 from ppo_and_friends.stopwatch import Stopwatch
 from ppo_and_friends.trainer import Trainer
 from ppo_and_friends.vector.protocol import VectorEnv, divide
+from ppo_and_friends.vector.spaces import declared_space
 
 TIMED = ("environment", "inference", "update", "communication")
 """Parts of an iteration whose time is reported."""
@@ -34,7 +35,14 @@ def build_trainer(
     layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
     steps = max(1, round(experiment.ppo.rollout_timesteps / layout.total))
     agent = build_agent(
-        experiment, envs.observation_space, envs.action_space, communicator, layout, steps, folder
+        experiment,
+        envs.observation_space,
+        envs.action_space,
+        communicator,
+        layout,
+        steps,
+        folder,
+        declared_space(envs),
     )
     stopwatch = Stopwatch(TIMED)
     collector = Collector(

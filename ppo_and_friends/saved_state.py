@@ -15,6 +15,9 @@ from ppo_and_friends.overrides import as_values, differences
 from ppo_and_friends.saved_experiment import experiment_settings
 from ppo_and_friends.space_descriptions import describe
 from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.vector.spaces import declared_space
+
+RAW_SPACE = "raw_observation_space"
 
 SHOWN = 4
 """Most differences that a message shows."""
@@ -33,18 +36,36 @@ def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[s
     tensors = trainer.agent.tensors()
     tensors |= {f"optimizer.{name}": tensor for name, tensor in trainer.optimizer.state().items()}
     envs = trainer.collector.envs
-    # For whoever uses the policy without the environment. An engine's own arrays need no encoding.
-    raw_space = getattr(envs, "raw_observation_space", envs.observation_space)
     state = {
         "iteration": trainer.iteration,
         "timesteps": trainer.timesteps,
         "seconds": seconds,
         "episodes": trainer.episodes.total,
         "recent_scores": list(trainer.episodes.recent),
-        "raw_observation_space": describe(raw_space),
-        "identity": identity(trainer.experiment, envs.observation_space, envs.action_space),
+        **spaces_of(trainer.experiment, envs.observation_space, envs.action_space, declared_space(envs)),
     }
     return tensors, state
+
+
+def spaces_of(
+    experiment: Experiment,
+    observation_space: spaces.Box,
+    action_space: spaces.Space[Any],
+    declared: spaces.Space[Any],
+) -> dict[str, Any]:
+    """What a checkpoint says of the environment: its identity, and what its observations are like.
+
+    Args:
+        experiment: Every setting.
+        observation_space: Of one environment, encoded.
+        action_space: Of one environment.
+        declared: Of one environment's observations as it declares them: for whoever uses the policy
+            without the environment.
+    """
+    return {
+        RAW_SPACE: describe(declared),
+        "identity": identity(experiment, observation_space, action_space),
+    }
 
 
 def identity(

@@ -14,14 +14,12 @@ from ppo_and_friends.checkpoint import MANIFEST, Checkpoint, load_latest, read_c
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.saved_experiment import JSON_NAME, load_experiment
-from ppo_and_friends.saved_state import restore_agent
+from ppo_and_friends.saved_state import RAW_SPACE, restore_agent
 from ppo_and_friends.solo_communicator import SoloCommunicator
 from ppo_and_friends.space_descriptions import restore
 from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.protocol import Layout
 from ppo_and_friends.vector.spaces import leaves
-
-RAW_SPACE = "raw_observation_space"
 
 
 class TrainedPolicy:
@@ -146,11 +144,6 @@ def load_policy(
     homes = [place for place in (folder, *folder.resolve().parents[:2]) if (place / JSON_NAME).is_file()]
     home = homes[0] if homes else folder
     experiment = load_experiment(home, trust)
-    if RAW_SPACE not in checkpoint.state:
-        # The kept best policy doesn't say what the environment declares; the run's checkpoints do.
-        latest = load_latest(home / "checkpoints")
-        if latest is not None and RAW_SPACE in latest.state:
-            checkpoint.state[RAW_SPACE] = latest.state[RAW_SPACE]
     return TrainedPolicy(replace(experiment, device=device), checkpoint)
 
 

@@ -156,7 +156,7 @@ class BestPolicyKeeper(Friend):
         """Write a checkpoint of the agent, by rank 0. A collective."""
         from ppo_and_friends.checkpoint import save_checkpoint
         from ppo_and_friends.saved_experiment import experiment_settings
-        from ppo_and_friends.saved_state import identity
+        from ppo_and_friends.saved_state import spaces_of
         from ppo_and_friends.session import on_main
 
         context, folder = self.context, self.context.folder
@@ -165,10 +165,11 @@ class BestPolicyKeeper(Friend):
 
         def save() -> None:
             space = context.environment_space or context.observation_space
+            declared = context.declared_space or space
             state = {
                 "timesteps": self._timesteps,
                 "score": score,
-                "identity": identity(context.experiment, space, context.action_space),
+                **spaces_of(context.experiment, space, context.action_space, declared),
             }
             extra = {"experiment": experiment_settings(context.experiment), "score": score}
             try:

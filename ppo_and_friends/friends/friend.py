@@ -71,6 +71,9 @@ class FriendContext:
     environment_space: spaces.Box | None = None
     """Of encoded observations before any friend; an ``EncodedBox`` says which part is where."""
 
+    declared_space: spaces.Space[Any] | None = None
+    """Of one environment's observations as it declares them, not encoded; None: unknown."""
+
     folder: Path | None = None
     """Where the run is kept, for friends that write files (on rank 0 alone); None: nowhere."""
 

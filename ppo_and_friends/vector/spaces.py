@@ -45,6 +45,16 @@ class EncodedBox(spaces.Box):
     """In the order of their columns."""
 
 
+def declared_space(envs: Any) -> spaces.Space[Any]:
+    """Observations of one environment as it declares them; an engine's own arrays need no encoding.
+
+    Args:
+        envs: A ``VectorEnv``.
+    """
+    space: spaces.Space[Any] = getattr(envs, "raw_observation_space", envs.observation_space)
+    return space
+
+
 def leaves(space: spaces.Space[Any]) -> list[Leaf]:
     """The parts of a (supported) space, in the order in which they are flattened."""
     found: list[Leaf] = []
