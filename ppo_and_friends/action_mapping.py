@@ -74,7 +74,9 @@ class ActionMapping:
         bounded = (low > -1e9) & (high < 1e9)
         if self.squash and not bounded.all():
             raise UsageError(f"network.squash needs finite bounds, which {space} lacks: set it to false.")
-        self._low, self._high = low, high
+        # In the space's own floats, so that the clipping needs no conversion.
+        real = space.dtype if space.dtype.kind == "f" else np.dtype(np.float64)
+        self._low, self._high = low.astype(real), high.astype(real)
         with np.errstate(invalid="ignore"):  # infinities, which aren't used
             self.centre = np.where(bounded, (low + high) / 2.0, 0.0)
             self.half_range = np.where(bounded, (high - low) / 2.0, 1.0)
@@ -96,7 +98,7 @@ class ActionMapping:
                 actions = np.tanh(actions)
             if not self._identity:
                 actions = actions.astype(np.float64) * self.half_range + self.centre
-            actions = np.clip(actions, self._low, self._high)
+            actions = np.minimum(np.maximum(actions, self._low), self._high)
             if self._integers:
                 actions = np.rint(actions)
             return actions.astype(space.dtype).reshape(-1, *space.shape)

@@ -11,9 +11,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.action_mapping import ActionMapping
+from ppo_and_friends.devices import host_zeros
 from ppo_and_friends.friends.friend import ObservationStream, RolloutRequest
 from ppo_and_friends.friends.group import FriendGroup
 from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.networks.unrolled import Function
 from ppo_and_friends.randomness import Purpose, Randomness
 from ppo_and_friends.rollout import Rollout
 from ppo_and_friends.stopwatch import Stopwatch
@@ -64,15 +66,15 @@ class Collector:
         self.envs, self.network, self.friends = envs, network, friends
         self.mapping, self.randomness, self.layout = mapping, randomness, layout
         self.steps, self.device, self.stopwatch = steps, device, stopwatch
-        self._dtype = dtype
+        self._dtype, self._on_cpu = dtype, device.type == "cpu"
         distribution = mapping.distribution
         shape = (steps, layout.local)
         real = torch.empty(0, dtype=dtype).numpy().dtype
         action_dtype = np.int64 if distribution.action_dtype is torch.int64 else real
         observation_dtype = np.uint8 if space.dtype == np.uint8 else real
         self._rollout = Rollout(
-            observations=np.zeros((steps + 1, layout.local, *space.shape), observation_dtype),
-            actions=np.zeros((*shape, distribution.action_size), action_dtype),
+            observations=host_zeros((steps + 1, layout.local, *space.shape), observation_dtype, device),
+            actions=host_zeros((*shape, distribution.action_size), action_dtype, device),
             terminated=np.zeros(shape, bool),
             truncated=np.zeros(shape, bool),
             cut=np.zeros(shape, bool),
@@ -80,11 +82,12 @@ class Collector:
             finished=np.zeros(shape, bool),
             scores=np.zeros(shape),
             rewards={},
-            policy_parameters=np.zeros((*shape, distribution.parameter_size), real),
-            log_probs=np.zeros(shape, real),
+            policy_parameters=host_zeros((*shape, distribution.parameter_size), real, device),
+            log_probs=host_zeros(shape, real, device),
             value_outputs={},
         )
         self._rewards = np.zeros(shape, real)
+        self._policy: Function = network.policy
         self._raw: Array | None = None
         self._valid = np.ones(layout.local, bool)
         self._stream = ObservationStream(fresh=np.ones(layout.local, bool))
@@ -106,6 +109,7 @@ class Collector:
         """Whether the environments were never started."""
         return self._raw is None
 
+    @torch.no_grad()
     def collect(self, request: RolloutRequest) -> Rollout:
         """Step T times; then evaluate the network on everything that was seen.
 
@@ -124,6 +128,7 @@ class Collector:
         assert self._raw is not None
         raw, valid, stream = self._raw, self._valid, self._stream
         noise = torch.from_numpy(request.noise).to(self.device, self._dtype)
+        self._policy = self.network.unrolled_policy()
         timer = self.stopwatch
         for t in range(self.steps):
             with timer.measure("inference"):
@@ -155,8 +160,8 @@ class Collector:
 
     @torch.inference_mode()
     def _act(self, observations: Array, noise: torch.Tensor) -> Array:
-        inputs = torch.from_numpy(observations).to(self.device)
-        parameters = self.network.policy(inputs)
+        inputs = torch.from_numpy(observations).to(self.device, non_blocking=True)
+        parameters = self._policy(inputs)
         noise = self.friends.shape_noise(inputs, noise)
         return self.mapping.distribution.sample(parameters, noise).cpu().numpy()
 
@@ -189,7 +194,7 @@ def evaluate_network(
     lead = observations.shape[:2]
     flat = torch.from_numpy(observations).flatten(0, 1)
     rows_at_once = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // flat[0].numel()))
-    parts = [network(rows.to(device)) for rows in flat.split(rows_at_once)]
+    parts = [network(rows.to(device, non_blocking=True)) for rows in flat.split(rows_at_once)]
     parameters = torch.cat([part[0] for part in parts])
     outputs = torch.cat([part[1] for part in parts])
     return parameters.unflatten(0, lead), outputs.unflatten(0, lead)

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+
+class Lap:
+    """A context whose seconds are added up. It can't be entered again inside itself."""
+
+    __slots__ = ("_start", "seconds")
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self.seconds = 0.0
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        """Add the time since; also when an exception ended the body."""
+        self.seconds += time.perf_counter() - self._start
 
 
 class Stopwatch:
@@ -12,19 +29,15 @@ class Stopwatch:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         """Start all ``names`` at 0."""
-        self.seconds = dict.fromkeys(names, 0.0)
+        self._laps = {name: Lap() for name in names}
 
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        """Add the time that the body takes to ``name``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - start
+    def measure(self, name: str) -> Lap:
+        """A context that adds the time that its body takes to ``name``."""
+        return self._laps[name]
 
     def take(self) -> dict[str, float]:
-        """The sums, which start at 0 again."""
-        taken = self.seconds
-        self.seconds = dict.fromkeys(taken, 0.0)
+        """The sums by name, in seconds; they start at 0 again."""
+        taken = {name: lap.seconds for name, lap in self._laps.items()}
+        for lap in self._laps.values():
+            lap.seconds = 0.0
         return taken

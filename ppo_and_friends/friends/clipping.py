@@ -40,7 +40,8 @@ class ObservationClip(Friend):
 
     def transform(self, observations: Array, stream: ObservationStream) -> Array:
         """Clip."""
-        return np.clip(observations, -self.limit, self.limit)
+        # np.clip does the same in twice the time, on the few numbers of a step.
+        return np.minimum(np.maximum(observations, -self.limit), self.limit)
 
 
 class RewardClip(Friend):

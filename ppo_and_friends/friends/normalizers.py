@@ -54,9 +54,9 @@ class ObservationNormalizer(Friend):
         self.add_statistic("count", np.zeros(()))
         self.add_statistic("mean", np.zeros(shape))
         self.add_statistic("variance", np.ones(shape))
-        # Sums of this rank's rollout, around the frozen mean for accuracy.
-        self._sums: Array = np.zeros((2, *shape))
-        self._rows = 0
+        # This rank's rollout, around the frozen mean for accuracy.
+        self._rollout: Array = np.zeros((context.steps, context.layout.local, *shape))
+        self._step = 0
         self._shifted: Array = np.zeros((0, *shape))
         self._frozen: tuple[float, Array, Array] = (-1.0, np.zeros(shape), np.ones(shape))
 
@@ -84,16 +84,16 @@ class ObservationNormalizer(Friend):
         return self._shifted * scale
 
     def observe(self, step: VectorStep) -> None:
-        """Add the observation that was acted on to this rank's sums."""
-        self._sums[0] += self._shifted.sum(axis=0)
-        self._sums[1] += np.square(self._shifted).sum(axis=0)
-        self._rows += len(self._shifted)
+        """Keep the observation that was acted on: one sum a rollout costs less than one a step."""
+        self._rollout[self._step] = self._shifted
+        self._step += 1
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Merge the rollout's statistics over the ranks into the run's."""
-        packed = np.concatenate(([float(self._rows)], self._sums.reshape(-1)))
+        seen = self._rollout[: self._step].reshape(-1, self._rollout.shape[-1])
+        packed = np.concatenate(([float(len(seen))], seen.sum(axis=0), np.square(seen).sum(axis=0)))
         self.context.communicator.sum_(packed)
-        rows, (shift, square) = packed[0], packed[1:].reshape(self._sums.shape) / packed[0]
+        rows, (shift, square) = packed[0], packed[1:].reshape(2, -1) / packed[0]
         merged = merge_moments(
             self.count.item(),
             self.mean.numpy(),
@@ -104,8 +104,7 @@ class ObservationNormalizer(Friend):
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
             buffer.numpy()[...] = value
-        self._sums[:] = 0.0
-        self._rows = 0
+        self._step = 0
 
 
 class RewardNormalizer(Friend):

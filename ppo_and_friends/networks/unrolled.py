@@ -1,0 +1,57 @@
+"""Networks as plain functions, for acting on a few observations at a time.
+
+A small network's arithmetic takes a few microseconds. Calling its modules, whose Python objects have left
+the cache while the environments were stepped, takes several times as long (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+Function = Callable[[Tensor], Tensor]
+
+
+def unrolled(module: nn.Module) -> Function:
+    """What a module computes, without the calls of the modules inside it.
+
+    A module that is made of others, and wants to be looked into, has a method ``unrolled`` of its own.
+
+    Args:
+        module: Any; it isn't changed. Parameters that are replaced (not changed in place) later are not seen.
+
+    Returns:
+        For inference: gradients are not its purpose.
+    """
+    if _hooked(module):
+        return module
+    if isinstance(module, nn.Sequential):
+        return chain([unrolled(each) for each in module])
+    if type(module) is nn.Linear:
+        bias = None if module.bias is None else module.bias.detach()
+        return partial(functional.linear, weight=module.weight.detach(), bias=bias)
+    own = getattr(module, "unrolled", None)
+    if own is not None:
+        function: Function = own()
+        return function
+    is_leaf = next(module.children(), None) is None
+    return module.forward if is_leaf else module
+
+
+def chain(functions: list[Function]) -> Function:
+    """One after the other."""
+
+    def run(inputs: Tensor) -> Tensor:
+        for function in functions:
+            inputs = function(inputs)
+        return inputs
+
+    return run
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Whether somebody watches the module's calls."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
