@@ -152,12 +152,13 @@ class Trainer:
         for epoch, order in enumerate(orders):
             if self.friends.before_epoch(epoch, rollout):
                 self.reestimate(rollout)
-            taken = [
-                self.improve_on(minibatch, controls)
-                for minibatch in source.epoch(order, self._bounds, counts[epoch])
-            ]
+            taken: list[dict[str, float]] = []
+            for minibatch in source.epoch(order, self._bounds, counts[epoch]):
+                taken.append(self.improve_on(minibatch, controls))
+                if controls.stop:
+                    break
             history.append(_mean(taken))
-            if self.friends.wants_to_stop(history[-1]):
+            if self.friends.wants_to_stop(history[-1]) or controls.stop:
                 break
         # KL and clip fraction are of the last epoch: how far the policy went, not its mean on the way.
         last = {name: history[-1][name] for name in ("kl", "clip_fraction")}

@@ -100,6 +100,9 @@ class Controls:
     stop: bool = False
     """Set after a minibatch to end the update there. Must be equal on all ranks."""
 
+    stop: bool = False
+    """Set after a minibatch to end the update there. Must be equal on all ranks."""
+
 
 @dataclass
 class ObservationStream:
