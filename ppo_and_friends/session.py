@@ -128,6 +128,7 @@ class Session:
         trainer = self.trainer
         if trainer.iteration == self._saved_iteration:
             return
+        trainer.friends.before_checkpoint()
         tensors, state = capture(trainer, self.seconds)
         assert_replicated(self.communicator, {n: t.detach().cpu().numpy() for n, t in tensors.items()})
         extra = {

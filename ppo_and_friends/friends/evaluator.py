@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -112,11 +113,26 @@ class Evaluator(Friend):
         return {"score": self.score.item(), "best": self.best.item()}
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A policy that waits to be written."""
+
+    score: float
+    """Mean return of its episodes."""
+
+    timesteps: int
+    """Of the run, when it was the policy."""
+
+    tensors: dict[str, Tensor]
+    """Copies of the agent's parameters and buffers, by name."""
+
+
 class BestPolicyKeeper(Friend):
     """Keep the policy with the best score in the run's folder, under ``best``, apart from the last.
 
     Scores are those of the Evaluator, if there is one; else the mean of the last 100 training
-    episodes, which the policies of a while played.
+    episodes, which the policies of a while played. It is written when the run is saved: early in
+    training every iteration is the best so far, and a file takes longer than an iteration.
     """
 
     source = "PPO and Friends"
@@ -128,6 +144,7 @@ class BestPolicyKeeper(Friend):
         super().__init__()
         self.add_statistic("best", np.array(np.nan))
         self._timesteps = 0
+        self._kept: Kept | None = None
 
     def attach(self, agent: Agent) -> None:
         """Take the agent, and find the evaluator."""
@@ -140,7 +157,7 @@ class BestPolicyKeeper(Friend):
         self._timesteps = controls.timesteps
 
     def after_update(self, stats: dict[str, float]) -> None:
-        """Save the policy if there is a new best score."""
+        """Keep the policy in memory if there is a new best score."""
         if self._evaluators:
             # Asked here, so that it doesn't matter which of the two friends comes first.
             new = self._evaluators[0].evaluate_if_due()
@@ -150,30 +167,32 @@ class BestPolicyKeeper(Friend):
         if np.isnan(score) or score <= self.best.item():
             return
         self.best.fill_(score)
-        self._save(float(score))
+        tensors = {name: tensor.detach().clone() for name, tensor in self._agent.tensors().items()}
+        self._kept = Kept(float(score), self._timesteps, tensors)
 
-    def _save(self, score: float) -> None:
-        """Write a checkpoint of the agent, by rank 0. A collective."""
+    def before_checkpoint(self) -> None:
+        """Write a policy that was kept since the last time, by rank 0. A collective."""
         from ppo_and_friends.checkpoint import save_checkpoint
         from ppo_and_friends.saved_experiment import experiment_settings
         from ppo_and_friends.saved_state import spaces_of
         from ppo_and_friends.session import on_main
 
-        context, folder = self.context, self.context.folder
-        if folder is None:
+        context, folder, kept = self.context, self.context.folder, self._kept
+        if folder is None or kept is None:
             return
+        self._kept = None
 
         def save() -> None:
             space = context.environment_space or context.observation_space
             declared = context.declared_space or space
             state = {
-                "timesteps": self._timesteps,
-                "score": score,
+                "timesteps": kept.timesteps,
+                "score": kept.score,
                 **spaces_of(context.experiment, space, context.action_space, declared),
             }
-            extra = {"experiment": experiment_settings(context.experiment), "score": score}
+            extra = {"experiment": experiment_settings(context.experiment), "score": kept.score}
             try:
-                save_checkpoint(folder / "best", self._timesteps, self._agent.tensors(), state, extra, keep=1)
+                save_checkpoint(folder / "best", kept.timesteps, kept.tensors, state, extra, keep=1)
             except CheckpointError as error:
                 # Training is worth more than its best moment: the next one may find room.
                 warnings.warn(str(error), stacklevel=2)

@@ -42,7 +42,7 @@ class FriendContext:
 
     communicator: Communicator
     """The ranks. Collectives only in setup, after_rollout, after_estimation, before_minibatch (a dear
-    place) and after_update, and never under a condition that can differ by rank."""
+    place), after_update and before_checkpoint, and never under a condition that can differ by rank."""
 
     observation_space: spaces.Box
     """Of one environment's encoded observations, as the next friend or the network gets them."""
@@ -234,6 +234,9 @@ class Friend(nn.Module):
 
     def after_update(self, stats: dict[str, float]) -> None:
         """Called when the update is over, with the iteration's statistics over all ranks."""
+
+    def before_checkpoint(self) -> None:
+        """Called before the run is saved, at its end too; write what waits. Collectives allowed."""
 
     def finished(self) -> bool:
         """Called after each iteration, equal on all ranks. True ends the training."""

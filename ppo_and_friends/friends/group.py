@@ -185,6 +185,11 @@ class FriendGroup(nn.Module):
         for friend in self._with("after_update"):
             friend.after_update(stats)
 
+    def before_checkpoint(self) -> None:
+        """Before the run is saved."""
+        for friend in self._with("before_checkpoint"):
+            friend.before_checkpoint()
+
     def finished(self) -> bool:
         """Whether any friend ends the training. All are asked."""
         return any([friend.finished() for friend in self._with("finished")])  # noqa: C419

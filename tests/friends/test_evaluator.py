@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from ppo_and_friends import checkpoint
 from ppo_and_friends.checkpoint import load_latest
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import friend
+from ppo_and_friends.friends import Controls
 from ppo_and_friends.friends.evaluator import BestPolicyKeeper, Evaluator
 from ppo_and_friends.saved_state import restore_agent
 from ppo_and_friends.threaded_communicator import run_threaded
+from tests.command_line import run, toy
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment, on_ranks, trained
+from tests.toys import FOLDER
 
 
 def test_it_evaluates_when_due_and_does_not_disturb() -> None:
@@ -60,6 +65,7 @@ def test_the_best_policy_is_kept_apart(keeper_first: bool, tmp_path: Path) -> No
         if score > best[0]:
             weights = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
             best = (score, trainer.timesteps, weights)
+    trainer.friends.before_checkpoint()
     saved = load_latest(tmp_path / "best")
     assert saved is not None and len(list((tmp_path / "best").glob("0*"))) == 1
     assert (saved.state["score"], saved.timesteps) == (pytest.approx(best[0]), best[1])
@@ -75,6 +81,8 @@ def test_without_an_evaluator_training_scores_decide(tmp_path: Path) -> None:
     (keeper,) = trainer.friends
     assert isinstance(keeper, BestPolicyKeeper)
     assert keeper.metrics() == {"best": pytest.approx(max(means))}
+    assert not (tmp_path / "best").exists()
+    trainer.friends.before_checkpoint()
     saved = load_latest(tmp_path / "best")
     assert saved is not None and saved.state["score"] == pytest.approx(max(means))
 
@@ -82,15 +90,49 @@ def test_without_an_evaluator_training_scores_decide(tmp_path: Path) -> None:
 def test_several_ranks_write_it_once(tmp_path: Path) -> None:
     chosen = experiment([friend("BestPolicyKeeper"), friend("Evaluator", every=1, episodes=3)])
 
-    def run(communicator: Any) -> float:
+    def work(communicator: Any) -> float:
         trainer = build(chosen, communicator, tmp_path)
         for _ in range(3):
             trainer.train_iteration()
+        trainer.friends.before_checkpoint()
         return next(f for f in trainer.friends if isinstance(f, Evaluator)).metrics()["best"]
 
-    bests = run_threaded(2, run)
+    bests = run_threaded(2, work)
     saved = load_latest(tmp_path / "best")
     assert saved is not None and bests[0] == bests[1] == pytest.approx(saved.state["score"])
+
+
+def test_the_best_is_written_once_for_each_time_the_run_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    save = checkpoint.save_checkpoint
+
+    def spy(folder: Path, timesteps: int, *rest: Any, **more: Any) -> Path:
+        written.append(timesteps)
+        return save(folder, timesteps, *rest, **more)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", spy)
+    trainer = build(experiment([friend("BestPolicyKeeper")]), folder=tmp_path)
+    (keeper,) = trainer.friends
+    for score, done in ((1.0, 10), (2.0, 20), (1.5, 30)):
+        keeper.before_update(Controls(1e-3, 0.2, 0.0, timesteps=done))
+        keeper.after_update({"score_mean_100": score, "episodes": 1.0})
+    assert written == []
+    keeper.before_checkpoint()
+    keeper.before_checkpoint()  # nothing new
+    assert written == [20]
+    saved = load_latest(tmp_path / "best")
+    assert saved is not None and saved.state["score"] == 2.0
+
+
+def test_the_end_of_a_run_writes_the_best(tmp_path: Path) -> None:
+    assert run(*toy(tmp_path, "--with=BestPolicyKeeper", timesteps=600)).status == 0
+    folder = tmp_path / FOLDER
+    with (folder / "progress.csv").open() as file:
+        bests = [float(row["BestPolicyKeeper/best"]) for row in csv.DictReader(file)]
+    saved = load_latest(folder / "best")
+    assert saved is not None and saved.state["score"] == pytest.approx(bests[-1])
 
 
 def test_mistakes() -> None:
