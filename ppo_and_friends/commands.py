@@ -17,6 +17,8 @@ from ppo_and_friends.communicator import Communicator
 from ppo_and_friends.cores import threads_per_rank
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.friends.catalog import make_friend
+from ppo_and_friends.friends.group import FriendGroup
 from ppo_and_friends.interrupts import Interrupts
 from ppo_and_friends.options import Choice
 from ppo_and_friends.policy import Policy
@@ -85,6 +87,8 @@ def train(
     experiment, folder = request.experiment, RunFolder(request.folder)
     if wandb is not None:
         require_wandb()
+    # Before the folder is made: a mistake in a friend's name or arguments leaves nothing behind.
+    FriendGroup([make_friend(spec) for spec in experiment.friends])
     with folder.lock(communicator), Interrupts(communicator) as interrupts:
         if clobber:
             on_main(communicator, folder.clobber)

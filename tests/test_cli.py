@@ -91,7 +91,8 @@ def test_nonsense_is_refused_in_two_lines_at_most(
     assert len(done.complaint) <= 2, done.err
     assert said in done.err
     # Nothing that looks like a run is left behind.
-    assert not list(tmp_path.rglob("experiment.json")) and not list(tmp_path.rglob("progress.csv"))
+    for name in ("experiment.json", "progress.csv", ".lock"):
+        assert not list(tmp_path.rglob(name))
 
 
 def test_nothing_asked_shows_the_usage() -> None:
