@@ -63,14 +63,18 @@ class ValueNormalizer(Friend):
         variance = self.variance[index].item()
         return self.mean[index].item(), max(variance**0.5, SMALLEST_DEVIATION)
 
+    def _units(self, stream: str) -> tuple[float, float]:
+        """What an output is shifted and scaled by to become a prediction."""
+        return self._statistics(stream)
+
     def decode_values(self, stream: str, outputs: Array) -> Array:
         """Outputs times the deviation, plus the mean."""
-        mean, deviation = self._statistics(stream)
+        mean, deviation = self._units(stream)
         return (outputs * deviation + mean).astype(outputs.dtype)
 
     def encode_returns(self, stream: str, returns: Array) -> Array:
         """Returns minus the mean, over the deviation."""
-        mean, deviation = self._statistics(stream)
+        mean, deviation = self._units(stream)
         return ((returns - mean) / deviation).astype(returns.dtype)
 
     def after_estimation(self, rollout: Rollout) -> None:
@@ -81,7 +85,7 @@ class ValueNormalizer(Friend):
         for index, stream in enumerate(self._names):
             old = self._statistics(stream)
             self._merge(index, rollout.returns[stream], rollout.valid)
-            self._changed(index, stream, old, rollout)
+            self._changed(index, stream, old[1], rollout)
 
     def _merge(self, index: int, returns: Array, valid: Array) -> None:
         """Merge the moments of [T, B] returns of all ranks. Two collectives."""
@@ -95,8 +99,8 @@ class ValueNormalizer(Friend):
         for buffer, value in ((self.count, count + new[0]), (self.mean, mean), (self.variance, variance)):
             buffer[index] = float(value)
 
-    def _changed(self, index: int, stream: str, old: tuple[float, float], rollout: Rollout) -> None:
-        """Called when a stream's mean and deviation are no longer the ``old`` ones."""
+    def _changed(self, index: int, stream: str, old_deviation: float, rollout: Rollout) -> None:
+        """Called when a stream's statistics have changed. Collectives allowed."""
 
     def metrics(self) -> dict[str, float]:
         """Mean and deviation of the environment's returns."""
@@ -107,12 +111,17 @@ class ValueNormalizer(Friend):
 class PopArt(ValueNormalizer):
     r"""As ValueNormalizer, but what the critic predicts doesn't change when the statistics do.
 
-    The value head is changed against them, :math:`w' = \sigma w / \sigma'` and
-    :math:`b' = (\sigma b + \mu - \mu') / \sigma'` (proposition 1 of the paper).
+    A prediction is :math:`\sigma (w h + b) + c`. When the deviation changes, the value head is changed
+    against it, :math:`w' = \sigma w / \sigma'` and :math:`b' = (\sigma b + c - c') / \sigma'`
+    (proposition 1 of the paper). There c is the returns' mean; any other moves b alone, which changes
+    neither predictions nor gradients. Here it is the mean of the predictions themselves, so that
+    outputs stay near 0: far from the returns' mean, single precision would lose their differences.
     """
 
     source = "arXiv:1602.07714"
     conflicts = ("ValueNormalizer",)
+
+    centre: Tensor
 
     def __init__(self, decay: float | None = 0.9) -> None:
         """Start with no statistics.
@@ -122,12 +131,28 @@ class PopArt(ValueNormalizer):
         """
         super().__init__(decay)
 
-    def _changed(self, index: int, stream: str, old: tuple[float, float], rollout: Rollout) -> None:
-        new_mean, new_deviation = self._statistics(stream)
-        ratio, shift = old[1] / new_deviation, (old[0] - new_mean) / new_deviation
+    def adapt(self, network: ActorCritic) -> ActorCritic:
+        """Make statistics for each of the network's streams."""
+        super().adapt(network)
+        self.add_statistic("centre", np.zeros(len(self._names)))
+        return network
+
+    def _units(self, stream: str) -> tuple[float, float]:
+        """The centre and the deviation."""
+        return self.centre[self._names.index(stream)].item(), self._statistics(stream)[1]
+
+    def _changed(self, index: int, stream: str, old_deviation: float, rollout: Rollout) -> None:
+        """Change the value head, and what it gave for this rollout, to the new units. Two collectives."""
+        centre, deviation = self.centre[index].item(), self._statistics(stream)[1]
+        outputs = rollout.value_outputs[stream]
+        predictions = outputs.astype(np.float64) * old_deviation + centre
+        new = float(global_moments(predictions[:-1], rollout.valid, self.context.communicator)[1])
         head = self._network[0].value_head
         with torch.no_grad():
-            head.weight[index] *= ratio
-            head.bias[index] = head.bias[index] * ratio + shift
-        outputs = rollout.value_outputs[stream]
-        rollout.value_outputs[stream] = (outputs * ratio + shift).astype(outputs.dtype)
+            head.weight[index] = head.weight[index].double() * (old_deviation / deviation)
+            exact = (head.bias[index].double() * old_deviation + centre - new) / deviation
+            head.bias[index] = exact
+            # What the bias can't hold in its precision goes into c.
+            new += (exact - head.bias[index].double()).item() * deviation
+        self.centre[index] = new
+        rollout.value_outputs[stream] = ((predictions - new) / deviation).astype(outputs.dtype)

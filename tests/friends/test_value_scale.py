@@ -15,8 +15,10 @@ from ppo_and_friends.trainer import Trainer
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment
 
 
-def collected(name: str, **arguments: Any) -> tuple[Trainer, ValueNormalizer, Any]:
-    trainer = build(experiment([friend(name, **arguments), friend("RND")], precision="float64"))
+def collected(
+    name: str, precision: str = "float64", **arguments: Any
+) -> tuple[Trainer, ValueNormalizer, Any]:
+    trainer = build(experiment([friend(name, **arguments), friend("RND")], precision=precision))
     member = next(iter(trainer.friends))
     assert isinstance(member, ValueNormalizer)
     for _ in range(3):
@@ -47,6 +49,30 @@ def test_popart_leaves_predictions_as_they_are() -> None:
         # What the critic gave during the rollout is now in the new units, too.
         decoded = trainer.friends.decode_values(name, rollout.value_outputs[name])
         np.testing.assert_allclose(decoded, before[name], atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+def test_popart_in_single_precision(size: float) -> None:
+    """The returns' mean of 100 deviations jumps in before the critic predicts any of it."""
+    trainer = build(experiment([friend("PopArt")], precision="float32"))
+    for _ in range(6):
+        rollout = trainer.collect()
+        rollout.rewards["extrinsic"] = (size * (100.0 + rollout.rewards["extrinsic"])).astype(np.float32)
+
+        def decoded(outputs: Any) -> Any:
+            return trainer.friends.decode_values("extrinsic", outputs.astype(np.float64))
+
+        def heads(rollout: Any = rollout) -> Any:
+            with torch.no_grad():
+                return trainer.network.values(torch.from_numpy(rollout.observations).flatten(0, 1)).numpy()
+
+        before = decoded(heads()[:, 0])
+        trainer.estimate(rollout)
+        bound = 1e-6 * np.abs(before).max()
+        np.testing.assert_allclose(decoded(heads()[:, 0]), before, atol=bound, rtol=0.0)
+        kept = decoded(rollout.value_outputs["extrinsic"]).reshape(-1)
+        np.testing.assert_allclose(kept, before, atol=bound, rtol=0.0)
+        trainer.improve(rollout, trainer._scheduled_controls())
 
 
 def test_the_plain_scale_changes_predictions() -> None:
