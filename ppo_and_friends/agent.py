@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppo_and_friends.action_mapping import ActionMapping
 from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.devices import choose_device
 from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.friend import FriendContext
@@ -57,19 +57,6 @@ class Agent:
         return Policy(self.network, self.friends, self.mapping, device=self.device, dtype=self.dtype)
 
 
-def choose_device(name: str, *, convolutions: bool) -> torch.device:
-    """The device for a setting of ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        UsageError: CUDA is asked for and not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: no CUDA device is available. Use --device cpu or auto.")
-    if name == "cuda" or (name == "auto" and convolutions and torch.cuda.is_available()):
-        return torch.device("cuda")
-    return torch.device("cpu")
-
-
 def build_agent(
     experiment: Experiment,
     observation_space: spaces.Box,
@@ -99,9 +86,8 @@ def build_agent(
     dtype = torch.float64 if experiment.precision == "float64" else torch.float32
     randomness = Randomness(experiment.random_seed)
     mapping = ActionMapping(action_space, squash=settings.squash)
-    device = choose_device(
-        experiment.device, convolutions=settings.encoder == "nature_cnn" or len(observation_space.shape) == 3
-    )
+    images = settings.encoder == "nature_cnn" or len(observation_space.shape) == 3
+    device = choose_device(experiment.device, communicator, convolutions=images)
     friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
     space = friends.setup(
         FriendContext(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.devices import sum_staged_
 
 STATISTICS = 64
 """Places behind the gradients for statistics that are to be summed with them."""
@@ -60,6 +61,7 @@ class FlatOptimizer:
         )
         self.gradients = self._buffer[:size]
         self.statistics = self._buffer[size:]
+        self._staging: Tensor | None = None
         self._segments: list[slice] = []
         self._epsilon = epsilon
         self._moments: list[dict[str, Tensor]] = []
@@ -95,9 +97,9 @@ class FlatOptimizer:
         if self._buffer.device.type == "cpu":
             communicator.sum_(self._buffer.numpy())
             return
-        staged = self._buffer.cpu()
-        communicator.sum_(staged.numpy())
-        self._buffer.copy_(staged)
+        if self._staging is None:
+            self._staging = torch.empty_like(self._buffer, device="cpu", pin_memory=True)
+        sum_staged_(self._buffer, self._staging, communicator)
 
     def step(self, learning_rate: float) -> float:
         """Clip each group's gradient by its norm and take an Adam step, unless it isn't finite.

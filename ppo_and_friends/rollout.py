@@ -232,4 +232,4 @@ class MinibatchSource:
     def _tensor(self, array: Array) -> Tensor:
         """[T, B, ...] array as a [T * B, ...] tensor on the device."""
         flat = np.ascontiguousarray(array).reshape(-1, *array.shape[2:])
-        return torch.from_numpy(flat).to(self.device)
+        return torch.from_numpy(flat).to(self.device, non_blocking=True)
