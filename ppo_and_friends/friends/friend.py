@@ -100,9 +100,6 @@ class Controls:
     stop: bool = False
     """Set after a minibatch to end the update there. Must be equal on all ranks."""
 
-    stop: bool = False
-    """Set after a minibatch to end the update there. Must be equal on all ranks."""
-
 
 @dataclass
 class ObservationStream:
@@ -226,7 +223,7 @@ class Friend(nn.Module):
         """Called with the flat gradient of all parameters, summed over ranks; change it in place."""
 
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
-        """Called after each gradient step with its statistics over all ranks; may change step sizes, or end the update."""
+        """Called after each gradient step with its statistics over all ranks; may change step sizes."""
 
     def wants_to_stop(self, stats: dict[str, float]) -> bool:
         """Called after each epoch with its mean statistics over all ranks. True ends the update."""
