@@ -145,10 +145,29 @@ def ours(spec: Spec, ranks: int, *, one_core: bool = False, limit: float = 900.0
     Raises:
         MeasurementError: It failed.
     """
-    launcher = [mpirun(), "-n", str(ranks)] if ranks > 1 else []
-    command = [*launcher, sys.executable, str(HERE / "measure_ours.py")]
     core = min(affinity()) if one_core else None
-    return _with_files(f"{spec['environment']} on {ranks} ranks", spec, command, limit, core=core)
+    return on_ranks("measure_ours.py", spec, ranks, limit=limit, core=core)
+
+
+def on_ranks(
+    script: str, spec: Spec, ranks: int, *, limit: float = 900.0, core: int | None = None
+) -> dict[str, Any]:
+    """Run one of this folder's measuring scripts on some ranks.
+
+    Args:
+        script: Its file name.
+        spec: What it takes.
+        ranks: MPI ranks; 1: none started.
+        limit: Seconds after which it has failed.
+        core: Where to run; None: anywhere.
+
+    Raises:
+        MeasurementError: It failed.
+    """
+    launcher = [mpirun(), "-n", str(ranks)] if ranks > 1 else []
+    command = [*launcher, sys.executable, str(HERE / script)]
+    name = f"{spec.get('environment', script)} on {ranks} ranks"
+    return _with_files(name, spec, command, limit, core=core)
 
 
 def sb3(python: Path, spec: Spec, *, limit: float = 3600.0) -> dict[str, Any]:

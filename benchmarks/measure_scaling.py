@@ -1,0 +1,147 @@
+"""Measures what an iteration costs a rank, and what an Allreduce costs; started by ``scaling_model.py``.
+
+``measure_scaling.py SPECIFICATION.json RESULT.json`` on some MPI ranks. The specification: environments,
+seconds (of each), sizes (bytes of the buffers to sum). It serves on a cluster too: see docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.build import build_trainer
+from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.launch import guard, make_communicator
+from ppo_and_friends.registry import resolve
+from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.protocol import divide
+
+MIN_ITERATIONS = 2
+ALLREDUCES = 60
+"""Of each size; the median counts, after a tenth of them to warm up."""
+
+
+class Meter:
+    """Notes a communicator's sums, how many and how large, and the CPU time that any collective takes."""
+
+    COLLECTIVES = ("sum_", "max_", "broadcast_", "broadcast", "concatenate", "gather", "barrier")
+
+    def __init__(self, communicator: Communicator) -> None:
+        self._communicator, self.calls, self.bytes, self.cpu = communicator, 0, 0, 0.0
+        for name in self.COLLECTIVES:
+            setattr(communicator, name, self._metered(name, getattr(communicator, name)))
+
+    def _metered(self, name: str, collective: Callable[[Any], Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if name == "sum_":
+                self.calls, self.bytes = self.calls + 1, self.bytes + arguments[0].nbytes
+            start = time.process_time()
+            try:
+                return collective(*arguments)
+            finally:
+                self.cpu += time.process_time() - start
+
+        return call
+
+    def close(self) -> None:
+        """Give the communicator its own methods back."""
+        for name in self.COLLECTIVES:
+            delattr(self._communicator, name)
+
+
+def iterations(name: str, communicator: Communicator, seconds: float) -> dict[str, Any]:
+    """Train for a while with the launcher's settings. A collective.
+
+    CPU time, since ranks may share cores, and without what goes by in collectives, where a rank polls
+    for the others.
+
+    Returns:
+        The mean and the most CPU seconds of a rank in an iteration, seconds by the clock, sums, bytes.
+    """
+    experiment = resolve(name)
+    layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
+    envs = make_vector_env(experiment.environment, layout, 1)
+    trainer = build_trainer(experiment, communicator, envs)
+    trainer.train_iteration()  # warms up
+    meter, count = Meter(communicator), 0
+    began, cpu = time.perf_counter(), time.process_time()
+    late = False
+    while not (late and count >= MIN_ITERATIONS):
+        trainer.train_iteration()
+        count += 1
+        late = bool(communicator.broadcast(time.perf_counter() - began > seconds))
+    own = (time.process_time() - cpu - meter.cpu) / count
+    elapsed = time.perf_counter() - began
+    meter.close()
+    everyone = communicator.gather(own)
+    envs.close()
+    return {
+        "cpu_seconds": statistics.mean(everyone),
+        "most_cpu_seconds": max(everyone),
+        "seconds": elapsed / count,
+        "sums": meter.calls / count,
+        "sum_bytes": meter.bytes / count,
+        "iterations": count,
+        **_sizes(trainer),
+    }
+
+
+def _sizes(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "parameters": trainer.optimizer.parameters.numel(),
+        "num_envs": trainer.layout.total,
+        "timesteps": trainer.layout.total * trainer.collector.steps,
+    }
+
+
+def allreduce(size: int, communicator: Communicator) -> float:
+    """Median seconds by the clock of a sum of ``size`` bytes of float32. A collective."""
+    array = np.ones(max(1, size // 4), dtype=np.float32)
+    times = []
+    for _ in range(ALLREDUCES):
+        communicator.barrier()
+        start = time.perf_counter()
+        communicator.sum_(array)
+        times.append(time.perf_counter() - start)
+        array.fill(1.0)
+    return max(communicator.gather(statistics.median(times[ALLREDUCES // 10 :])))
+
+
+def measure(spec: dict[str, Any], communicator: Communicator) -> dict[str, Any]:
+    """All of it. A collective."""
+    torch.set_num_threads(1)
+    return {
+        "ranks": communicator.size,
+        "iterations": {
+            name: iterations(name, communicator, spec["seconds"]) for name in spec["environments"]
+        },
+        "allreduce": {str(size): allreduce(size, communicator) for size in spec["sizes"]},
+    }
+
+
+def main() -> int:
+    """Measure, and write what was measured."""
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    communicator = make_communicator()
+    with guard(communicator):
+        result = measure(spec, communicator)
+        if communicator.is_main:
+            replace_file(Path(sys.argv[2]), json.dumps(result).encode())
+        communicator.barrier()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
