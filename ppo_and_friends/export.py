@@ -1,9 +1,8 @@
-"""A trained policy as an ONNX file: normalisation, clipping and scaling are in it."""
+"""A trained policy as an ONNX file: encoding, normalisation, clipping and scaling are in it."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import json
 import logging
@@ -12,111 +11,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
-from ppo_and_friends.action_mapping import ActionMapping
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.clipping import ObservationClip
+from ppo_and_friends.exported_modules import (
+    Encode,
+    RememberingTransform,
+    ToEnvironment,
+    exported_transform,
+)
 from ppo_and_friends.friends.friend import Friend
-from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.space_descriptions import describe
 from ppo_and_friends.trained_policy import TrainedPolicy
 
-INPUT, OUTPUT = "observations", "actions"
+__all__ = ["ExportedPolicy", "RememberingTransform", "export_onnx", "exported_transform"]
 
-
-@functools.singledispatch
-def exported_transform(friend: Friend) -> nn.Module:
-    """What a friend does to observations, [N, *obs] to [N, *obs'], as a module that can be exported.
-
-    Register a function for a friend of your own: ``@exported_transform.register``.
-
-    Raises:
-        UsageError: The friend can't be exported.
-    """
-    raise UsageError(
-        f"{friend.name} can't be exported: what it does to observations isn't known as a module, or it "
-        "remembers earlier ones. Train without it, or register it with export.exported_transform."
-    )
-
-
-class _Normalize(nn.Module):
-    """(o - mean) * scale, in double precision as the friend does it."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: Any, scale: Any) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.as_tensor(np.array(mean), dtype=torch.float64))
-        self.register_buffer("scale", torch.as_tensor(np.array(scale), dtype=torch.float64))
-
-    def forward(self, observations: Tensor) -> Tensor:
-        return (observations.double() - self.mean) * self.scale
-
-
-class _Clip(nn.Module):
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self.limit = limit
-
-    def forward(self, observations: Tensor) -> Tensor:
-        return observations.clamp(-self.limit, self.limit)
-
-
-@exported_transform.register
-def _(friend: ObservationNormalizer) -> nn.Module:
-    return _Normalize(*friend.statistics())
-
-
-@exported_transform.register
-def _(friend: ObservationClip) -> nn.Module:
-    return _Clip(friend.limit)
-
-
-class _ToEnvironment(nn.Module):
-    """`ActionMapping.to_environment` as a module."""
-
-    centre: Tensor
-    half_range: Tensor
-    low: Tensor
-    high: Tensor
-    start: Tensor
-
-    def __init__(self, mapping: ActionMapping) -> None:
-        super().__init__()
-        self.mapping = mapping
-        space = mapping.space
-        self.shape = space.shape or ()
-        self.dtype = torch.from_numpy(np.zeros(1, space.dtype)).dtype
-        if isinstance(space, spaces.Box):
-            numbers = {"centre": mapping.centre, "half_range": mapping.half_range}
-            for name, value in (numbers | {"low": space.low, "high": space.high}).items():
-                self.register_buffer(name, torch.as_tensor(np.array(value).reshape(-1), dtype=torch.float64))
-        else:
-            self.register_buffer("start", torch.as_tensor(np.array(mapping.start), dtype=torch.int64))
-
-    def forward(self, actions: Tensor) -> Tensor:
-        space = self.mapping.space
-        if isinstance(space, spaces.Box):
-            if self.mapping.squash:
-                actions = actions.tanh()
-            scaled = actions.double() * self.half_range + self.centre
-            scaled = torch.minimum(torch.maximum(scaled, self.low), self.high)
-            if np.issubdtype(space.dtype, np.integer):
-                scaled = scaled.round()
-            result = scaled.to(self.dtype)
-        else:
-            result = (actions + self.start).to(self.dtype)
-        return result.unflatten(-1, self.shape) if self.shape else result[:, 0]
+ACTIONS, STATE, NEXT = "actions", "state.", "next_state."
 
 
 class ExportedPolicy(nn.Module):
-    """Encoded observations [N, *obs] to the environment's most probable actions [N, *action shape]."""
+    """Parts of observations, then states, to the most probable actions, then the next states.
+
+    Attributes:
+        inputs: Names of what ``forward`` takes.
+        outputs: Names of what it gives.
+        states: Names of the inputs and of the outputs that are to be fed into them next time.
+    """
 
     def __init__(self, policy: TrainedPolicy) -> None:
         """Take over the policy's parts.
@@ -126,28 +48,53 @@ class ExportedPolicy(nn.Module):
         """
         super().__init__()
         agent = policy.agent
+        self.encode = Encode(policy.observation_space)
         changing = [friend for friend in agent.friends if type(friend).transform is not Friend.transform]
         self.transforms = nn.ModuleList(exported_transform(friend) for friend in changing)
         self.network, self.distribution = agent.network, agent.mapping.distribution
-        self.to_environment = _ToEnvironment(agent.mapping)
+        self.to_environment = ToEnvironment(agent.mapping)
         self._dtype = agent.dtype
+        pairs = zip(changing, self.transforms, strict=True)
+        remembering = [friend.name for friend, one in pairs if isinstance(one, RememberingTransform)]
+        self.states = {f"{STATE}{name}": f"{NEXT}{name}" for name in remembering}
+        self.inputs = [*self.encode.names(), *self.states]
+        self.outputs = [ACTIONS, *self.states.values()]
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """See the class."""
+    def examples(self, rows: int) -> list[Tensor]:
+        """Inputs of ``rows`` episodes that begin."""
+        sizes = [one.size for one in self.transforms if isinstance(one, RememberingTransform)]
+        return [
+            *self.encode.examples(rows),
+            *(torch.zeros((rows, size), dtype=self._dtype) for size in sizes),
+        ]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """[N, ...] each, in the order of ``inputs``; gives them in the order of ``outputs``."""
+        parts = len(inputs) - len(self.states)
+        observations, states = self.encode(inputs[:parts]), list(inputs[parts:])
+        changed: list[Tensor] = []
         for transform in self.transforms:
-            observations = transform(observations)
+            if isinstance(transform, RememberingTransform):
+                observations = transform(observations, states[len(changed)])
+                changed.append(observations)
+            else:
+                observations = transform(observations)
         if observations.is_floating_point():
             observations = observations.to(self._dtype)
-        actions: Tensor = self.to_environment(self.distribution.mode(self.network.policy(observations)))
-        return actions
+        stored = self.distribution.mode(self.network.policy(observations))
+        remembering = (one for one in self.transforms if isinstance(one, RememberingTransform))
+        following = [one.next_state(seen, stored) for one, seen in zip(remembering, changed, strict=True)]
+        return self.to_environment(stored), *(state.to(self._dtype) for state in following)
 
 
 def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
     """Write the policy as an ONNX model.
 
-    Its input ``observations`` is a batch [N, *obs] as `vector.codec.Encoder` gives it: an image as it
-    is, everything else flat, as ``gymnasium.spaces.flatten`` does it. Its output ``actions`` are
-    [N, *action shape], as the environment takes them. Its metadata says what it was trained on.
+    Its inputs are a batch of observations as the environment declares them: ``observations``
+    [N, *shape], or for a Dict or Tuple an input ``observations.<key>`` for each part. Its output
+    ``actions`` are [N, *action shape], as the environment takes them. A policy that remembers has
+    inputs ``state.<friend>``, zeros where an episode begins, and outputs ``next_state.<friend>`` to
+    be fed into them at the next step. The metadata say all of this, and what it was trained on.
 
     Args:
         policy: On the CPU.
@@ -165,33 +112,44 @@ def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
             "--export onnx needs packages that aren't installed: pip install onnx onnxscript"
         ) from None
     module = ExportedPolicy(policy).eval()
-    space = policy.encoded_space
+    batch = torch.export.Dim("batch")
     # Two rows, since a batch of one would be taken for a constant.
-    example = torch.from_numpy(np.zeros((2, *space.shape), space.dtype))
+    examples = tuple(module.examples(2))
     with _quiet():
         program = torch.onnx.export(
             module,
-            (example,),
+            examples,
             dynamo=True,
             verbose=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=module.inputs,
+            output_names=module.outputs,
+            dynamic_shapes=(tuple({0: batch} for _ in examples),),
         )
     assert program is not None
     model = program.model_proto
-    described = {
-        "environment": policy.experiment.environment.id,
-        "timesteps": str(policy.timesteps),
-        "observation_space": json.dumps(describe(policy.observation_space)),
-        "action_space": json.dumps(describe(policy.action_space)),
-    }
-    onnx.helper.set_model_props(model, described)
+    onnx.helper.set_model_props(model, _described(policy, module))
     try:
         replace_file(path, model.SerializeToString())
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror or error}.") from error
     return path
+
+
+def _described(policy: TrainedPolicy, module: ExportedPolicy) -> dict[str, str]:
+    """The model's metadata."""
+    inputs: dict[str, Any] = {
+        name: describe(part.space)
+        for name, part in zip(module.encode.names(), module.encode.parts, strict=True)
+    }
+    return {
+        "environment": policy.experiment.environment.id,
+        "timesteps": str(policy.timesteps),
+        "observation_space": json.dumps(describe(policy.observation_space)),
+        "action_space": json.dumps(describe(policy.action_space)),
+        "inputs": json.dumps(inputs),
+        "states": json.dumps(module.states),
+        "states_begin_as": "zeros",
+    }
 
 
 @contextlib.contextmanager

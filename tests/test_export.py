@@ -14,11 +14,12 @@ from gymnasium import spaces
 from ppo_and_friends import load_policy
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import NetworkSettings, friend
-from ppo_and_friends.export import export_onnx
+from ppo_and_friends.export import export_onnx, exported_transform
+from ppo_and_friends.friends import Friend
 from ppo_and_friends.space_descriptions import restore
 from tests.engine import Identity, experiment
 from tests.friends.runs import drift
-from tests.test_trained_policy import saved
+from tests.test_trained_policy import Parts, saved
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
 pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
@@ -87,10 +88,113 @@ def test_images(tmp_path: Path) -> None:
     assert len(set(actions.tolist())) > 1
 
 
-def test_a_friend_that_remembers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="PreviousAction can't be exported"):
-        exported(tmp_path, drift(), friend("PreviousAction"))
-    assert not (tmp_path / "policy.onnx").exists()
+def test_what_is_not_known_as_a_module_is_refused(tmp_path: Path) -> None:
+    class Doubled(Friend):
+        def transform(self, observations: Any, stream: Any) -> Any:
+            return 2 * observations
+
+    with pytest.raises(UsageError, match=r"Doubled can't be exported.*exported_transform"):
+        exported_transform(Doubled())
+
+
+def fed(session: Any, observation: Any) -> dict[str, Any]:
+    """An observation, or a dict of its parts, as the session's inputs: a batch of one."""
+    if not isinstance(observation, dict):
+        return {"observations": np.asarray(observation)[None]}
+    return {f"observations.{key}": np.asarray(part)[None] for key, part in observation.items()}
+
+
+def begin(session: Any) -> dict[str, Any]:
+    """The states where an episode begins."""
+    given = session.get_inputs()
+    types = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+    return {
+        one.name: np.zeros((1, one.shape[1]), types[one.type]) for one in given if one.name[:6] == "state."
+    }
+
+
+HISTORY, PREVIOUS, NORMALIZER = (
+    friend(name) for name in ("ObservationHistory", "PreviousAction", "ObservationNormalizer")
+)
+REMEMBERING: dict[str, tuple[Any, tuple[Any, ...], bool]] = {
+    "history": (drift(), (NORMALIZER, HISTORY), False),
+    "previous action": (drift(), (PREVIOUS, NORMALIZER), True),
+    "both": (drift(spaces.MultiDiscrete([3, 2])), (NORMALIZER, PREVIOUS, HISTORY), False),
+    "parts": (Parts, (HISTORY, PREVIOUS, friend("ObservationClip", limit=3.0)), False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REMEMBERING)
+def test_whole_episodes_of_policies_that_remember(tmp_path: Path, case: str) -> None:
+    make, friends, squash = REMEMBERING[case]
+    policy, session = exported(tmp_path, make, *friends, squash=squash)
+    outputs = [one.name for one in session.get_outputs()]
+    following = json.loads(session.get_modelmeta().custom_metadata_map["states"])
+    assert outputs == ["actions", *following.values()] and len(following) in (1, 2)
+    env, chosen = make(), []
+    for seed in (1, 2):  # in the second episode, what was in the first must be forgotten
+        observation, _ = env.reset(seed=seed)
+        policy.reset()
+        states, over, steps = begin(session), False, 0
+        while not over:
+            results = dict(zip(outputs, session.run(None, fed(session, observation) | states), strict=True))
+            action = policy(observation)
+            np.testing.assert_allclose(results["actions"][0], action, rtol=1e-4, atol=1e-4)
+            states = {name: results[following[name]] for name in following}
+            observation, _, ended, cut, _ = env.step(action)
+            over, steps = ended or cut, steps + 1
+            chosen.append(np.array(action))
+        assert steps >= 7
+    assert len(np.unique(chosen, axis=0)) > 1
+
+
+@pytest.mark.slow
+def test_rows_begin_their_episodes_on_their_own(tmp_path: Path) -> None:
+    policy, session = exported(tmp_path, drift(), HISTORY)
+    rows = np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)  # [step, row, obs]
+    state = np.zeros((2, 4 * 3 + 1), np.float32)
+    for t in range(3):
+        if t == 2:
+            state[1] = 0.0  # the second row's episode ended
+        actions, state = session.run(None, {"observations": rows[t], "state.ObservationHistory": state})
+    for row, steps in ((0, (0, 1, 2)), (1, (2,))):
+        policy.reset()
+        expected = [policy(rows[t][row]) for t in steps][-1]
+        np.testing.assert_allclose(actions[row], expected, atol=1e-5)
+
+
+class Kinds(Identity):
+    """Observes categories and numbers, nested."""
+
+    def __init__(self) -> None:
+        super().__init__(spaces.Discrete(3))
+        self.observation_space: Any = spaces.Tuple(
+            (
+                spaces.Discrete(4, start=-1),
+                spaces.Dict({"grid": spaces.MultiDiscrete([[2, 3], [4, 5]]), "on": spaces.MultiBinary(2)}),
+                spaces.Box(-1.0, 1.0, (2, 2)),
+            )
+        )
+
+    def _observe(self) -> Any:
+        return self.observation_space.sample()
+
+
+@pytest.mark.slow
+def test_parts_of_every_kind_have_inputs_of_their_own(tmp_path: Path) -> None:
+    policy, session = exported(tmp_path, Kinds)
+    names = ["observations.0", "observations.1.grid", "observations.1.on", "observations.2"]
+    assert [one.name for one in session.get_inputs()] == names
+    described = json.loads(session.get_modelmeta().custom_metadata_map["inputs"])
+    assert restore(described["observations.1.grid"]) == spaces.MultiDiscrete([[2, 3], [4, 5]])
+    space = Kinds().observation_space
+    space.seed(0)
+    drawn = [space.sample() for _ in range(20)]
+    parts = [(one[0], one[1]["grid"], one[1]["on"], one[2]) for one in drawn]
+    batch = {name: np.stack(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
+    (actions,) = session.run(None, batch)
+    assert actions.tolist() == [int(policy(one)) for one in drawn] and len(set(actions.tolist())) > 1
 
 
 def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,13 +73,13 @@ class PreviousAction(Friend):
         _require_vector(self, context.observation_space, "use --without PreviousAction.")
         if context.observation_space.dtype == np.uint8:
             raise UsageError("PreviousAction works on numbers, not on bytes: use --without PreviousAction.")
-        self._features = ActionFeatures(context.distribution, context.action_space)
+        self.features = ActionFeatures(context.distribution, context.action_space)
 
     def observation_space(self, space: spaces.Box) -> spaces.Box:
         """Longer by the size of an encoded action."""
-        size = self._features.size
-        if self._features.continuous:
-            low, high = self._features.low.numpy(), self._features.high.numpy()
+        size = self.features.size
+        if self.features.continuous:
+            low, high = self.features.low.numpy(), self.features.high.numpy()
         else:
             low, high = np.zeros(size), np.ones(size)
         low = np.concatenate((space.low, low)).astype(space.dtype)
@@ -88,8 +88,8 @@ class PreviousAction(Friend):
 
     def transform(self, observations: Array, stream: ObservationStream) -> Array:
         """[B, n] to [B, n + action size]."""
-        appended = np.zeros((len(observations), self._features.size), observations.dtype)
+        appended = np.zeros((len(observations), self.features.size), observations.dtype)
         if stream.last_actions is not None:
             known = ~stream.fresh
-            appended[known] = self._features(torch.from_numpy(stream.last_actions)).numpy()[known]
+            appended[known] = self.features(torch.from_numpy(stream.last_actions)).numpy()[known]
         return np.concatenate((observations, appended), axis=1)
