@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import OrderedDict
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ import pytest
 from gymnasium import spaces
 
 from ppo_and_friends import load_policy
+from ppo_and_friends.build import build_trainer
 from ppo_and_friends.checkpoint import save_checkpoint
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import Experiment, NetworkSettings, friend
 from ppo_and_friends.saved_experiment import save_experiment
 from ppo_and_friends.saved_state import capture
+from ppo_and_friends.solo_communicator import SoloCommunicator
 from ppo_and_friends.trained_policy import TrainedPolicy
 from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.protocol import divide
 from tests.conftest import clean_environment
 from tests.engine import experiment, train
 
@@ -120,18 +125,19 @@ def test_a_checkpoint_of_its_own(tmp_path: Path) -> None:
 
 
 def test_the_best_policy_that_was_kept(tmp_path: Path) -> None:
-    trainer = saved(tmp_path, plain(Parts))
-    tensors, state = capture(trainer, 1.0)
-    del state["raw_observation_space"]
-    altered = {
-        name: tensor + 1 if name == "network.value_head.bias" else tensor for name, tensor in tensors.items()
-    }
-    save_checkpoint(tmp_path / "best", 77, altered, state)
+    """Raw observations in, without a checkpoint of the run beside it."""
+    settings = plain(Parts, friend("ObservationNormalizer"), friend("BestPolicyKeeper"))
+    save_experiment(tmp_path, settings, ["main.py"])
+    with closing(make_vector_env(settings.environment, divide(4, 0, 1))) as envs:
+        trainer = build_trainer(settings, SoloCommunicator(), envs, tmp_path)
+        trainer.train_iteration()
+        trainer.friends.before_checkpoint()
     policy = load_policy(tmp_path / "best", trust=True)
-    assert policy.timesteps == 77 and policy.observation_space == Parts().observation_space
-    bias = policy.agent.network.value_head.bias
-    assert bias.item() == pytest.approx(trainer.network.value_head.bias.item() + 1)
-    assert load_policy(tmp_path, trust=True).timesteps == trainer.timesteps
+    assert policy.observation_space == Parts().observation_space
+    assert policy.timesteps == trainer.timesteps
+    observation = {"place": np.array([1.0, -2.0], np.float32), "kind": 2}
+    encoded = np.array([[1.0, -2.0, 0.0, 1.0, 0.0]], np.float32)  # kinds are 1, 2 and 3
+    np.testing.assert_array_equal(policy(observation), trainer.agent.policy().act(encoded)[0])
 
 
 def test_nothing_there(tmp_path: Path) -> None:
