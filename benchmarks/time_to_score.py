@@ -13,11 +13,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,14 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import measurements as measure
 from benchmarks.jobs import last_line
 from benchmarks.peer_setup import DEFAULT, peer_python
-from benchmarks.runs import ROOT, source_state
+from benchmarks.runs import ROOT
+from benchmarks.time_results import SIDES, TimeResults, median_time, table
 from benchmarks.zoo import zoo_spec
-from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.registry import resolve
 from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.run_folder import RunFolder
-from ppo_and_friends.versions import library_versions
 
 SCORES = {"CartPole": 475.0, "LunarLander": 200.0, "BipedalWalker": 300.0, "HalfCheetah": 4000.0}
 EPISODES = 100
@@ -62,7 +59,10 @@ class Options:
     """Change a setting of our runs."""
 
     limit: float = 1800.0
-    """Seconds after which a run is given up."""
+    """Seconds after which a run, ours or a peer's, is given up: it never reached the score."""
+
+    resume: Switch = False
+    """Keep the runs that the output file has for the same score, ranks and settings; do the missing ones."""
 
     evaluated: Switch = False
     """Find the first checkpoint that reaches the score in evaluation too."""
@@ -74,7 +74,7 @@ class Options:
     """Where the peers' virtual environments are, or are made."""
 
     output: Path = Path("results/speed/time_to_score.json")
-    """Where the measurements go; a table goes beside it."""
+    """Where each run goes when it ends; a table goes beside it. Other launchers' runs in it stay."""
 
 
 def first_reaching(rows: Sequence[dict[str, str]], score: float) -> dict[str, float] | None:
@@ -167,69 +167,51 @@ def run_peer(python: Path, name: str, seed: int, score: float, limit: float) -> 
     return {"seed": seed, "reached": measure.sb3(python, spec, limit=limit + 120)["reached"]}
 
 
-def median_time(runs: Sequence[dict[str, Any]], which: str = "reached") -> str:
-    """``seconds (timesteps)``, the median over the runs, and how many reached it."""
-    reached = [run[which] for run in runs if run.get(which)]
-    if not reached:
-        return f"never (0 of {len(runs)})" if runs else "-"
-    seconds, steps = (np.median([one[key] for one in reached]) for key in ("seconds", "timesteps"))
-    return f"{seconds:,.1f} s ({steps:,.0f} steps; {len(reached)} of {len(runs)})"
-
-
-def table(results: dict[str, Any]) -> str:
-    """Markdown."""
-    head = ("environment", "score", "ours", "ours, evaluated", "SB3, zoo settings")
-    lines = ["| " + " | ".join(head) + " |", "|---|---:|---:|---:|---:|"]
-    for name, row in results["rows"].items():
-        cells = [name, f"{row['score']:g}", median_time(row["ours"])]
-        judged = any("evaluated" in run for run in row["ours"])
-        cells += [median_time(row["ours"], "evaluated") if judged else "-", median_time(row["sb3"])]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure and report; 0, 1 if something failed, 2 for a mistake."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/time_to_score.py")
     measure.end_by_interrupt()
     failed = False
-    rows: dict[str, Any] = {}
     try:
-        for name in options.environments:
-            score = options.score if options.score is not None else SCORES.get(name)
-            if score is None:
-                raise UsageError(f"Which score for {name}? Give --score.")
-            rows[name] = {"score": score, "ours": [], "sb3": []}
+        asked = terms(options)
         python = peer_python("sb3", options.peers_dir) if options.peers else None
-        for seed in options.seeds:
-            for name, row in rows.items():
-                try:
-                    row["ours"].append(run_ours(name, seed, row["score"], options))
-                    if python is not None:
-                        row["sb3"].append(run_peer(python, name, seed, row["score"], options.limit))
-                except measure.MeasurementError as error:
-                    failed = True
-                    print(error, file=sys.stderr)
-                ours, peer = median_time(row["ours"]), median_time(row["sb3"])
-                print(f"seed {seed}, {name} to {row['score']:g}: {ours} | SB3 {peer}", flush=True)
+        results = TimeResults(options.output, asked, resume=options.resume)
+        sides = SIDES if python is not None else SIDES[:1]
+        for seed, name, side in results.missing(options.seeds, asked, sides):
+            row = results.rows[name]
+            try:
+                if side == "ours" or python is None:
+                    run = run_ours(name, seed, row["score"], options)
+                else:
+                    run = run_peer(python, name, seed, row["score"], options.limit)
+                results.add(name, side, run)
+            except measure.MeasurementError as error:
+                failed = True
+                print(error, file=sys.stderr)
+            ours, peer = median_time(row["ours"]), median_time(row["sb3"])
+            print(f"seed {seed}, {name} to {row['score']:g}: {ours} | SB3 {peer}", flush=True)
     except PPOError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    results = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "ranks": options.ranks,
-        "set": options.set,
-        "source": source_state(),
-        "versions": library_versions(),
-        "rows": rows,
-    }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(options.output, (json.dumps(results, indent=1) + "\n").encode())
-    replace_file(options.output.with_suffix(".md"), table(results).encode())
-    print(table(results))
+    print(table(results.rows))
     return int(failed)
+
+
+def terms(options: Options) -> dict[str, dict[str, Any]]:
+    """What each launcher is measured for.
+
+    Raises:
+        UsageError: A score is missing.
+    """
+    found = {}
+    for name in options.environments:
+        score = options.score if options.score is not None else SCORES.get(name)
+        if score is None:
+            raise UsageError(f"Which score for {name}? Give --score.")
+        found[name] = {"score": score, "ranks": options.ranks, "set": list(options.set)}
+    return found
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from benchmarks.measurements import frame_counts, run_limited
 from benchmarks.parity import COMMON, compare, plain_changes
 from benchmarks.runs import Run
 from benchmarks.speed_report import engine_table, rates_table, write_speed
-from benchmarks.time_to_score import first_reaching, median_time
+from benchmarks.time_results import median_time
+from benchmarks.time_to_score import first_reaching
 from benchmarks.zoo import ZOO, same_spec, zoo_spec
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.registry import resolve
