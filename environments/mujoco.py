@@ -66,7 +66,7 @@ def inverted_double_pendulum() -> Experiment:
         friends=(
             friend("RewardScale", factor=0.05),
             friend("AdvantageNormalizer"),
-            friend("AdaptiveLearningRate", target=0.005),
+            friend("AdaptiveLearningRate", target=0.005, decide="step"),
         ),
     )
 
@@ -103,7 +103,7 @@ def walker_2d() -> Experiment:
         num_timesteps=10_000_000,
         target_score=6000.0,
         ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=2048, epochs=5),
-        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01)),
+        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01, decide="step")),
     )
 
 
@@ -116,7 +116,7 @@ def half_cheetah() -> Experiment:
         num_timesteps=10_000_000,
         target_score=7500.0,
         ppo=PPOSettings(rollout_timesteps=16_384, minibatch_size=2048, epochs=5),
-        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01)),
+        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01, decide="step")),
     )
 
 
@@ -150,7 +150,7 @@ def ant() -> Experiment:
         target_score=6000.0,
         ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=4096, epochs=4, value_weight=1.0),
         network=NetworkSettings(actor_hidden=(256, 128, 64), critic_hidden=(256, 128, 64), activation="elu"),
-        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.008)),
+        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.008, decide="step")),
     )
 
 
@@ -166,7 +166,7 @@ def humanoid() -> Experiment:
         network=NetworkSettings(
             actor_hidden=(512, 256, 128), critic_hidden=(512, 256, 128), activation="elu"
         ),
-        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01)),
+        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01, decide="step")),
     )
 
 

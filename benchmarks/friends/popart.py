@@ -20,11 +20,17 @@ from ppo_and_friends.vector.factory import make_vector_env
 from ppo_and_friends.vector.protocol import Layout
 
 
+def unscaled() -> Experiment:
+    """Pendulum with its rewards as they are."""
+    base = resolve("Pendulum")
+    scalers = ("RewardNormalizer", "RewardScale")
+    return replace(base, friends=tuple(each for each in base.friends if each.name not in scalers))
+
+
 def largest_change(precision: str) -> float:
     """Largest change of a prediction over 10 changes of the statistics, relative to the returns' size."""
-    base = resolve("Pendulum")
-    friends = tuple(each for each in base.friends if each.name != "RewardNormalizer")
-    experiment = replace(base, friends=(*friends, friend("PopArt")), precision=precision)
+    base = unscaled()
+    experiment = replace(variant(base, friend("PopArt")), precision=precision)
     layout = Layout(experiment.environment.num_envs, 0, experiment.environment.num_envs)
     trainer = build_trainer(experiment, SoloCommunicator(), make_vector_env(experiment.environment, layout))
     largest = 0.0
@@ -57,9 +63,8 @@ def final_score(experiment: Experiment) -> float:
 def main() -> None:
     for precision in ("float64", "float32"):
         print(f"largest relative change of a prediction, {precision}: {largest_change(precision):.1e}")
-    base = resolve("Pendulum")
-    friends = tuple(each for each in base.friends if each.name != "RewardNormalizer")
-    base = replace(base, friends=friends, num_timesteps=120_000)
+    base = unscaled()
+    base = replace(base, num_timesteps=120_000)
     print("\n| rewards times | PPO | PPO + PopArt | PPO + ValueNormalizer |")
     print("|---|---|---|---|")
     for factor in (0.01, 1.0, 100.0):

@@ -9,30 +9,84 @@ from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
+from ppo_and_friends.rollout import Rollout
+
+
+def kl_ahead(kl: float, previous: float) -> float:
+    """The divergence after a gradient step, whose statistics are from before it.
+
+    The divergence grows with the square of the distance, and the distance by as much as in the step before.
+
+    Args:
+        kl: KL(old || new) before the step, in nats.
+        previous: The same, one gradient step earlier; 0 if there was none.
+
+    Returns:
+        At least ``kl``; NaN if that is.
+    """
+    distance, step_before = max(kl, 0.0) ** 0.5, max(previous, 0.0) ** 0.5
+    return kl if distance <= step_before else (2.0 * distance - step_before) ** 2
+
+
+class StepWatch:
+    """Follows an update's divergence from one gradient step to the next."""
+
+    def __init__(self, target: float) -> None:
+        """Args: target: KL(old || new) in nats not to go beyond, > 0."""
+        self.target, self.kl = target, 0.0
+
+    def restart(self) -> None:
+        """A new update begins, at a divergence of 0."""
+        self.kl = 0.0
+
+    def reached(self, kl: float) -> bool:
+        """Whether the step that has this statistic ended beyond the target."""
+        previous, self.kl = self.kl, kl
+        # A divergence that isn't a number is too large.
+        return not kl_ahead(kl, previous) <= self.target
 
 
 class KLEarlyStop(Friend):
-    """End the update after the first epoch whose mean KL, over all ranks, exceeds the target."""
+    """End the update at the gradient step by which its KL, over all ranks, reaches the target."""
 
     source = "arXiv:2005.12729; Spinning Up"
 
-    def __init__(self, target: float = 0.02) -> None:
-        """Args: target: KL(old || new) in nats, > 0."""
+    def __init__(self, target: float = 0.02, decide: Literal["step", "epoch"] = "step") -> None:
+        """Choose how far an update may go.
+
+        Args:
+            target: KL(old || new) in nats, > 0.
+            decide: After each gradient step, by where its size leads, or after the first epoch whose
+                mean exceeds the target.
+        """
         super().__init__()
         if target <= 0.0:
             raise UsageError(f"KLEarlyStop: target must be positive, not {target}.")
-        self.target = target
+        self.target, self.decide = target, decide
+        self._watch = StepWatch(target)
+
+    def before_update(self, controls: Controls) -> None:
+        """Begin anew."""
+        self._watch.restart()
+
+    def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
+        """Stop at the step that reaches the target."""
+        if self.decide == "step" and self._watch.reached(stats["kl"]):
+            controls.stop = True
 
     def wants_to_stop(self, stats: dict[str, float]) -> bool:
         """Whether the epoch's KL was above the target."""
-        return stats["kl"] > self.target
+        return self.decide == "epoch" and stats["kl"] > self.target
 
 
 class AdaptiveLearningRate(Friend):
-    """Step size that keeps each gradient step's KL between half and twice the target.
+    """Learning rate that lets each update end at a KL between half and twice the target.
 
-    An update's first gradient steps, from a KL of 0, always raise the rate, and its last ones lower it, so
-    that it ends near twice the target. Decided once an update, it ends within the band.
+    Decided once an update (the default): the update ends at the gradient step by which the target is reached.
+    If that is in the first epoch, the rate is divided; if half the target isn't reached, it is multiplied.
+
+    Decided after each step, as in the source: divided above twice the target, multiplied below half of it.
+    An update's first steps, from a KL of 0, then always raise the rate, and its last ones lower it.
     """
 
     source = "arXiv:1707.02286, section 3; arXiv:2109.11978"
@@ -45,7 +99,7 @@ class AdaptiveLearningRate(Friend):
         factor: float = 1.5,
         minimum: float = 1e-5,
         maximum: float = 1e-2,
-        decide: Literal["step", "update"] = "step",
+        decide: Literal["update", "step"] = "update",
     ) -> None:
         """Start at PPO's learning rate.
 
@@ -54,7 +108,7 @@ class AdaptiveLearningRate(Friend):
             factor: By which the rate is multiplied or divided, > 1.
             minimum: Least learning rate, > 0.
             maximum: Largest learning rate.
-            decide: After each gradient step, by its KL, or after each update, by its last epoch's.
+            decide: Once an update, which ends at the target, or after each gradient step, by its KL.
         """
         super().__init__()
         if not (target > 0.0 and factor > 1.0 and 0.0 < minimum <= maximum):
@@ -64,6 +118,8 @@ class AdaptiveLearningRate(Friend):
             )
         self.target, self.factor, self.minimum, self.maximum = target, factor, minimum, maximum
         self.decide = decide
+        self._watch = StepWatch(target)
+        self._epoch, self._early = 0, False
         self.add_statistic("rate", np.zeros(()))
 
     def setup(self, context: FriendContext) -> None:
@@ -74,16 +130,25 @@ class AdaptiveLearningRate(Friend):
     def before_update(self, controls: Controls) -> None:
         """Take the place of the schedule."""
         controls.learning_rate = float(self.rate)
+        self._watch.restart()
+        self._early = False
+
+    def before_epoch(self, epoch: int, rollout: Rollout) -> bool:
+        """Know which epoch it is."""
+        self._epoch = epoch
+        return False
 
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
-        """Decide by the gradient step's KL over all ranks."""
+        """Decide by the gradient step's KL over all ranks, or end the update at the target."""
         if self.decide == "step":
             controls.learning_rate = self._adapt(controls.learning_rate, stats["kl"])
+        elif self._watch.reached(stats["kl"]):
+            controls.stop, self._early = True, self._epoch == 0
 
     def after_update(self, stats: dict[str, float]) -> None:
-        """Decide by the last epoch's KL over all ranks."""
+        """Decide by how the update ended."""
         if self.decide == "update":
-            self._adapt(float(self.rate), stats["kl"])
+            self._adapt(float(self.rate), np.inf if self._early else self._watch.kl)
 
     def _adapt(self, rate: float, kl: float) -> float:
         """Divide the rate above twice the target, multiply it below half of it."""

@@ -37,6 +37,6 @@ def test_every_hook_is_there_in_the_order_of_the_calls() -> None:
         "after_rollout",
         *("decode_values", "adjust_values", "after_estimation", "encode_returns", "before_update"),
         *dict.fromkeys(EPOCH),
-        *("after_update", "metrics", "finished"),
+        *("after_update", "metrics", "recordings", "before_checkpoint", "finished"),
     ]
     assert sorted(places, key=places.__getitem__) == order

@@ -69,7 +69,7 @@ def test_the_order_of_the_hooks() -> None:
     ((trainer, _),) = train(settings, 2)
     assert Diary.pages == SETUP + 2 * ITERATION
     # Every hook there is has its place above; the session asks for films, and whether training is finished.
-    assert set(hooks()) == set(Diary.pages) | {"recordings", "finished"}
+    assert set(hooks()) == set(Diary.pages) | {"recordings", "before_checkpoint", "finished"}
     assert not trainer.friends.finished()
 
 

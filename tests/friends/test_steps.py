@@ -9,25 +9,107 @@ import pytest
 from gymnasium import spaces
 
 from ppo_and_friends.experiment import friend
-from ppo_and_friends.friends import Controls, ObservationStream
+from ppo_and_friends.friends import Controls, Friend, ObservationStream
 from ppo_and_friends.friends.catalog import make_friend
-from ppo_and_friends.friends.kl import AdaptiveLearningRate, KLEarlyStop
+from ppo_and_friends.friends.kl import AdaptiveLearningRate, KLEarlyStop, kl_ahead
 from ppo_and_friends.trainer import Trainer
 from tests.engine import experiment, on_ranks, train
 
 
 @pytest.mark.parametrize(("kl", "stops"), [(0.019, False), (0.02, False), (0.021, True), (-1e-9, False)])
 def test_early_stop(kl: float, stops: bool) -> None:
-    assert KLEarlyStop(target=0.02).wants_to_stop({"kl": kl}) is stops
+    assert KLEarlyStop(target=0.02, decide="epoch").wants_to_stop({"kl": kl}) is stops
+    assert not KLEarlyStop(target=0.02).wants_to_stop({"kl": kl})
+
+
+@pytest.mark.parametrize(
+    ("previous", "kl", "ahead"),
+    [
+        (0.0, 0.0, 0.0),
+        (0.0, 0.01, 0.04),  # a distance of 0.1 from 0: 0.2 next
+        (0.01, 0.04, 0.09),
+        (0.04, 0.04, 0.04),
+        (0.04, 0.01, 0.01),  # on the way back
+        (-1e-9, 0.01, 0.04),  # rounding can make it negative
+    ],
+)
+def test_the_divergence_after_a_step_is_foreseen(previous: float, kl: float, ahead: float) -> None:
+    assert kl_ahead(kl, previous) == pytest.approx(ahead)
+
+
+@pytest.mark.parametrize("kind", [KLEarlyStop, AdaptiveLearningRate])
+def test_it_stops_where_the_next_step_has_led_to_the_target(kind: Any) -> None:
+    # Distances 0, 0.03, 0.06, 0.09: after the steps at 0.06 it is 0.09, whose square is 0.0081.
+    for target, last in ((0.0082, 3), (0.008, 2), (1e-9, 1), (1.0, None)):
+        member, controls = kind(target=target), Controls(1e-3, 0.2, 0.0)
+        for _ in range(2):  # each update begins anew
+            member.before_update(controls)
+            stopped = []
+            for kl in (0.0, 0.0009, 0.0036, 0.0081):
+                controls.stop = False
+                member.after_minibatch({"kl": kl}, controls)
+                stopped.append(controls.stop)
+            assert (stopped.index(True) if any(stopped) else None) == last
+    member = kind(target=1.0)
+    member.after_minibatch({"kl": float("nan")}, controls)
+    assert controls.stop
 
 
 def test_early_stop_ends_the_epochs() -> None:
     ((_, metrics),) = train(experiment("CartPole-v1", epochs=6, learning_rate=0.02), 2)
     assert [each["epochs"] for each in metrics] == [6, 6]
-    settings = experiment("CartPole-v1", (friend("KLEarlyStop", target=1e-4),), epochs=6, learning_rate=0.02)
+    settings = experiment(
+        "CartPole-v1", (friend("KLEarlyStop", target=1e-4, decide="epoch"),), epochs=6, learning_rate=0.02
+    )
     ((_, metrics),) = train(settings, 2)
     assert [each["epochs"] for each in metrics] == [1, 1]
     assert all(each["kl"] > 1e-4 for each in metrics)
+
+
+class Steps(Friend):
+    """Notes the KL of every gradient step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
+        self.seen.append(stats["kl"])
+
+
+def test_early_stop_ends_within_an_epoch() -> None:
+    friends = (friend("KLEarlyStop", target=1e-4), friend(Steps))
+    settings = experiment("CartPole-v1", friends, epochs=6, learning_rate=0.02)
+    ((trainer, metrics),) = train(settings, 1)
+    assert metrics[0]["epochs"] == 1
+    seen = next(each for each in trainer.friends if isinstance(each, Steps)).seen
+    # The first step's KL is 0, the second's shows where the first one led to.
+    assert (
+        len(seen) == 2 < len(trainer._bounds) and seen[0] == pytest.approx(0.0, abs=1e-7) and seen[1] > 1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("epoch", "kls", "expected"),
+    [
+        (0, (0.0, 0.003, 0.0081), 2e-3),  # the target is reached in the first epoch: divided by 1.5
+        (1, (0.0, 0.003, 0.0081), 3e-3),
+        (4, (0.0, 0.001, 0.0025, 0.004), 4.5e-3),  # half of it never is: multiplied
+        (4, (0.0, 0.002, 0.004, 0.006), 3e-3),
+    ],
+)
+def test_adaptive_rate_once_an_update(epoch: int, kls: tuple[float, ...], expected: float) -> None:
+    adaptive: Any = AdaptiveLearningRate(target=0.01)
+    adaptive.rate.fill_(3e-3)
+    controls = Controls(1.0, 0.2, 0.0)
+    adaptive.before_update(controls)
+    assert controls.learning_rate == pytest.approx(3e-3)
+    adaptive.before_epoch(epoch, None)
+    for kl in kls:
+        adaptive.after_minibatch({"kl": kl}, controls)
+    assert controls.stop == (kls[-1] > 0.008) and controls.learning_rate == pytest.approx(3e-3)
+    adaptive.after_update({"kl": 0.0})
+    assert float(adaptive.rate) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +125,7 @@ def test_early_stop_ends_the_epochs() -> None:
     ],
 )
 def test_adaptive_rate(kl: float, rate: float, expected: float) -> None:
-    adaptive: Any = AdaptiveLearningRate(target=0.01)
+    adaptive: Any = AdaptiveLearningRate(target=0.01, decide="step")
     controls = Controls(rate, 0.2, 0.0)
     adaptive.after_minibatch({"kl": kl}, controls)
     assert controls.learning_rate == pytest.approx(expected)
