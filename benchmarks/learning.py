@@ -95,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.report import write_report
 
         standard = options.results.resolve() == (ROOT / Options.results).resolve()
-        print(write_report(options.results, options.readme if standard else None))
+        pages = (options.readme, ROOT / "docs" / "environments.md") if standard else ()
+        print(write_report(options.results, *pages))
     except PPOError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -189,12 +189,13 @@ def insert(text: str, content: str, start: str = START, end: str = END) -> str:
     return f"{head}{start}\n{content.strip()}\n{end}{tail}"
 
 
-def write_report(results: Path, readme: Path | None = None) -> str:
+def write_report(results: Path, readme: Path | None = None, sections: Path | None = None) -> str:
     """Write ``summary.md`` and ``curves.png``, and put the table into the README.
 
     Args:
         results: Where the results are.
         readme: Gets the table between its markers, if it has any; None: left alone.
+        sections: A page that gets each launcher's block between its markers; None: left alone.
 
     Returns:
         The table.
@@ -217,4 +218,8 @@ def write_report(results: Path, readme: Path | None = None) -> str:
         new = insert(old, text)
         if new != old:
             replace_file(readme, new.encode())
+    if sections is not None and sections.is_file():
+        from benchmarks.sections import write_sections
+
+        write_sections(launchers, sections, results)
     return text
