@@ -45,6 +45,7 @@ BUILT_IN = {
     "PopArt": "ppo_and_friends.friends.value_scale",
     "ICM": "ppo_and_friends.friends.icm",
     "RND": "ppo_and_friends.friends.rnd",
+    "SymmetryAugmentation": "ppo_and_friends.friends.symmetry",
     "VideoRecorder": "ppo_and_friends.friends.video_recorder",
 }
 """Name to module of the friends that come with the project."""

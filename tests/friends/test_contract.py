@@ -22,12 +22,17 @@ from ppo_and_friends.trainer import Trainer
 from tests.engine import Episodes, Identity, experiment, on_ranks, train
 
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "SymmetryAugmentation": {"observation": (-1, -2), "action": (-1, -2)},
+}
 every_friend = pytest.mark.parametrize("name", BUILT_IN)
 
 
 def small(name: str, environment: Any = BOX, precision: str = "float64", **changes: Any) -> Experiment:
     settings = {"num_envs": 7, "rollout_timesteps": 7 * 12, "minibatch_size": 42} | changes
-    return experiment(environment, (friend(name),), precision=precision, **settings)
+    return experiment(
+        environment, (friend(name, **ARGUMENTS.get(name, {})),), precision=precision, **settings
+    )
 
 
 def state(trainer: Trainer) -> dict[str, Any]:

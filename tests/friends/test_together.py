@@ -30,13 +30,32 @@ SPACES = [
 ]
 
 
-def compatible(names: list[str], continuous: bool) -> list[str]:
+def spec(name: str, space: Any = None) -> FriendSpec:
+    """A friend with arguments for a `Drift` with this action space; None: its own."""
+    arguments = ARGUMENTS.get(name, {})
+    if name == "SymmetryAugmentation":
+        kind = SPACES[0] if space is None else space
+        turned = (
+            range(kind.n, 0, -1) if isinstance(kind, spaces.Discrete) else range(-1, -kind.shape[0] - 1, -1)
+        )
+        arguments = {"observation": (-1, 3, 2), "action": tuple(turned)}
+    return friend(name, **arguments)
+
+
+def fits(name: str, space: Any) -> bool:
+    """Whether a friend can handle the action space."""
+    if name == "StateDependentExploration":
+        return isinstance(space, spaces.Box)
+    return name != "SymmetryAugmentation" or isinstance(space, spaces.Box | spaces.Discrete)
+
+
+def compatible(names: list[str], space: Any) -> list[str]:
     """Those of the names that may stand together: the first of two that conflict, split ones last."""
     kept: list[str] = []
     for name in names:
         kind = find_friend(name)
         clash = any(name in find_friend(other).conflicts or other in kind.conflicts for other in kept)
-        if not clash and (continuous or name != "StateDependentExploration"):
+        if not clash and fits(name, space):
             kept.append(name)
     return sorted(kept, key=lambda name: name == "SplitObservations")
 
@@ -46,8 +65,8 @@ def test_random_sets_and_orders_train(draw: int) -> None:
     random = np.random.default_rng(draw)
     space = SPACES[draw % len(SPACES)]
     names = random.permutation(list(BUILT_IN))[: random.integers(4, 14)].tolist()
-    names = compatible(names, isinstance(space, spaces.Box))
-    chosen = experiment([friend(name, **ARGUMENTS.get(name, {})) for name in names], drift(space))
+    names = compatible(names, space)
+    chosen = experiment([spec(name, space) for name in names], drift(space))
     trainer, stats = trained(chosen)
     assert trainer.optimizer.parameters.isfinite().all(), names
     assert np.isfinite([stats["policy_loss"], stats["value_loss"], stats["kl"]]).all(), names
