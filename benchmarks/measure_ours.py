@@ -19,6 +19,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bare_engine import record
+from benchmarks.reporting_cost import Timed, terminal
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.build import TIMED, build_trainer
 from ppo_and_friends.cli import changed
@@ -28,9 +29,8 @@ from ppo_and_friends.interrupts import Interrupts
 from ppo_and_friends.launch import guard, make_communicator
 from ppo_and_friends.options import Options
 from ppo_and_friends.registry import resolve
-from ppo_and_friends.reporting.progress_csv import ProgressCSV
 from ppo_and_friends.reporting.report import IterationReport
-from ppo_and_friends.reporting.reporter import CompositeReporter, SilentReporter
+from ppo_and_friends.reporting.reporter import CompositeReporter, SilentReporter, make_reporter
 from ppo_and_friends.run_folder import RunFolder
 from ppo_and_friends.session import Session
 from ppo_and_friends.trainer import Trainer
@@ -104,12 +104,18 @@ def measure(spec: dict[str, Any], communicator: Communicator) -> dict[str, Any] 
     trainer = build_trainer(experiment, communicator, envs)
     torch.set_num_threads(threads if trainer.network.convolutional else 1)
     laps = Laps()
-    with tempfile.TemporaryDirectory() as folder:
-        record = [ProgressCSV(Path(folder) / "progress.csv")] if communicator.is_main else []
-        reporter = CompositeReporter([*record, laps])
+    with tempfile.TemporaryDirectory() as folder, terminal() as stream:
+        reports = Timed(
+            make_reporter(Path(folder), True, stream=stream) if communicator.is_main else SilentReporter()
+        )
+        reporter = CompositeReporter([reports, laps])
         reporter.start(experiment, communicator.size)
+        reporter.model(trainer.agent)
         deadline = Deadline(communicator, spec["seconds"])
+        began = time.process_time()
         Session(trainer, communicator, RunFolder(folder), reporter, deadline).run()
+        reporting = reports.seconds() / (time.process_time() - began)
+        reporter.finish("")
         reporter.close()
     peaks = communicator.gather(peak_megabytes())
     result = {
@@ -117,6 +123,8 @@ def measure(spec: dict[str, Any], communicator: Communicator) -> dict[str, Any] 
         "iterations": len(laps.rows) - WARM_UP,
         "timesteps": trainer.timesteps,
         "split": laps.split(),
+        "reporting": reporting,
+        "report_ends_seconds": reports.ends,
         "peak_megabytes": max(peaks),
         "ranks": communicator.size,
         "threads": threads,

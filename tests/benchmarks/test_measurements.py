@@ -30,7 +30,7 @@ def results() -> dict[str, Any]:
 
     def one(rate: float, engine: float) -> dict[str, Any]:
         measured = {"steps_per_second": rate, "engine_steps_per_second": engine}
-        return measured | {"peak_megabytes": 321.4, "split": split}
+        return measured | {"peak_megabytes": 321.4, "split": split, "reporting": 0.0123}
 
     ours = "ours, 1 rank on 1 core", "ours, 1 rank", "ours, 2 ranks"
     return {
@@ -65,7 +65,7 @@ def test_the_engines_share_is_the_median_of_each_rounds_ratio() -> None:
     line = engine_table(results()).splitlines()[2]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[2:6] == ["12,000", "20,000", "0.75", "321"]
-    assert cells[6:] == ["50%", "10%", "30%", "0%", "10%"]
+    assert cells[6:] == ["50%", "10%", "30%", "0%", "10%", "1.2%"]
 
 
 def test_the_report_is_written_whole(tmp_path: Path) -> None:
@@ -176,4 +176,5 @@ def test_our_own_measurement_gives_rate_split_and_engine(tmp_path: Path) -> None
     result = json.loads(answer.read_text())
     assert 0 < result["steps_per_second"] < result["engine_steps_per_second"]
     assert sum(result["split"].values()) == pytest.approx(1.0)
+    assert 0.0 < result["reporting"] < 0.5 and result["report_ends_seconds"] > 0.0
     assert 50 < result["peak_megabytes"] < 1500

@@ -53,6 +53,16 @@ def test_scalars_over_timesteps(tmp_path: Path) -> None:
     assert [step for step, _ in scalars(tmp_path, "icm/loss")] == [100, 200, 300]
 
 
+def test_quick_iterations_share_a_point_but_the_last_one_is_there(tmp_path: Path) -> None:
+    reporter = TensorBoardReporter(tmp_path)
+    reporter.start(EXPERIMENT, 1)
+    for i in range(1, 10):  # 0.08 s each: 0.24 s after the first, again 0.24 s after that, and the end
+        reporter.iteration(IterationReport(i, 100 * i, 1000, 0.08 * i, {"score_mean": float(i)}))
+    reporter.finish("")
+    reporter.close()
+    assert [step for step, _ in scalars(tmp_path, "score/mean")] == [100, 400, 700, 900]
+
+
 def test_resume_has_no_fold(tmp_path: Path) -> None:
     write(tmp_path, range(1, 6))
     first = next(tmp_path.iterdir())
