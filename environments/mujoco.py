@@ -23,6 +23,16 @@ NORMALIZERS: tuple[FriendSpec, ...] = (
 )
 """What nearly every one of these profits from (arXiv:2006.05990, section 3.2)."""
 
+RUNNERS: tuple[FriendSpec, ...] = (
+    friend("ObservationNormalizer"),
+    friend("ObservationClip", limit=10.0),
+    friend("RewardScale", factor=0.1),
+    friend("ValueNormalizer"),
+    friend("AdvantageNormalizer"),
+    friend("AdaptiveLearningRate", target=0.01, decide="step"),
+)
+"""For those that run: a constant scale of rewards, normalised returns, and steps of constant size."""
+
 
 @launcher("InvertedPendulum", id="InvertedPendulum-v5", spaces="4 -> Box(1)")
 def inverted_pendulum() -> Experiment:
@@ -103,7 +113,7 @@ def walker_2d() -> Experiment:
         num_timesteps=10_000_000,
         target_score=6000.0,
         ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=2048, epochs=5),
-        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01, decide="step")),
+        friends=RUNNERS,
     )
 
 
