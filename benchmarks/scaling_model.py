@@ -1,4 +1,4 @@
-"""An iteration's cost against ranks, measured and read out far: ``benchmarks/scaling_model.py --help``.
+"""An iteration's cost against ranks, measured and read out: ``python benchmarks/scaling_model.py --help``.
 
 Computing is measured by each rank's CPU time, so ranks may share cores; a sum by the clock, so where there
 are fewer cores than ranks it holds the waiting for a core as well. Such sums are fitted apart.
@@ -7,6 +7,7 @@ are fewer cores than ranks it holds the waiting for a core as well. Such sums ar
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -188,10 +189,11 @@ def evaluate(measured: list[dict[str, Any]], options: Options, cores: int) -> Re
 
 def report(results: Results) -> str:
     """Markdown."""
+    commit = (results["source"]["commit"] or "unknown")[:12]
     parts = [
         "# Cost of an iteration against ranks",
-        f"Measured at {results['measured_at']} on {results['cores']} cores, commit "
-        f"{(results['source']['commit'] or 'unknown')[:12]}.",
+        f"Measured at {results['measured_at']} on {results['cores']} cores, commit {commit}, load "
+        f"average {results['load']:.1f} before.",
         fit_table(results),
         sums_table(results),
     ]
@@ -206,11 +208,12 @@ def report(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def stamp(options: Options, cores: int) -> Results:
+def stamp(options: Options, cores: int, load: float) -> Results:
     """When, where and with what it was measured."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": cores,
+        "load": load,
         "seconds": options.seconds,
         "source": source_state(),
         "versions": library_versions(),
@@ -221,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, fit and read out; 0, or an error's exit code."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/scaling_model.py")
     measure.end_by_interrupt()
-    cores = usable_cores()
+    cores, load = usable_cores(), os.getloadavg()[0]
     try:
         if (options.alpha is None) != (options.beta is None):
             raise UsageError("--alpha and --beta go together: give both.")
@@ -229,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
             former = json.loads(options.measured.read_bytes())
             results = former | evaluate(former["measured"], options, former["cores"])
         else:
-            results = evaluate(measure_all(options), options, cores) | stamp(options, cores)
+            results = evaluate(measure_all(options), options, cores) | stamp(options, cores, load)
     except OSError as error:
         print(f"--measured: {error}", file=sys.stderr)
         return 2

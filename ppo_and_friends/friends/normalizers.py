@@ -91,7 +91,9 @@ class ObservationNormalizer(Friend):
     def after_rollout(self, rollout: Rollout) -> None:
         """Merge the rollout's statistics over the ranks into the run's."""
         seen = self._rollout[: self._step].reshape(-1, self._rollout.shape[-1])
-        packed = np.concatenate(([float(len(seen))], seen.sum(axis=0), np.square(seen).sum(axis=0)))
+        # Squares summed as they are made: an array of them would be as large as the rollout's.
+        squares = np.einsum("ij,ij->j", seen, seen)
+        packed = np.concatenate(([float(len(seen))], seen.sum(axis=0), squares))
         self.context.communicator.sum_(packed)
         rows, (shift, square) = packed[0], packed[1:].reshape(2, -1) / packed[0]
         merged = merge_moments(

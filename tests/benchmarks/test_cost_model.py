@@ -85,7 +85,7 @@ def test_the_reading_follows_the_model_and_is_reported() -> None:
     assert eight["rate"] == pytest.approx(9_000 / 0.2004)
     (grown,) = [one for one in launcher["grown"] if one["ranks"] == 64]
     assert grown["rate"] == pytest.approx(8 * 9_000 / 0.20064)
-    stamped = results | {"measured_at": "now", "cores": 8, "source": {"commit": None}}
+    stamped = results | {"measured_at": "now", "cores": 8, "load": 0.0, "source": {"commit": None}}
     text = report(stamped)
     assert "| Walker | 10,000 | 32 | 9,000 | 40 | 100.0 | 800.0 | 900.0 (900.0) |" in text
 
