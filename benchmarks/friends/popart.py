@@ -6,6 +6,7 @@ python -m benchmarks.friends.popart
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def unscaled() -> Experiment:
     return replace(base, friends=tuple(each for each in base.friends if each.name not in scalers))
 
 
-def largest_change(precision: str) -> float:
+def largest_change(precision: Literal["float32", "float64"]) -> float:
     """Largest change of a prediction over 10 changes of the statistics, relative to the returns' size."""
     base = unscaled()
     experiment = replace(variant(base, friend("PopArt")), precision=precision)
@@ -61,7 +62,8 @@ def final_score(experiment: Experiment) -> float:
 
 
 def main() -> None:
-    for precision in ("float64", "float32"):
+    precisions: tuple[Literal["float32", "float64"], ...] = ("float64", "float32")
+    for precision in precisions:
         print(f"largest relative change of a prediction, {precision}: {largest_change(precision):.1e}")
     base = unscaled()
     base = replace(base, num_timesteps=120_000)

@@ -43,7 +43,7 @@ class SymmetryAugmentation(Friend):
     for the bodies of ``mirror_maps.py``; others are given.
     """
 
-    source = "arXiv:2403.04359; arXiv:1801.08093, section 4.2"
+    source = "arXiv:2403.04359; arXiv:1801.08093"
     conflicts: tuple[str, ...] = ("ObservationHistory", "PreviousAction", "ICM")
 
     def __init__(
@@ -175,7 +175,7 @@ class SymmetryAugmentation(Friend):
             (minibatch.observations, self._observation(minibatch.observations))
         )
         minibatch.actions = torch.cat((actions, mirrored))
-        # The mirror image came about with the probability of the true row (section III-B of the paper).
+        # The mirror image came about with the probability of the true row (arXiv:2403.04359).
         for name in ("rows", "old_log_probs", "advantages", "value_targets", "valid"):
             tensor = getattr(minibatch, name)
             setattr(minibatch, name, torch.cat((tensor, tensor)))
