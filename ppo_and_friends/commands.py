@@ -123,6 +123,7 @@ def train(
                 notes,
                 resumed_timesteps=None if checkpoint is None else trainer.timesteps,
             )
+            interrupts.announce_by(reporter.interrupted)
             reporter.model(trainer.agent)
             session = Session(
                 trainer,

@@ -64,6 +64,16 @@ class Interrupts:
         """The shell's status for the signal (130 for Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1); 0: none."""
         return 0 if self.signal is None else 128 + int(self.signal)
 
+    def announce_by(self, shown: Callable[[str], bool]) -> None:
+        """Announce by ``shown``, and in the old way where it gives False; it must be safe in a handler."""
+        fallback = self._announce
+
+        def announce(text: str) -> None:
+            if not shown(text):
+                fallback(text)
+
+        self._announce = announce
+
     def agreed(self) -> bool:
         """Whether any rank was asked to stop. A collective; all ranks then have the same exit code."""
         code = np.array([self.exit_code], dtype=np.int64)

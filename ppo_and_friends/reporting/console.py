@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -77,6 +77,7 @@ class ConsoleReporter(SilentReporter):
         self._last: IterationReport | None = None
         self._last_shown = False
         self._scores: dict[str, float] = {}
+        self._announced = ""
         self._begun = self._printed_at = 0.0
         self._recent: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW + 1)
 
@@ -97,7 +98,7 @@ class ConsoleReporter(SilentReporter):
         where = f"{ranks} rank{'s' * (ranks != 1)}"
         self._title = f"{experiment.name}, {where}"
         if self._verbosity >= 0 and is_live(self._stream):
-            self._console = _Console(file=self._stream, highlight=False)
+            self._console = _Console(file=self._stream, highlight=False, force_jupyter=False)
         if self._verbosity >= 0:
             environments = f"{experiment.environment.num_envs} environments on {where}"
             begin = "new run" if resumed_from is None else f"resumed after iteration {resumed_from}"
@@ -137,6 +138,11 @@ class ConsoleReporter(SilentReporter):
         elif self._verbosity >= 0:
             self._print(text)
 
+    def interrupted(self, text: str) -> bool:
+        """Show the text below the live display, the next time it is drawn: writing now would tear it."""
+        self._announced = text
+        return self._live is not None
+
     def finish(self, summary: str) -> None:
         """End the display with its last state, and show the summary."""
         if self._verbosity >= 0 and self._last is not None and not self._last_shown:
@@ -172,8 +178,11 @@ class ConsoleReporter(SilentReporter):
         """What the live display shows; made only when it is drawn, which costs 3 ms."""
         report = self._last
         if report is None:
-            return Text(f"{self._title}: first iteration ...")
-        return render(self._title, report, self._seconds_left(), everything=self._verbosity > 0)
+            picture: Any = Text(f"{self._title}: first iteration ...")
+        else:
+            picture = render(self._title, report, self._seconds_left(), everything=self._verbosity > 0)
+        # The last line is short, so that the terminal's own ^C doesn't go on to the next one.
+        return Group(picture, Text(self._announced, style="bold yellow"))
 
     def _line(self, report: IterationReport) -> None:
         self._printed_at, self._last_shown = self._clock(), True

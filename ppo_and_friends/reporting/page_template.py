@@ -13,10 +13,10 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
           margin-top: 20px; padding: 18px 22px; overflow: hidden }
 h2 { margin: 0 0 12px; font-size: 18px }
 h3 { margin: 16px 0 6px; font-size: 14px; color: var(--soft); font-weight: 600 }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
-         margin-top: 20px }
-.card { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px }
-.card b { display: block; font-size: 22px; line-height: 1.3; font-variant-numeric: tabular-nums }
+.cards { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 20px }
+.card { flex: 1 1 auto; background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px }
+.card b { display: block; font-size: 19px; line-height: 1.4; white-space: nowrap;
+  letter-spacing: -0.01em; font-variant-numeric: tabular-nums }
 .card span { color: var(--soft); font-size: 13px }
 .plots { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px 16px }
 .plots > div { min-width: 0 }

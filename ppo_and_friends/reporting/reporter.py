@@ -55,6 +55,10 @@ class Reporter(Protocol):
         """Called with a line for the user: a warning, or a note (which ``--quiet`` leaves out)."""
         ...
 
+    def interrupted(self, text: str) -> bool:
+        """Called inside a signal handler, with what happens now; whether the user will see it."""
+        ...
+
     def finish(self, summary: str) -> None:
         """Called when training ended as it should, with what to say about it."""
         ...
@@ -93,6 +97,10 @@ class SilentReporter:
 
     def message(self, text: str, *, level: Level = "note") -> None:
         """See `Reporter`."""
+
+    def interrupted(self, text: str) -> bool:
+        """See `Reporter`."""
+        return False
 
     def finish(self, summary: str) -> None:
         """See `Reporter`."""
@@ -172,6 +180,10 @@ class CompositeReporter(SilentReporter):
     def message(self, text: str, *, level: Level = "note") -> None:
         """Pass the text to every reporter."""
         self._each(lambda one: one.message(text, level=level))
+
+    def interrupted(self, text: str) -> bool:
+        """Whether any reporter shows the text."""
+        return any(one.interrupted(text) for one in tuple(self._reporters))
 
     def finish(self, summary: str) -> None:
         """Finish every reporter, the record before the one that speaks."""

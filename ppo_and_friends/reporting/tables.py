@@ -21,7 +21,9 @@ def print_evaluation(evaluation: Evaluation, stream: TextIO | None = None) -> No
         evaluation: What to print.
         stream: Where; None: standard output.
     """
-    console = Console(file=sys.stdout if stream is None else stream, highlight=False)
+    # In a notebook it is text as well, in order with what else is printed.
+    file = sys.stdout if stream is None else stream
+    console = Console(file=file, highlight=False, force_jupyter=False)
     how = "deterministic" if evaluation.deterministic else "exploring"
     console.print(
         f"{evaluation.environment}, {how}, after {format_count(evaluation.timesteps)} steps of training"

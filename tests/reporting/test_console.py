@@ -14,11 +14,14 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from ppo_and_friends.evaluation import Episode, Evaluation
 from ppo_and_friends.experiment import EnvironmentSettings, Experiment
 from ppo_and_friends.reporting.console import ConsoleReporter, is_live, line_interval
 from ppo_and_friends.reporting.display import plain_line, render
 from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.tables import print_evaluation
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"), num_timesteps=100_000)
 NAMES = (
@@ -245,3 +248,29 @@ def test_the_picture_fits_any_width(width: int) -> None:
         assert (
             "explained variance" in text and "-1,235 ± -1,235" in text and "…" not in text.replace("x…", "")
         )
+
+
+def test_an_announcement_waits_for_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppo_and_friends.reporting.console.is_live", lambda stream: True)
+    stream = io.StringIO()
+    reporter = ConsoleReporter(stream=stream)
+    reporter.start(EXPERIMENT, 1)
+    assert reporter.interrupted("SIGINT: saving.")
+    assert "saving" not in stream.getvalue()  # nothing is written inside the handler
+    lines = Console(width=80, file=io.StringIO()).render_lines(reporter._picture())
+    assert "SIGINT: saving." in "".join(segment.text for segment in lines[-1])
+    reporter.finish("stopped")
+    assert stream.getvalue().rstrip().endswith("stopped")
+    assert not ConsoleReporter(stream=stream).interrupted("nobody draws")
+
+
+def test_notebooks_get_plain_text_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    stream = io.StringIO()
+    reporter = ConsoleReporter(stream=stream)
+    reporter.start(EXPERIMENT, 1)
+    reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"score_mean": 5.0, "score_std": 1.0}))
+    reporter.finish("done")
+    print_evaluation(Evaluation("Toy-v0", 100, (Episode(5.0, 9),)), stream)
+    text = stream.getvalue()
+    assert "\x1b" not in text and text.index("iteration 1") < text.index("done") < text.index("episode")
