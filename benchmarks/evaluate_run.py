@@ -60,9 +60,10 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
     Raises:
         PPOError: Nothing usable is saved, or the environment fails.
     """
-    from ppo_and_friends.commands import Request, load_trained
     from ppo_and_friends.evaluation import evaluate
+    from ppo_and_friends.request import Request
     from ppo_and_friends.saved_experiment import experiment_settings, load_experiment
+    from ppo_and_friends.testing import load_trained
 
     experiment, policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
     outcome = evaluate(

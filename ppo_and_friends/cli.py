@@ -67,8 +67,10 @@ def _run(
 
     assert options.environment is not None
     experiment = changed(resolve(options.environment), options)
-    from ppo_and_friends.commands import Request, test, train
+    from ppo_and_friends.commands import train
     from ppo_and_friends.pretrained import pretrained_folder
+    from ppo_and_friends.request import Request
+    from ppo_and_friends.testing import test
 
     folder = options.state_path / experiment.name
     shipped = pretrained_folder(experiment.name) if options.pretrained else None

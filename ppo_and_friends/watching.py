@@ -11,8 +11,8 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.options import Options
 
 if TYPE_CHECKING:
-    from ppo_and_friends.commands import Request
     from ppo_and_friends.communicator import Communicator
+    from ppo_and_friends.request import Request
 
 
 def watch(options: Options) -> None:

@@ -14,7 +14,8 @@ section { background: var(--paper); border: 1px solid var(--line); border-radius
 h2 { margin: 0 0 12px; font-size: 18px }
 h3 { margin: 16px 0 6px; font-size: 14px; color: var(--soft); font-weight: 600 }
 .cards { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 20px }
-.card { flex: 1 1 auto; background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px }
+.card { flex: 1 1 auto; background: var(--paper); border: 1px solid var(--line); border-radius: 10px;
+  padding: 12px 16px }
 .card b { display: block; font-size: 19px; line-height: 1.4; white-space: nowrap;
   letter-spacing: -0.01em; font-variant-numeric: tabular-nums }
 .card span { color: var(--soft); font-size: 13px }
