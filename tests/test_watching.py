@@ -110,7 +110,10 @@ def test_tensorboard_has_everything_over_both_sittings(run: Path) -> None:
     } <= set(found["scalars"])  # fmt: skip
     steps = [point.step for point in in_order(events, "policy/entropy")]
     _, rows = read_rows(run / "progress.csv")
-    assert steps == [int(row["timesteps"]) for row in rows] and len(steps) >= 4
+    # Quick iterations share a point; the ends of both sittings are there, and there is no fold.
+    trained = [int(row["timesteps"]) for row in rows]
+    assert set(steps) <= set(trained) and steps == sorted(set(steps)) and len(steps) >= 3
+    assert (steps[0], steps[-1]) == (trained[0], trained[-1])
     # The entropy of a Gaussian: log(std) + log(2 pi e) / 2, the deviation that of the rollout before.
     std = [point.value for point in in_order(events, "policy/action_std")]
     entropy = [point.value for point in in_order(events, "policy/entropy")]
