@@ -100,7 +100,7 @@ FLAGS = (
 
 
 def browser() -> str:
-    """A browser that runs headless; without one the test is skipped, but never where NEEDS_BROWSER says there is one."""
+    """One that runs headless. Without it the test is skipped, unless NEEDS_BROWSER says that there is one."""
     found = [name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)]
     if found:
         return found[0]
