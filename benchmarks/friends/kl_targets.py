@@ -4,7 +4,8 @@
 
 Counted are the updates of the second half of the run. The KL after an update is that of the new policy from
 the old one, exact, over all rows of the rollout; in the last epoch it is the mean over the minibatches,
-each before its gradient step, as reported. Learning rate and clip range are wide.
+each before its gradient step, as reported. The learning rate is the one the launcher begins with, the clip
+range is wide.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def prepared(name: str, iterations: int) -> Experiment:
         rollout_timesteps=4096,
         minibatch_size=512,
         epochs=5,
-        learning_rate=Schedule(1e-3),
+        learning_rate=Schedule(base.ppo.learning_rate.start),
         clip=Schedule(0.3),
     )
     friends = tuple(
