@@ -18,7 +18,8 @@ Function = Callable[[Tensor], Tensor]
 def unrolled(module: nn.Module) -> Function:
     """What a module computes, without the calls of the modules inside it.
 
-    A module that is made of others, and wants to be looked into, has a method ``unrolled`` of its own.
+    A module that is made of others, and wants to be looked into, has a method ``unrolled`` of its own. That
+    of a parent class isn't used where ``forward`` is another.
 
     Args:
         module: Any; it isn't changed. Parameters that are replaced (not changed in place) later are not seen.
@@ -28,14 +29,15 @@ def unrolled(module: nn.Module) -> Function:
     """
     if _hooked(module):
         return module
-    if isinstance(module, nn.Sequential):
+    kind = type(module)
+    if isinstance(module, nn.Sequential) and kind.forward is nn.Sequential.forward:
         return chain([unrolled(each) for each in module])
     if type(module) is nn.Linear:
         bias = None if module.bias is None else module.bias.detach()
         return partial(functional.linear, weight=module.weight.detach(), bias=bias)
-    own = getattr(module, "unrolled", None)
-    if own is not None:
-        function: Function = own()
+    own = getattr(kind, "unrolled", None)
+    if own is not None and issubclass(_defining(kind, "unrolled"), _defining(kind, "forward")):
+        function: Function = own(module)
         return function
     is_leaf = next(module.children(), None) is None
     return module.forward if is_leaf else module
@@ -50,6 +52,11 @@ def chain(functions: list[Function]) -> Function:
         return inputs
 
     return run
+
+
+def _defining(kind: type, method: str) -> type:
+    """The class from which ``kind`` has a method."""
+    return next(each for each in kind.__mro__ if method in vars(each))
 
 
 def _hooked(module: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import nn
 
 from ppo_and_friends.experiment import FriendSpec, NetworkSettings, friend
-from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
 from ppo_and_friends.networks.distributions import Categorical, Distribution, Gaussian
 from ppo_and_friends.networks.layers import ACTIVATIONS
 from ppo_and_friends.networks.unrolled import unrolled
@@ -69,6 +69,27 @@ def test_a_hook_is_called() -> None:
     layers[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
     unrolled(layers)(torch.zeros(1, 2))
     assert len(seen) == 1
+
+
+class Residual(nn.Sequential):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs + super().forward(inputs)
+
+
+class Doubled(PolicyHead):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return 2.0 * super().forward(features)
+
+
+def test_a_subclass_that_computes_something_else_is_believed() -> None:
+    net = network(VECTOR, Gaussian(2))
+    net.actor = Residual(*net.actor[:1])
+    net.actor[0] = nn.Linear(5, 5)
+    net.policy_head.outputs = nn.Linear(5, 2)
+    net.policy_head.__class__ = Doubled
+    rows = torch.randn(3, 5)
+    assert torch.equal(net.unrolled_policy()(rows), net.policy(rows))
+    assert torch.equal(unrolled(net.actor)(rows), net.actor(rows))
 
 
 def test_a_policy_of_the_users_own_is_used() -> None:
