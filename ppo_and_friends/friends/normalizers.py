@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.estimators import discounted_sums
-from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream
+from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream, RolloutRequest
 from ppo_and_friends.friends.moments import global_moments, merge_moments
 from ppo_and_friends.rollout import Minibatch, Rollout
 from ppo_and_friends.vector.protocol import VectorStep
@@ -83,6 +83,10 @@ class ObservationNormalizer(Friend):
         self._shifted = observations - mean
         return self._shifted * scale
 
+    def before_rollout(self, request: RolloutRequest) -> None:
+        """Forget what a rollout that was broken off left behind."""
+        self._step = 0
+
     def observe(self, step: VectorStep) -> None:
         """Keep the observation that was acted on: one sum a rollout costs less than one a step."""
         self._rollout[self._step] = self._shifted
@@ -106,7 +110,6 @@ class ObservationNormalizer(Friend):
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
             buffer.numpy()[...] = value
-        self._step = 0
 
 
 class RewardNormalizer(Friend):

@@ -145,6 +145,30 @@ def test_the_first_rollout_passes_unchanged_and_statistics_are_frozen_within_one
     on_ranks(settings, 1, work)
 
 
+def test_a_rollout_that_was_broken_off_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = experiment(BOX, (friend("ObservationNormalizer"),), num_envs=4)
+
+    def work(trainer: Trainer, _: Any) -> None:
+        friends, steps = trainer.friends, trainer.collector.steps
+        normalizer: Any = friends.members["ObservationNormalizer"]
+        observe, seen = type(normalizer).observe, 0
+
+        def fail(self: Any, step: Any) -> None:
+            nonlocal seen
+            observe(self, step)
+            seen += 1
+            if seen == steps - 1:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(type(normalizer), "observe", fail)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.collect()
+        trainer.collect()
+        assert normalizer.count.item() == 4 * steps
+
+    on_ranks(settings, 1, work)
+
+
 def test_a_constant_component_does_not_blow_up() -> None:
     class Constant(Episodes):
         def _observe(self) -> Any:
