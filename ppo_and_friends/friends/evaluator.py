@@ -180,9 +180,8 @@ class BestPolicyKeeper(Friend):
         context, folder, kept = self.context, self.context.folder, self._kept
         if folder is None or kept is None:
             return
-        self._kept = None
 
-        def save() -> None:
+        def save() -> bool:
             space = context.environment_space or context.observation_space
             declared = context.declared_space or space
             state = {
@@ -194,10 +193,13 @@ class BestPolicyKeeper(Friend):
             try:
                 save_checkpoint(folder / "best", kept.timesteps, kept.tensors, state, extra, keep=1)
             except CheckpointError as error:
-                # Training is worth more than its best moment: the next one may find room.
+                # Training is worth more than its best moment, which the next time may find room.
                 warnings.warn(str(error), stacklevel=2)
+                return False
+            return True
 
-        on_main(context.communicator, save)
+        if on_main(context.communicator, save):
+            self._kept = None
 
     def metrics(self) -> dict[str, float]:
         """The kept policy's score; NaN before the first."""

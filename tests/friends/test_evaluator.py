@@ -12,7 +12,7 @@ import torch
 
 from ppo_and_friends import checkpoint
 from ppo_and_friends.checkpoint import load_latest
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.experiment import friend
 from ppo_and_friends.friends import Controls
 from ppo_and_friends.friends.evaluator import BestPolicyKeeper, Evaluator
@@ -124,6 +124,25 @@ def test_the_best_is_written_once_for_each_time_the_run_is_saved(
     assert written == [20]
     saved = load_latest(tmp_path / "best")
     assert saved is not None and saved.state["score"] == 2.0
+
+
+def test_a_best_that_found_no_room_is_written_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = build(experiment([friend("BestPolicyKeeper")]), folder=tmp_path)
+    (keeper,) = trainer.friends
+    keeper.before_update(Controls(1e-3, 0.2, 0.0, timesteps=10))
+    keeper.after_update({"score_mean_100": 1.0, "episodes": 1.0})
+
+    def full(*_: Any, **more: Any) -> Path:
+        raise CheckpointError("No space left on device.")
+
+    with monkeypatch.context() as patched, pytest.warns(UserWarning, match="No space"):
+        patched.setattr(checkpoint, "save_checkpoint", full)
+        keeper.before_checkpoint()
+    keeper.before_checkpoint()
+    saved = load_latest(tmp_path / "best")
+    assert saved is not None and saved.timesteps == 10
 
 
 def test_the_end_of_a_run_writes_the_best(tmp_path: Path) -> None:
