@@ -118,8 +118,9 @@ class ConsoleReporter(SilentReporter):
     def iteration(self, report: IterationReport) -> None:
         """Renew the display, or print a line if the last one is long enough ago."""
         report = self._with_latest_scores(report)
-        first, self._last, self._last_shown = self._last is None, report, False
+        # In this order, since another thread may draw the report as soon as it is there.
         self._recent.append((report.timesteps, report.seconds))
+        first, self._last, self._last_shown = self._last is None, report, False
         if self._verbosity < 0:
             return
         if self._live is not None:

@@ -264,6 +264,18 @@ def test_an_announcement_waits_for_the_display(monkeypatch: pytest.MonkeyPatch) 
     assert not ConsoleReporter(stream=stream).interrupted("nobody draws")
 
 
+def test_a_report_can_be_drawn_as_soon_as_it_is_there() -> None:
+    class DrawnAtOnce(ConsoleReporter):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if name == "_last" and value is not None:
+                self._picture()  # as the display's own thread may
+
+    reporter = DrawnAtOnce(stream=io.StringIO())
+    reporter.start(EXPERIMENT, 1)
+    reporter.iteration(report(1))
+
+
 def test_notebooks_get_plain_text_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     stream = io.StringIO()
