@@ -1,7 +1,7 @@
 """Proximal policy optimisation: Algorithm 1 of arXiv:1707.06347.
 
 Collect a rollout, estimate advantages, improve the policy. What else a run does stands elsewhere:
-friends change what is learned from, ``run.py`` saves and reports.
+friends change what is learned from, ``session.py`` saves and reports.
 """
 
 from __future__ import annotations
