@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
@@ -115,7 +116,16 @@ def make_friend(spec: FriendSpec) -> Friend:
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
             raise UsageError(f"{kind.__name__}: {name}={value!r} is not right: {problem}.") from error
+        if _has_nan(arguments[name]):
+            # It would pass every comparison by which friends check their ranges.
+            raise UsageError(f"{kind.__name__}: {name}={value!r} is not a number.")
     try:
         return kind(**arguments)
     except TypeError as error:
         raise UsageError(f"{kind.__name__} can't be made: {error}.") from error
+
+
+def _has_nan(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return any(map(_has_nan, value))
+    return isinstance(value, float) and math.isnan(value)
