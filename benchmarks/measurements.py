@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -58,13 +58,18 @@ def mpirun() -> str:
     return found
 
 
-def end_by_interrupt() -> None:
-    """Have SIGTERM end this program as Ctrl-C does, so that what it started is ended too."""
+@contextlib.contextmanager
+def ended_by_interrupt() -> Iterator[None]:
+    """Have SIGTERM end what runs inside as Ctrl-C does, so that what it started is ended too."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def run_limited(

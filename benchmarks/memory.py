@@ -21,7 +21,7 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.jobs import last_line
-from benchmarks.measurements import MeasurementError, end_by_interrupt, plain_variables
+from benchmarks.measurements import MeasurementError, ended_by_interrupt, plain_variables
 from benchmarks.runs import ROOT, source_state
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError
@@ -88,10 +88,10 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@ended_by_interrupt()
 def main(arguments: list[str] | None = None) -> int:
     """Measure; 0 if all are within their limits, 1 if one isn't, 2 for a mistake."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/memory.py")
-    end_by_interrupt()
     rows: dict[str, dict[str, Any]] = {}
     try:
         for name in options.environments or [launcher.name for launcher in all_launchers()]:

@@ -198,10 +198,10 @@ def _draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
     replace_file(path, buffer.getvalue())
 
 
+@measure.ended_by_interrupt()
 def main(arguments: list[str] | None = None) -> int:
     """Train both sides and compare; 0, 1 if something failed, 2 for a mistake."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/parity.py")
-    measure.end_by_interrupt()
     options.output.mkdir(parents=True, exist_ok=True)
     record = options.output / "parity.json"
     try:

@@ -220,10 +220,10 @@ def stamp(options: Options, cores: int, load: float) -> Results:
     }
 
 
+@measure.ended_by_interrupt()
 def main(arguments: list[str] | None = None) -> int:
     """Measure, fit and read out; 0, or an error's exit code."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/scaling_model.py")
-    measure.end_by_interrupt()
     cores, load = usable_cores(), os.getloadavg()[0]
     try:
         if (options.alpha is None) != (options.beta is None):

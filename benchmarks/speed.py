@@ -155,10 +155,10 @@ def measure_all(options: Options) -> dict[str, Any]:
     }
 
 
+@measure.ended_by_interrupt()
 def main(arguments: list[str] | None = None) -> int:
     """Measure and report; 0, 1 if something failed, 2 for a mistake."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/speed.py")
-    measure.end_by_interrupt()
     try:
         results = measure_all(options)
         print(write_speed(results, options.output))

@@ -167,10 +167,10 @@ def run_peer(python: Path, name: str, seed: int, score: float, limit: float) -> 
     return {"seed": seed, "reached": measure.sb3(python, spec, limit=limit + 120)["reached"]}
 
 
+@measure.ended_by_interrupt()
 def main(arguments: list[str] | None = None) -> int:
     """Measure and report; 0, 1 if something failed, 2 for a mistake."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/time_to_score.py")
-    measure.end_by_interrupt()
     failed = False
     try:
         asked = terms(options)

@@ -205,4 +205,6 @@ def _make_in_worker(settings: EnvironmentSettings, index: int) -> CheckedEnv:
     if multiprocessing.parent_process() is not None:
         # Ctrl-C reaches the whole group; only the main program may react, and finish its iteration.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A handler of the main program's could keep `close` waiting for a worker that it won't let end.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return _make(settings, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from functools import partial
 from typing import Any
@@ -60,6 +61,18 @@ def test_the_original_exception_is_chained() -> None:
 def test_automatic_resets_are_checked_and_counted(backend: str) -> None:
     with pytest.raises(EnvironmentFault, match=r"^environment 5, step 3, reset: RuntimeError: no track"):
         run(toy(partial(Broken, "raises in reset"), backend))
+
+
+@pytest.mark.timeout(30)
+def test_a_handler_of_the_main_programs_does_not_keep_processes_alive() -> None:
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        start = time.perf_counter()
+        with pytest.raises(EnvironmentFault, match="no track"):
+            run(toy(partial(Broken, "raises in reset"), "async"))
+        assert time.perf_counter() - start < 8.0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def test_a_dead_process_is_found() -> None:
