@@ -7,32 +7,27 @@ should agree within their spread over seeds; where they don't, one of the two ha
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import sys
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
-from benchmarks.figures import seeds_on_grid
-from benchmarks.jobs import last_line
+from benchmarks.jobs import Job, Pool, last_line
+from benchmarks.parity_report import Curve, report
 from benchmarks.peer_setup import DEFAULT, peer_python
 from benchmarks.runs import Changes, Run, source_state
 from benchmarks.zoo import same_spec
 from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.cores import usable_cores
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.registry import resolve
-from ppo_and_friends.reporting.curves import Array, load_run
+from ppo_and_friends.reporting.curves import load_run
 
 ENVIRONMENTS = ("CartPole", "LunarLander", "HalfCheetah", "BipedalWalker")
 NORMALISED = ("HalfCheetah", "BipedalWalker")
@@ -57,8 +52,6 @@ COMMON = (
     "ppo.minibatch_size=128",
 )
 BUDGETS = {"CartPole": 100_000, "LunarLander": 400_000, "HalfCheetah": 1_000_000, "BipedalWalker": 1_000_000}
-LIMIT = 3.0
-"""Standard errors by which the areas under the curves may differ."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,12 @@ class Options:
 
     timesteps: int | None = None
     """Of each run (default: enough to see it learn)."""
+
+    jobs: int | None = None
+    """Runs at once (default: the cores)."""
+
+    work: Path = Path(".parity")
+    """Where runs are kept; the same command goes on from there."""
 
     peers_dir: Path = DEFAULT
     """Where the peers' virtual environments are, or are made."""
@@ -100,102 +99,83 @@ def plain_changes(name: str, timesteps: int) -> Changes:
     return Changes((f"num_timesteps={timesteps}", *COMMON), tuple(friends), without)
 
 
-def our_curve(run: Run) -> list[list[float]]:
-    """Train ours on one rank; timesteps and mean score of 100 episodes."""
-    log = run.work / "log"
-    code = measure.run_limited(run.command(), log, math.inf, measure.plain_variables())
-    if code != 0:
-        raise measure.MeasurementError(f"{run.name} failed: {last_line(log)}")
+def ours(run: Run) -> Job | None:
+    """What trains ours; None: it is trained."""
+    return None if run.trained else Job(f"ours, {run.name}", [run.command()], run.log.absolute())
+
+
+def our_curve(run: Run) -> Curve:
+    """Timesteps and mean score of 100 episodes."""
     columns = load_run(run.folder.path).columns
     return [list(pair) for pair in zip(columns["timesteps"], columns["score_mean_100"], strict=True)]
 
 
-def their_curve(python: Path, experiment: Experiment, seed: int) -> list[list[float]]:
-    """Train Stable-Baselines3; the same."""
-    spec = same_spec(experiment) | {"seed": seed, "threads": 1}
-    result = measure.sb3(python, spec, limit=math.inf)
-    return [[row[0], row[2]] for row in result["curve"]]
-
-
-def compare(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, float]:
-    """How far the two sides' curves are apart, in the scale of their spread over seeds.
+def theirs(python: Path, run: Run, place: Path) -> Job | None:
+    """What trains Stable-Baselines3 at the same settings; None: it is trained.
 
     Args:
-        ours: For each seed [points, 2], timesteps and score.
-        theirs: The same.
-
-    Returns:
-        Areas under the curves (mean score over the run), their difference in standard errors (Welch's t), and
-        the share of the run in which the means are within two standard errors of each other.
+        python: Of its virtual environment.
+        run: Ours.
+        place: Its folder.
     """
-    grid, table = seeds_on_grid([_columns(curve) for curve in [*ours, *theirs]])
-    mine, other = table[: len(ours)], table[len(ours) :]
-    areas = mine.mean(1), other.mean(1)
-    gap = areas[0].mean() - areas[1].mean()
-    error = math.sqrt(sum(_variance_of_mean(area) for area in areas))
-    pointwise = np.sqrt(_variance_of_mean(mine) + _variance_of_mean(other))
-    apart = np.abs(mine.mean(0) - other.mean(0))
-    return {
-        "ours": float(areas[0].mean()),
-        "theirs": float(areas[1].mean()),
-        "standard_errors": float(gap / error)
-        if error > 0
-        else (0.0 if gap == 0 else math.copysign(1e9, gap)),
-        "within": float(np.mean(apart <= 2 * pointwise)),
-        "timesteps": float(grid[-1]),
-    }
+    asked, answer = specification(run, place), their_result(run, place)
+    spec = json.dumps(same_spec(run.experiment) | {"seed": run.seed, "threads": 1})
+    if asked.exists() and asked.read_text() == spec and answer.exists():
+        return None
+    asked.parent.mkdir(parents=True, exist_ok=True)
+    answer.unlink(missing_ok=True)
+    asked.write_text(spec)
+    script = measure.HERE / "peer_sb3.py"
+    command = tuple(str(part.absolute()) for part in (python, script, asked, answer))
+    return Job(f"SB3, {run.name}", [command], asked.with_suffix(".log").absolute())
 
 
-def _columns(curve: Any) -> tuple[Array, Array]:
-    pairs = np.array([pair for pair in curve if pair[1] is not None], dtype=np.float64)
-    pairs = pairs[np.isfinite(pairs[:, 1])]
-    return pairs[:, 0], pairs[:, 1]
+def specification(run: Run, place: Path) -> Path:
+    """What Stable-Baselines3 was asked for."""
+    return place / f"{run.experiment.name}-{run.seed}.spec.json"
 
 
-def _variance_of_mean(values: Array) -> Any:
-    """Of the mean over seeds (the first axis); 0 for a single seed."""
-    return values.var(0, ddof=1) / len(values) if len(values) > 1 else np.zeros(values.shape[1:])
+def their_result(run: Run, place: Path) -> Path:
+    """What it answered."""
+    return place / f"{run.experiment.name}-{run.seed}.result.json"
 
 
-def report(curves: dict[str, dict[str, Any]], output: Path) -> str:
-    """Write the table and the figure; returns the table."""
-    lines = [
-        "| environment | timesteps | seeds | ours | SB3 | standard errors apart | within spread | agrees |",
-        "|---|---:|---:|---:|---:|---:|---:|---|",
+def their_curve(run: Run, place: Path) -> Curve:
+    """The same for Stable-Baselines3."""
+    rows = json.loads(their_result(run, place).read_bytes())["curve"]
+    return [[row[0], row[2]] for row in rows]
+
+
+def train_all(options: Options) -> dict[str, dict[str, list[Curve]]]:
+    """Train what isn't yet; all curves.
+
+    Raises:
+        MeasurementError: A run failed.
+        KeyboardInterrupt: It was interrupted; the next time goes on from there.
+    """
+    python = peer_python("sb3", options.peers_dir)
+    runs = [
+        Run.of(name, seed, options.work / "ours", plain_changes(name, options.timesteps or BUDGETS[name]))
+        for seed in options.seeds
+        for name in options.environments
     ]
-    for name, sides in curves.items():
-        one = compare(sides["ours"], sides["theirs"])
-        agrees = "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
-        lines.append(
-            f"| {name} | {one['timesteps']:,.0f} | {len(sides['ours'])} | {one['ours']:.1f} "
-            f"| {one['theirs']:.1f} | "
-            f"{one['standard_errors']:+.1f} | {100 * one['within']:.0f}% | {agrees} |"
-        )
-    text = "\n".join(lines) + "\n\nOurs and SB3: mean training score over the whole run, mean of the seeds.\n"
-    replace_file(output / "parity.md", ("# Parity with Stable-Baselines3\n\n" + text).encode())
-    _draw(curves, output / "parity.png")
-    return text
-
-
-def _draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.4 * len(curves), 2.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    for panel, (name, sides) in zip(
-        figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
-    ):
-        for side, color, label in (("ours", "#0072B2", "ours"), ("theirs", "#E69F00", "SB3")):
-            grid, scores = seeds_on_grid([_columns(curve) for curve in sides[side]])
-            panel.plot(grid, scores.mean(0), color=color, label=label)
-            panel.fill_between(grid, scores.min(0), scores.max(0), color=color, alpha=0.2, linewidth=0)
-        panel.set_title(name, fontsize=9)
-        panel.tick_params(labelsize=7)
-        panel.legend(fontsize=7)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    replace_file(path, buffer.getvalue())
+    place = options.work / "sb3"
+    pairs = [job for run in runs for job in (theirs(python, run, place), ours(run))]
+    jobs = [job for job in pairs if job is not None]
+    for job in jobs:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+    if not Pool(options.jobs or usable_cores()).run(jobs):
+        raise KeyboardInterrupt
+    failed = [f"{job.name} failed: {last_line(job.log)}" for job in jobs if job.returncode != 0]
+    if failed:
+        raise measure.MeasurementError("\n".join(failed))
+    return {
+        name: {
+            "ours": [our_curve(run) for run in runs if run.environment == name],
+            "theirs": [their_curve(run, place) for run in runs if run.environment == name],
+        }
+        for name in options.environments
+    }
 
 
 @measure.ended_by_interrupt()
@@ -208,20 +188,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.report_only:
             print(report(json.loads(record.read_bytes())["curves"], options.output))
             return 0
-        python = peer_python("sb3", options.peers_dir)
-        curves: dict[str, dict[str, Any]] = {
-            name: {"ours": [], "theirs": []} for name in options.environments
-        }
-        for seed in options.seeds:
-            for name, sides in curves.items():
-                changes = plain_changes(name, options.timesteps or BUDGETS[name])
-                with tempfile.TemporaryDirectory() as place:
-                    run = Run.of(name, seed, Path(place), changes)
-                    sides["ours"].append(our_curve(run))
-                    sides["theirs"].append(their_curve(python, run.experiment, seed))
-                print(f"seed {seed}, {name}: {compare(sides['ours'], sides['theirs'])}", flush=True)
-            data = {"source": source_state(), "settings": COMMON, "curves": curves}
-            replace_file(record, (json.dumps(data) + "\n").encode())
+        curves = train_all(options)
+        data = {"source": source_state(), "settings": COMMON, "curves": curves}
+        replace_file(record, (json.dumps(data) + "\n").encode())
         print(report(curves, options.output))
     except PPOError as error:
         print(error, file=sys.stderr)

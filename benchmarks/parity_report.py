@@ -1,0 +1,102 @@
+"""Compares learning curves of two programs over several seeds, and draws them."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.figures import seeds_on_grid
+from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.reporting.curves import Array
+
+Curve = list[list[float]]
+"""Points of timesteps and score."""
+
+LIMIT = 3.0
+"""Standard errors by which the areas under the curves may differ."""
+
+
+def compare(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, float]:
+    """How far the two sides' curves are apart, in the scale of their spread over seeds.
+
+    Args:
+        ours: For each seed [points, 2], timesteps and score.
+        theirs: The same.
+
+    Returns:
+        Areas under the curves (mean score over the run), their difference in standard errors (Welch's t), and
+        the share of the run in which the means are within two standard errors of each other.
+    """
+    grid, table = seeds_on_grid([_columns(curve) for curve in [*ours, *theirs]])
+    mine, other = table[: len(ours)], table[len(ours) :]
+    areas = mine.mean(1), other.mean(1)
+    gap = areas[0].mean() - areas[1].mean()
+    error = math.sqrt(sum(_variance_of_mean(area) for area in areas))
+    pointwise = np.sqrt(_variance_of_mean(mine) + _variance_of_mean(other))
+    apart = np.abs(mine.mean(0) - other.mean(0))
+    return {
+        "ours": float(areas[0].mean()),
+        "theirs": float(areas[1].mean()),
+        "standard_errors": float(gap / error)
+        if error > 0
+        else (0.0 if gap == 0 else math.copysign(1e9, gap)),
+        "within": float(np.mean(apart <= 2 * pointwise)),
+        "timesteps": float(grid[-1]),
+    }
+
+
+def _columns(curve: Any) -> tuple[Array, Array]:
+    pairs = np.array([pair for pair in curve if pair[1] is not None], dtype=np.float64)
+    pairs = pairs[np.isfinite(pairs[:, 1])]
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _variance_of_mean(values: Array) -> Any:
+    """Of the mean over seeds (the first axis); 0 for a single seed."""
+    return values.var(0, ddof=1) / len(values) if len(values) > 1 else np.zeros(values.shape[1:])
+
+
+def report(curves: dict[str, dict[str, Any]], output: Path) -> str:
+    """Write the table and the figure; returns the table."""
+    lines = [
+        "| environment | timesteps | seeds | ours | SB3 | standard errors apart | within spread | agrees |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, sides in curves.items():
+        one = compare(sides["ours"], sides["theirs"])
+        agrees = "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
+        lines.append(
+            f"| {name} | {one['timesteps']:,.0f} | {len(sides['ours'])} | {one['ours']:.1f} "
+            f"| {one['theirs']:.1f} | "
+            f"{one['standard_errors']:+.1f} | {100 * one['within']:.0f}% | {agrees} |"
+        )
+    text = "\n".join(lines) + "\n\nOurs and SB3: mean training score over the whole run, mean of the seeds.\n"
+    replace_file(output / "parity.md", ("# Parity with Stable-Baselines3\n\n" + text).encode())
+    _draw(curves, output / "parity.png")
+    return text
+
+
+def _draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.4 * len(curves), 2.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, (name, sides) in zip(
+        figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
+    ):
+        for side, color, label in (("ours", "#0072B2", "ours"), ("theirs", "#E69F00", "SB3")):
+            grid, scores = seeds_on_grid([_columns(curve) for curve in sides[side]])
+            panel.plot(grid, scores.mean(0), color=color, label=label)
+            panel.fill_between(grid, scores.min(0), scores.max(0), color=color, alpha=0.2, linewidth=0)
+        panel.set_title(name, fontsize=9)
+        panel.tick_params(labelsize=7)
+        panel.legend(fontsize=7)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    replace_file(path, buffer.getvalue())
