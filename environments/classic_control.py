@@ -49,7 +49,7 @@ def pendulum() -> Experiment:
             minibatch_size=64,
             epochs=10,
             learning_rate=linear(1e-3),
-            discount=0.9,
+            discount=0.98,  # 0.9 is the usual one, and costs 19 points
             trace_decay=0.95,
         ),
         friends=(

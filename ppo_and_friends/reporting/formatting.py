@@ -52,12 +52,20 @@ def format_value(value: float) -> str:
         return f"{value:,.0f}"
     if size >= 1000:
         return f"{value:,.0f}"
-    digits = 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 else 4
-    return f"{value:.{digits}f}"
+    return f"{value:.{_decimals(size)}f}"
+
+
+def _decimals(size: float) -> int:
+    """Behind the point, for three or four significant digits of a number from 0.01 on."""
+    return 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 else 4
 
 
 def format_spread(mean: float, spread: float) -> str:
     """``mean ± spread``, or the mean alone where the spread is unknown."""
     if math.isnan(mean) or math.isnan(spread):
         return format_value(mean)
-    return f"{format_value(mean)} ± {format_value(spread)}"
+    larger = max(abs(mean), abs(spread))
+    if not 0.01 <= larger < 1e7 or (float(mean).is_integer() and float(spread).is_integer()):
+        return f"{format_value(mean)} ± {format_value(spread)}"
+    digits = _decimals(larger)  # as many for both
+    return f"{mean:,.{digits}f} ± {spread:,.{digits}f}"

@@ -127,5 +127,10 @@ def test_values(value: float, text: str) -> None:
 
 def test_spread_without_a_spread() -> None:
     assert format_spread(1.5, math.nan) == "1.500"
-    assert format_spread(1.5, 0.25) == "1.500 ± 0.2500"
+    assert format_spread(1.5, 0.25) == "1.500 ± 0.250"
+    assert format_spread(445.83, 50.686) == "445.8 ± 50.7"
+    assert format_spread(-0.02, 12.5) == "-0.02 ± 12.50"
+    assert format_spread(500.0, 0.0) == "500 ± 0"
+    assert format_spread(12345.6, 3.21) == "12,346 ± 3"
+    assert format_spread(2.5e-5, 1e-6) == "2.5e-05 ± 1.0e-06"
     assert format_spread(math.nan, math.nan) == "-"
