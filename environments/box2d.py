@@ -60,8 +60,10 @@ def lunar_lander_continuous() -> Experiment:
             trace_decay=0.98,
         ),
         # Noise burns fuel: with the usual deviation, and a bonus for it, training ends 100 points lower.
-        network=NetworkSettings(initial_log_std=-0.5),
-        friends=FRIENDS,
+        network=NetworkSettings(
+            actor_hidden=(128, 64), critic_hidden=(128, 64), activation="elu", initial_log_std=-0.5
+        ),
+        friends=(*FRIENDS, friend("AdvantageRecompute")),
     )
 
 
