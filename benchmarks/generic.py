@@ -21,12 +21,12 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
-from benchmarks.jobs import Job, Pool, last_line
-from benchmarks.learning import destination
+from benchmarks.jobs import Job, Pool, begin_log, last_line
+from benchmarks.learning import destination, is_evaluated
 from benchmarks.runs import ROOT, Changes, Run, source_state
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.cores import usable_cores
-from ppo_and_friends.errors import PPOError
+from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 
@@ -60,13 +60,13 @@ class Options:
     """A run for each."""
 
     timesteps: int | None = None
-    """Of each run (default: a budget of each environment's)."""
+    """Of each run (default: each environment's usual one); others need a --work and --output of their own."""
 
     jobs: int | None = None
     """Runs at once (default: the cores)."""
 
     work: Path = Path(".learning/generic")
-    """Where runs are kept; the same command goes on from there."""
+    """Where runs are kept; the same command goes on from there. Remove it to start over."""
 
     output: Path = Path("results/generic.json")
     """Where the measurements go; the table beside it, as .md."""
@@ -102,21 +102,28 @@ def evaluation(run: Run, work: Path) -> Path:
 def job(run: Run, options: Options) -> Job | None:
     """What is left to do for a run; None: nothing."""
     to = evaluation(run, options.work)
-    if run.trained and to.exists():
+    if run.trained and is_evaluated(run, to.parent, EPISODES):
         return None
+
+    def before() -> None:
+        begin_log(run.log)
+        run.note_start(source_state())
+
     script = str(ROOT / "benchmarks" / "evaluate_run.py")
     then = (sys.executable, script, str(run.folder.path.absolute()), str(to.parent.absolute()), str(EPISODES))
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    return Job(run.name, [run.command(), then], run.log.absolute(), run.status)
+    return Job(run.name, [run.command(), then], run.log.absolute(), run.status, before)
 
 
 def measure_all(options: Options) -> dict[str, Any]:
     """Train what isn't yet; the rows.
 
     Raises:
+        UsageError: An environment is unknown, or other runs would be overwritten.
         MeasurementError: A run failed.
         KeyboardInterrupt: It was interrupted; the next time goes on from there.
     """
+    if options.timesteps and {options.work, options.output} & {Options.work, Options.output}:
+        raise UsageError("Other timesteps go elsewhere: give --work and --output of their own.")
     runs: list[Run] = []
     for id in options.environments:
         budget = options.timesteps or BUDGETS.get(id)
@@ -131,8 +138,10 @@ def measure_all(options: Options) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for run in runs:
         result = json.loads(evaluation(run, options.work).read_bytes())
-        row = rows.setdefault(run.environment, {"timesteps": result["timesteps"], "scores": []})
+        blank = {"timesteps": result["timesteps"], "scores": [], "commits": []}
+        row = rows.setdefault(run.experiment.environment.id, blank)
         row["scores"].append(result["mean"])
+        row["commits"].append(result["commit"])
     for id, row in rows.items():
         row["random"] = random_score(id)
         row["solved"] = gymnasium.spec(id).reward_threshold
@@ -167,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    data = {"source": source_state(), "episodes": EPISODES, "rows": rows}
+    data = {"episodes": EPISODES, "rows": rows}
     replace_file(options.output, (json.dumps(data, indent=1) + "\n").encode())
     replace_file(options.output.with_suffix(".md"), table(rows).encode())
     print(table(rows))

@@ -73,6 +73,12 @@ def pinned(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, mine)
 
 
+def begin_log(log: Path) -> None:
+    """Empty it, so that its last line is of this attempt."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+
+
 def last_line(log: Path) -> str:
     """The last line of a log that says something; empty if there is none."""
     try:

@@ -17,7 +17,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.jobs import Job, Pool, last_line
+from benchmarks.jobs import Job, Pool, begin_log, last_line
 from benchmarks.runs import ROOT, Changes, Run, source_state
 from benchmarks.targets import TARGETS, evaluation_episodes
 from ppo_and_friends.atomic_files import replace_file
@@ -148,13 +148,13 @@ def make_job(run: Run, options: Options) -> Job | None:
         *(str(run.folder.path.absolute()), str(to.absolute()), str(episodes)),
     )
     if trained:
-        return Job(run.name, [evaluation], run.log.absolute(), before=lambda: _begin_log(run))
+        return Job(run.name, [evaluation], run.log.absolute(), before=lambda: begin_log(run.log))
     command = run.command()
     if options.clobber and "--clobber" not in command:
         command = (*command, "--clobber")
 
     def before() -> None:
-        _begin_log(run)
+        begin_log(run.log)
         run.note_start(source_state())  # now: the sources may have changed while it waited
 
     return Job(run.name, [command, evaluation], run.log.absolute(), run.status, before)
@@ -176,12 +176,6 @@ def is_evaluated(run: Run, folder: Path, episodes: int) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(result.get("policy_sha256") == digest and result.get("episodes", 0) >= episodes)
-
-
-def _begin_log(run: Run) -> None:
-    """So that the last line of the log is of this attempt."""
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    run.log.write_text("")
 
 
 def _write_failure(path: Path, run: Run, job: Job) -> None:

@@ -18,14 +18,14 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
-from benchmarks.jobs import Job, Pool, last_line
+from benchmarks.jobs import Job, Pool, begin_log, last_line
 from benchmarks.parity_report import Curve, report
 from benchmarks.peer_setup import DEFAULT, peer_python
 from benchmarks.runs import Changes, Run, source_state
 from benchmarks.zoo import same_spec
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.cores import usable_cores
-from ppo_and_friends.errors import PPOError
+from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.registry import resolve
 from ppo_and_friends.reporting.curves import load_run
 
@@ -51,7 +51,7 @@ COMMON = (
     "ppo.rollout_timesteps=4096",
     "ppo.minibatch_size=128",
 )
-BUDGETS = {"CartPole": 100_000, "LunarLander": 400_000, "HalfCheetah": 1_000_000, "BipedalWalker": 1_000_000}
+BUDGETS = {"CartPole": 100_000, "LunarLander": 400_000, "HalfCheetah": 500_000, "BipedalWalker": 500_000}
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Options:
     """A run for each, on each side."""
 
     timesteps: int | None = None
-    """Of each run (default: enough to see it learn)."""
+    """Of each run (default: enough to see it learn); other ones need a --work and --output of their own."""
 
     jobs: int | None = None
     """Runs at once (default: the cores)."""
 
     work: Path = Path(".parity")
-    """Where runs are kept; the same command goes on from there."""
+    """Where runs are kept; what is finished there isn't done again. Remove it to start over."""
 
     peers_dir: Path = DEFAULT
     """Where the peers' virtual environments are, or are made."""
@@ -101,7 +101,14 @@ def plain_changes(name: str, timesteps: int) -> Changes:
 
 def ours(run: Run) -> Job | None:
     """What trains ours; None: it is trained."""
-    return None if run.trained else Job(f"ours, {run.name}", [run.command()], run.log.absolute())
+    if run.trained:
+        return None
+
+    def before() -> None:
+        begin_log(run.log)
+        run.note_start(source_state())
+
+    return Job(f"ours, {run.name}", [run.command()], run.log.absolute(), run.status, before)
 
 
 def our_curve(run: Run) -> Curve:
@@ -122,12 +129,13 @@ def theirs(python: Path, run: Run, place: Path) -> Job | None:
     spec = json.dumps(same_spec(run.experiment) | {"seed": run.seed, "threads": 1})
     if asked.exists() and asked.read_text() == spec and answer.exists():
         return None
-    asked.parent.mkdir(parents=True, exist_ok=True)
+    log = asked.with_suffix(".log")
+    begin_log(log)
     answer.unlink(missing_ok=True)
     asked.write_text(spec)
     script = measure.HERE / "peer_sb3.py"
     command = tuple(str(part.absolute()) for part in (python, script, asked, answer))
-    return Job(f"SB3, {run.name}", [command], asked.with_suffix(".log").absolute())
+    return Job(f"SB3, {run.name}", [command], log.absolute())
 
 
 def specification(run: Run, place: Path) -> Path:
@@ -146,24 +154,38 @@ def their_curve(run: Run, place: Path) -> Curve:
     return [[row[0], row[2]] for row in rows]
 
 
-def train_all(options: Options) -> dict[str, dict[str, list[Curve]]]:
+def asked_runs(options: Options) -> list[Run]:
+    """Our side of what is to be compared.
+
+    Raises:
+        UsageError: There is no such launcher, or no budget for it; or other runs would be overwritten.
+    """
+    if options.timesteps and {options.work, options.output} & {Options.work, Options.output}:
+        raise UsageError("Other timesteps go elsewhere: give --work and --output folders of their own.")
+    runs: list[Run] = []
+    for seed in options.seeds:
+        for name in options.environments:
+            known = resolve(name).name
+            budget = options.timesteps or BUDGETS.get(known)
+            if budget is None:
+                raise UsageError(f"{known} has no usual budget here: give --timesteps.")
+            runs.append(Run.of(known, seed, options.work / "ours", plain_changes(known, budget)))
+    return runs
+
+
+def train_all(runs: list[Run], options: Options) -> dict[str, dict[str, list[Curve]]]:
     """Train what isn't yet; all curves.
 
     Raises:
         MeasurementError: A run failed.
-        KeyboardInterrupt: It was interrupted; the next time goes on from there.
+        KeyboardInterrupt: It was interrupted; the next time goes on with what isn't finished.
     """
     python = peer_python("sb3", options.peers_dir)
-    runs = [
-        Run.of(name, seed, options.work / "ours", plain_changes(name, options.timesteps or BUDGETS[name]))
-        for seed in options.seeds
-        for name in options.environments
-    ]
     place = options.work / "sb3"
     pairs = [job for run in runs for job in (theirs(python, run, place), ours(run))]
     jobs = [job for job in pairs if job is not None]
-    for job in jobs:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
+    if len(jobs) < len(pairs):
+        print(f"{len(pairs) - len(jobs)} of {len(pairs)} runs were done before, in {options.work}")
     if not Pool(options.jobs or usable_cores()).run(jobs):
         raise KeyboardInterrupt
     failed = [f"{job.name} failed: {last_line(job.log)}" for job in jobs if job.returncode != 0]
@@ -174,7 +196,7 @@ def train_all(options: Options) -> dict[str, dict[str, list[Curve]]]:
             "ours": [our_curve(run) for run in runs if run.environment == name],
             "theirs": [their_curve(run, place) for run in runs if run.environment == name],
         }
-        for name in options.environments
+        for name in dict.fromkeys(run.environment for run in runs)
     }
 
 
@@ -182,14 +204,19 @@ def train_all(options: Options) -> dict[str, dict[str, list[Curve]]]:
 def main(arguments: list[str] | None = None) -> int:
     """Train both sides and compare; 0, 1 if something failed, 2 for a mistake."""
     options = tyro.cli(Options, args=arguments, prog="benchmarks/parity.py")
-    options.output.mkdir(parents=True, exist_ok=True)
     record = options.output / "parity.json"
     try:
         if options.report_only:
+            if not record.exists():
+                raise UsageError(f"{record} is missing: there is nothing to report yet.")
             print(report(json.loads(record.read_bytes())["curves"], options.output))
             return 0
-        curves = train_all(options)
-        data = {"source": source_state(), "settings": COMMON, "curves": curves}
+        runs = asked_runs(options)
+        curves = train_all(runs, options)
+        # What was trained before may be of another commit than this one.
+        commits = {str(one["commit"]) for run in runs for one in run.sessions()}
+        data = {"commits": sorted(commits), "settings": COMMON, "curves": curves}
+        options.output.mkdir(parents=True, exist_ok=True)
         replace_file(record, (json.dumps(data) + "\n").encode())
         print(report(curves, options.output))
     except PPOError as error:

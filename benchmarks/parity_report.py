@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.figures import seeds_on_grid
+from benchmarks.measurements import MeasurementError
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.reporting.curves import Array
 
@@ -51,8 +52,10 @@ def compare(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, float]:
 
 
 def _columns(curve: Any) -> tuple[Array, Array]:
-    pairs = np.array([pair for pair in curve if pair[1] is not None], dtype=np.float64)
+    pairs = np.array([pair for pair in curve if pair[1] is not None], dtype=np.float64).reshape(-1, 2)
     pairs = pairs[np.isfinite(pairs[:, 1])]
+    if not len(pairs):
+        raise MeasurementError("A run ended before its first episode did: there is nothing to compare.")
     return pairs[:, 0], pairs[:, 1]
 
 

@@ -40,7 +40,7 @@ def same_signal_handlers() -> Iterator[None]:
     yield
     after = {number: signal.getsignal(number) for number in before}
     for number, handler in before.items():
-        signal.signal(number, handler)
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
     assert after == before
 
 

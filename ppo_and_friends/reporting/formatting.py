@@ -65,7 +65,8 @@ def format_spread(mean: float, spread: float) -> str:
     if math.isnan(mean) or math.isnan(spread):
         return format_value(mean)
     larger = max(abs(mean), abs(spread))
-    if not 0.01 <= larger < 1e7 or (float(mean).is_integer() and float(spread).is_integer()):
+    digits = _decimals(larger)  # as many for both, unless the spread would seem to be zero
+    whole = float(mean).is_integer() and float(spread).is_integer()
+    if whole or not 0.01 <= larger < 1e7 or 0 < abs(spread) < 10.0**-digits:
         return f"{format_value(mean)} ± {format_value(spread)}"
-    digits = _decimals(larger)  # as many for both
     return f"{mean:,.{digits}f} ± {spread:,.{digits}f}"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import parity
+from benchmarks.measurements import MeasurementError
 from benchmarks.parity_report import report
 from benchmarks.runs import Run
 
@@ -35,7 +36,6 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [*given, "--work", str(tmp_path / "work"), "--output", str(tmp_path / "results")]
 
 
-@pytest.mark.timeout(120)
 def test_it_trains_once_and_reports(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,15 +55,34 @@ def test_it_trains_once_and_reports(
     assert parity.main(arguments) == 0
     said = capsys.readouterr().out
     assert "SB3, CartPole seed 2: begins" in said and "seed 1: begins" not in said
+    assert "3 of 4 runs were done before" in said
+    # Other settings: both sides are trained again.
+    assert parity.main([*arguments, "--timesteps", "5000"]) == 0
+    assert capsys.readouterr().out.count("begins") == 4
+    sides = json.loads((tmp_path / "results" / "parity.json").read_text())["curves"]["CartPole"]
+    assert sides["theirs"][0][-1][0] == 5000 and sides["ours"][0][-1][0] < 9000
 
 
-@pytest.mark.timeout(60)
 def test_a_peer_that_fails_is_told(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "scripts" / "peer_sb3.py").write_text("raise SystemExit('no torch')")
     assert parity.main([*arguments, "--timesteps", "4096"]) == 1
     assert "SB3, CartPole seed 1 failed: no torch" in capsys.readouterr().err
+
+
+def test_mistakes_are_told(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = arguments[arguments.index("--work") :]
+    for given, message in [
+        (["--environments", "CartPoole", *folders], "unknown environment 'CartPoole'"),
+        (["--environments", "Pendulum", *folders], "Pendulum has no usual budget here: give --timesteps."),
+        (["--timesteps", "1000"], "Other timesteps go elsewhere"),
+        (["--report-only", "--output", str(tmp_path / "none")], "is missing: there is nothing to report"),
+    ]:
+        assert parity.main(given) != 0
+        assert message in capsys.readouterr().err
+    with pytest.raises(MeasurementError, match="nothing to compare"):
+        report({"A": {"ours": [[[100.0, None]]], "theirs": [[[100.0, 1.0]]]}}, tmp_path)
 
 
 def test_curves_that_differ_are_said_to(tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ def test_spread_without_a_spread() -> None:
     assert format_spread(445.83, 50.686) == "445.8 ± 50.7"
     assert format_spread(-0.02, 12.5) == "-0.02 ± 12.50"
     assert format_spread(500.0, 0.0) == "500 ± 0"
+    assert format_spread(9359.75, 0.13) == "9,360 ± 0.1300"
+    assert format_spread(99.996, 0.001) == "100.00 ± 0.001"
     assert format_spread(12345.6, 3.21) == "12,346 ± 3"
     assert format_spread(2.5e-5, 1e-6) == "2.5e-05 ± 1.0e-06"
     assert format_spread(math.nan, math.nan) == "-"
