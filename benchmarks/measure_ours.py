@@ -1,7 +1,8 @@
 """Measures our own training for a while, and the bare vector engine under the policy it has then.
 
 Started by ``speed.py`` on one or several MPI ranks: ``measure_ours.py SPECIFICATION.json RESULT.json``. The
-specification: environment, seconds, seed, set (settings), engine (whether to measure the bare engine).
+specification: environment, seconds, seed, set, with, without (as on the command line), engine (whether to
+measure the bare engine).
 """
 
 from __future__ import annotations
@@ -95,7 +96,11 @@ def measure(spec: dict[str, Any], communicator: Communicator) -> dict[str, Any] 
         The measurements, on rank 0.
     """
     options = Options(
-        environment=spec["environment"], random_seed=spec.get("seed", 1), set=tuple(spec.get("set", ()))
+        environment=spec["environment"],
+        random_seed=spec.get("seed", 1),
+        set=tuple(spec.get("set", ())),
+        with_=tuple(spec.get("with", ())),
+        without=tuple(spec.get("without", ())),
     )
     experiment = changed(resolve(spec["environment"]), options)
     threads = threads_per_rank(communicator)

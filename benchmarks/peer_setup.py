@@ -22,6 +22,8 @@ STEPS: dict[str, tuple[tuple[str, ...], ...]] = {
             "box2d",
             "pygame",
             "mujoco>=3.3,!=4.0.0",
+            "imageio",  # this and the next are imported by Gymnasium's MuJoCo environments
+            "packaging",
             "ale-py",
             "opencv-python-headless",
         ),
@@ -55,10 +57,13 @@ def peer_python(peer: str, folder: Path = DEFAULT) -> Path:
     """
     place = folder / peer
     python = place / "bin" / "python"
-    if (place / READY).exists():
+    # One that was made for other packages is brought up to date.
+    made_for = f"{sys.version}\n{STEPS[peer]}"
+    if (place / READY).exists() and (place / READY).read_text() == made_for:
         return python
     print(f"making the virtual environment of {peer} in {place}", flush=True)
-    venv.create(place, with_pip=True, clear=False)
+    if not (place / READY).exists():
+        venv.create(place, with_pip=True, clear=True)  # clear: what an interrupted attempt left
     for packages in STEPS[peer]:
         done = subprocess.run(
             [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages],
@@ -69,5 +74,5 @@ def peer_python(peer: str, folder: Path = DEFAULT) -> Path:
         if done.returncode:
             said = (done.stderr.strip().splitlines() or ["?"])[-1]
             raise UsageError(f"The peer {peer} can't be installed: {said}")
-    (place / READY).write_text(sys.version)
+    (place / READY).write_text(made_for)
     return python

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
+from benchmarks.parity import plain_changes
 from benchmarks.peer_setup import DEFAULT, peer_python
-from benchmarks.runs import source_state
+from benchmarks.runs import Run, source_state
 from benchmarks.speed_report import write_speed
 from benchmarks.zoo import ZOO, same_spec, zoo_spec
 from ppo_and_friends.cores import usable_cores
@@ -42,7 +43,8 @@ SB3_VARIANTS = ({"threads": 1, "processes": False}, {"threads": 1, "processes": 
 """Ways to run Stable-Baselines3; each round takes the one that was fastest in the first."""
 
 SMALL = ("ppo.minibatch_size=64", "ppo.epochs=10")
-"""Stable-Baselines3's default minibatch and epochs, for the same work on both sides."""
+"""Stable-Baselines3's default minibatch and epochs. Both sides then train the plain algorithm of `parity.py`
+(64-64 tanh, normalisers only), since a launcher's friends may cost more or end an update early."""
 
 Measurement = Callable[[], dict[str, Any]]
 
@@ -85,17 +87,17 @@ def plan(experiment: Experiment, options: Options) -> dict[str, Measurement]:
     if not options.peers:
         return columns
     if experiment.environment.atari is None:
-        columns["ours, minibatch 64, 10 epochs"] = lambda: measure.ours(
-            spec | {"set": SMALL, "engine": False}, 1, one_core=True
-        )
+        changes = plain_changes(experiment.name, experiment.num_timesteps)
+        changes = replace(changes, set=(*changes.set, *SMALL))
+        plain = {"set": changes.set, "with": changes.with_, "without": changes.without, "engine": False}
+        columns["ours, minibatch 64, 10 epochs"] = lambda: measure.ours(spec | plain, 1, one_core=True)
     python = peer_python("sb3", options.peers_dir)
     stop = {"seconds": options.seconds}
     columns["SB3, our settings"] = _best_sb3(python, same_spec(experiment) | stop)
     if experiment.name in ZOO:
         columns["SB3, zoo settings"] = _best_sb3(python, zoo_spec(experiment) | stop)
     if experiment.environment.atari is None:
-        small = same_spec(experiment)
-        small["ppo"] = small["ppo"] | {"batch_size": 64, "n_epochs": 10}
+        small = same_spec(Run.of(experiment.name, 1, Path(), changes).experiment)
         columns["SB3, minibatch 64, 10 epochs"] = _best_sb3(python, small | stop)
     if experiment.name in SF_IDS:
         sf = peer_python("sf", options.peers_dir)
