@@ -41,8 +41,8 @@ BUDGETS = {
     "HalfCheetah-v4": 1_000_000,
     "HumanoidStandup-v4": 1_000_000,
 }
-"""Timesteps of each. All have a time limit: without one (CliffWalking-v1) a policy that gets nowhere plays its
-first evaluation episode for ever."""
+"""Timesteps of each. All have a time limit: without one (CliffWalking-v1) a policy that gets nowhere plays
+its first evaluation episode for ever."""
 
 EPISODES = 100
 RANDOM_STEPS = 100_000

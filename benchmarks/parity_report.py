@@ -87,6 +87,7 @@ def report(curves: dict[str, dict[str, Any]], output: Path) -> str:
 def _draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     figure = Figure(figsize=(3.4 * len(curves), 2.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -99,6 +100,8 @@ def _draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
             panel.fill_between(grid, scores.min(0), scores.max(0), color=color, alpha=0.2, linewidth=0)
         panel.set_title(name, fontsize=9)
         panel.tick_params(labelsize=7)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.legend(fontsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
