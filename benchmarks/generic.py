@@ -20,10 +20,10 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import learning
 from benchmarks import measurements as measure
-from benchmarks.jobs import Job, Pool, begin_log, last_line
-from benchmarks.learning import destination, is_evaluated
-from benchmarks.runs import ROOT, Changes, Run, source_state
+from benchmarks.jobs import Pool, last_line
+from benchmarks.runs import Changes, Run
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.cores import usable_cores
 from ppo_and_friends.errors import PPOError, UsageError
@@ -94,26 +94,6 @@ def random_score(id: str, episodes: int = EPISODES) -> float:
     return float(np.mean(scores))
 
 
-def evaluation(run: Run, work: Path) -> Path:
-    """Where a run's evaluation is."""
-    return destination(run, work / "results") / "evaluation.json"
-
-
-def job(run: Run, options: Options) -> Job | None:
-    """What is left to do for a run; None: nothing."""
-    to = evaluation(run, options.work)
-    if run.trained and is_evaluated(run, to.parent, EPISODES):
-        return None
-
-    def before() -> None:
-        begin_log(run.log)
-        run.note_start(source_state())
-
-    script = str(ROOT / "benchmarks" / "evaluate_run.py")
-    then = (sys.executable, script, str(run.folder.path.absolute()), str(to.parent.absolute()), str(EPISODES))
-    return Job(run.name, [run.command(), then], run.log.absolute(), run.status, before)
-
-
 def measure_all(options: Options) -> dict[str, Any]:
     """Train what isn't yet; the rows.
 
@@ -129,7 +109,10 @@ def measure_all(options: Options) -> dict[str, Any]:
         budget = options.timesteps or BUDGETS.get(id)
         changes = Changes((f"num_timesteps={budget}",) if budget else ())
         runs += [Run.of(id, seed, options.work, changes) for seed in options.seeds]
-    jobs = [one for one in (job(run, options) for run in runs) if one is not None]
+    if not runs:
+        raise UsageError("There is nothing to train: give --environments and --seeds.")
+    how = learning.Options(work=options.work, results=options.work / "results", episodes=EPISODES)
+    jobs = [job for job in (learning.make_job(run, how) for run in runs) if job is not None]
     if not Pool(options.jobs or usable_cores()).run(jobs):
         raise KeyboardInterrupt
     failed = [f"{one.name} failed: {last_line(one.log)}" for one in jobs if one.returncode != 0]
@@ -137,7 +120,7 @@ def measure_all(options: Options) -> dict[str, Any]:
         raise measure.MeasurementError("\n".join(failed))
     rows: dict[str, Any] = {}
     for run in runs:
-        result = json.loads(evaluation(run, options.work).read_bytes())
+        result = json.loads((learning.destination(run, how.results) / "evaluation.json").read_bytes())
         blank = {"timesteps": result["timesteps"], "scores": [], "commits": []}
         row = rows.setdefault(run.experiment.environment.id, blank)
         row["scores"].append(result["mean"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from ppo_and_friends.cores import affinity
+from ppo_and_friends.errors import UsageError
 
 LAUNCHERS = ("OMPI_", "PMI", "PMIX_", "MV2_", "SLURM_", "PALS_", "FLUX_", "JSM_", "HYDI_", "MPI_LOCAL")
 POLL_SECONDS = 0.2
@@ -74,9 +75,16 @@ def pinned(core: int | None) -> Iterator[None]:
 
 
 def begin_log(log: Path) -> None:
-    """Empty it, so that its last line is of this attempt."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("")
+    """Empty it, so that its last line is of this attempt.
+
+    Raises:
+        UsageError: It can't be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("")
+    except OSError as error:
+        raise UsageError(f"{log} can't be written: {error.strerror}. Give another --work folder.") from error
 
 
 def last_line(log: Path) -> str:

@@ -55,3 +55,12 @@ def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "Nowhere-v0" in capsys.readouterr().err
     assert generic.main(["--timesteps", "1000"]) == 2
     assert "--work" in capsys.readouterr().err
+    output = tmp_path / "output.json"
+    assert generic.main(["--environments", "--output", str(output)]) == 2
+    assert "nothing to train" in capsys.readouterr().err
+    file = tmp_path / "file"
+    file.touch()
+    given = ["--environments", "FrozenLake-v1", "--timesteps", "1000", "--work", str(file / "work")]
+    assert generic.main([*given, "--output", str(output)]) == 2
+    assert "can't be written: Not a directory. Give another --work" in capsys.readouterr().err
+    assert not output.exists()
