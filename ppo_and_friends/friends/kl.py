@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.annealing import annealed
 from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
 from ppo_and_friends.rollout import Rollout
 
@@ -87,6 +88,8 @@ class AdaptiveLearningRate(Friend):
 
     Decided after each step, as in the source: divided above twice the target, multiplied below half of it.
     An update's first steps, from a KL of 0, then always raise the rate, and its last ones lower it.
+
+    No schedule brings this rate to 0: a target that falls lets the policy settle at the end.
     """
 
     source = "arXiv:1707.02286, section 3; arXiv:2109.11978"
@@ -100,6 +103,7 @@ class AdaptiveLearningRate(Friend):
         minimum: float = 1e-5,
         maximum: float = 1e-2,
         decide: Literal["update", "step"] = "update",
+        last_target: float | None = None,
     ) -> None:
         """Start at PPO's learning rate.
 
@@ -109,14 +113,18 @@ class AdaptiveLearningRate(Friend):
             minimum: Least learning rate, > 0.
             maximum: Largest learning rate.
             decide: Once an update, which ends at the target, or after each gradient step, by its KL.
+            last_target: Target at the end of the run, > 0, reached in a straight line; None: always the same.
         """
         super().__init__()
-        if not (target > 0.0 and factor > 1.0 and 0.0 < minimum <= maximum):
+        last = target if last_target is None else last_target
+        if not (min(target, last) > 0.0 and factor > 1.0 and 0.0 < minimum <= maximum):
             raise UsageError(
-                "AdaptiveLearningRate needs target > 0, factor > 1 and 0 < minimum <= maximum: "
-                f"not target={target}, factor={factor}, minimum={minimum}, maximum={maximum}."
+                "AdaptiveLearningRate needs targets > 0, factor > 1 and 0 < minimum <= maximum: "
+                f"not target={target}, last_target={last}, factor={factor}, minimum={minimum}, "
+                f"maximum={maximum}."
             )
-        self.target, self.factor, self.minimum, self.maximum = target, factor, minimum, maximum
+        self.first_target, self.last_target, self.target = target, last, target
+        self.factor, self.minimum, self.maximum = factor, minimum, maximum
         self.decide = decide
         self._watch = StepWatch(target)
         self._epoch, self._early = 0, False
@@ -130,7 +138,8 @@ class AdaptiveLearningRate(Friend):
     def before_update(self, controls: Controls) -> None:
         """Take the place of the schedule."""
         controls.learning_rate = float(self.rate)
-        self._watch.restart()
+        self.target = annealed("linear", self.first_target, self.last_target, controls.progress)
+        self._watch = StepWatch(self.target)
         self._early = False
 
     def before_epoch(self, epoch: int, rollout: Rollout) -> bool:

@@ -184,6 +184,7 @@ class Needy(Friend):
         ((friend("KLEarlyStop", target="far"),), r"target='far' is not right"),
         ((friend("KLEarlyStop", target=0.0),), "target must be positive"),
         ((friend("AdaptiveLearningRate", factor=1.0),), "factor > 1"),
+        ((friend("AdaptiveLearningRate", last_target=0.0),), "targets > 0"),
         ((friend("RewardClip", low=1.0, high=-1.0),), "low must be below high"),
         ((friend("ObservationClip", limit=-1.0),), "limit must be positive"),
         ((friend(Needy),), "can't be made"),

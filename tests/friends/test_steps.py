@@ -134,6 +134,23 @@ def test_adaptive_rate(kl: float, rate: float, expected: float) -> None:
     assert later.learning_rate == pytest.approx(expected)
 
 
+def test_adaptive_rate_with_a_target_that_falls() -> None:
+    adaptive: Any = AdaptiveLearningRate(target=0.02, decide="step", last_target=0.004)
+    for progress, target in ((0.0, 0.02), (0.25, 0.016), (1.0, 0.004)):
+        adaptive.rate.fill_(3e-3)
+        controls = Controls(1.0, 0.2, 0.0, progress=progress)
+        adaptive.before_update(controls)
+        adaptive.after_minibatch({"kl": 1.9 * target}, controls)
+        assert controls.learning_rate == pytest.approx(3e-3)
+        adaptive.after_minibatch({"kl": 2.1 * target}, controls)
+        assert controls.learning_rate == pytest.approx(2e-3)
+        once: Any = AdaptiveLearningRate(target=0.02, last_target=0.004)
+        once.before_update(controls)
+        once.after_minibatch({"kl": 0.95 * target}, controls)
+        assert controls.stop  # the step that begins there ends beyond the target
+        controls.stop = False
+
+
 def test_observation_clip() -> None:
     clip = make_friend(friend("ObservationClip", limit=2.0))
     stream = ObservationStream(fresh=np.ones(1, bool))
