@@ -82,16 +82,3 @@ def host_zeros(shape: Sequence[int], dtype: DTypeLike, device: torch.device) -> 
         return array
     locked: NDArray[np.generic] = torch.from_numpy(array).pin_memory().numpy()
     return locked
-
-
-def sum_staged_(tensor: torch.Tensor, staging: torch.Tensor, communicator: Communicator) -> None:
-    """Replace a tensor of a GPU, in place, by its sum over the ranks, by way of the host. A collective.
-
-    Args:
-        tensor: Contiguous.
-        staging: Like it, on the host; page-locked, so that the copy up need not be waited for.
-        communicator: The ranks.
-    """
-    staging.copy_(tensor)  # waits for what computes the tensor
-    communicator.sum_(staging.numpy())
-    tensor.copy_(staging, non_blocking=True)

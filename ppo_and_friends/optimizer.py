@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.devices import sum_staged_
+from ppo_and_friends.gradient_sum import Sum, make_sum
 
 STATISTICS = 64
 """Places behind the gradients for statistics that are to be summed with them."""
@@ -61,7 +61,7 @@ class FlatOptimizer:
         )
         self.gradients = self._buffer[:size]
         self.statistics = self._buffer[size:]
-        self._staging: Tensor | None = None
+        self._sum: Sum | None = None
         self._segments: list[slice] = []
         self._epsilon = epsilon
         self._moments: list[dict[str, Tensor]] = []
@@ -91,15 +91,14 @@ class FlatOptimizer:
         self._buffer.zero_()
 
     def reduce(self, communicator: Communicator) -> None:
-        """Sum gradients and statistics over the ranks, in one Allreduce."""
-        if communicator.size == 1:
-            return
-        if self._buffer.device.type == "cpu":
-            communicator.sum_(self._buffer.numpy())
-            return
-        if self._staging is None:
-            self._staging = torch.empty_like(self._buffer, device="cpu", pin_memory=True)
-        sum_staged_(self._buffer, self._staging, communicator)
+        """Sum gradients and statistics over the ranks, in one Allreduce. A collective.
+
+        Args:
+            communicator: The ranks; the same one each time.
+        """
+        if self._sum is None:
+            self._sum = make_sum(self._buffer, communicator)
+        self._sum()
 
     def step(self, learning_rate: float) -> float:
         """Clip each group's gradient by its norm and take an Adam step, unless it isn't finite.

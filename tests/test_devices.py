@@ -8,8 +8,9 @@ import torch
 
 from ppo_and_friends import devices
 from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.devices import assign, choose_device, host_zeros, sum_staged_
+from ppo_and_friends.devices import assign, choose_device, host_zeros
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.gradient_sum import connect, sum_staged_
 from ppo_and_friends.solo_communicator import SoloCommunicator
 from ppo_and_friends.threaded_communicator import run_threaded
 
@@ -101,3 +102,8 @@ def test_a_gpus_tensor_is_summed_by_way_of_the_host() -> None:
     # 1 + 2 + 3 = 6, and that on each of three ranks: 18.
     assert run_threaded(3, fn) == [[18.0, 180.0, 1800.0]] * 3
     assert all(one.tolist() == [18.0, 180.0, 1800.0] for one in staging)
+
+
+@pytest.mark.parametrize("own", [("gpu-a", "gpu-a", "gpu-b"), ("gpu-a", None, "gpu-b"), (None,) * 3])
+def test_ranks_that_share_a_gpu_or_lack_the_backend_do_not_connect(own: tuple[str | None, ...]) -> None:
+    assert run_threaded(3, lambda comm: connect(comm, "gloo", own[comm.rank])) == [None] * 3
