@@ -190,7 +190,7 @@ class MinibatchSource:
         self.names = list(rollout.value_outputs)
         rows = rollout.steps * rollout.num_envs
         self._fixed = {
-            "observations": self._tensor(rollout.observations[:-1]),
+            "observations": _channels_last(self._tensor(rollout.observations[:-1])),
             "actions": self._tensor(rollout.actions),
             "old_log_probs": self._tensor(rollout.log_probs),
             "old_policy_parameters": self._tensor(rollout.policy_parameters),
@@ -219,7 +219,7 @@ class MinibatchSource:
             "advantages": self._tensor(rollout.advantages),
             "value_targets": self._tensor(targets),
         }
-        shuffled = {name: tensor.index_select(0, rows) for name, tensor in tensors.items()}
+        shuffled = {name: _rows(tensor, rows) for name, tensor in tensors.items()}
         for index, (first, last) in enumerate(bounds):
             span = slice(first * envs, last * envs)
             yield Minibatch(
@@ -233,3 +233,16 @@ class MinibatchSource:
         """[T, B, ...] array as a [T * B, ...] tensor on the device."""
         flat = np.ascontiguousarray(array).reshape(-1, *array.shape[2:])
         return torch.from_numpy(flat).to(self.device, non_blocking=True)
+
+
+def _channels_last(observations: Tensor) -> Tensor:
+    """Images [N, C, H, W] laid out for convolutions, once an update instead of once a minibatch."""
+    image = observations.dim() == 4 and observations.shape[1] < observations.shape[3]
+    return observations.contiguous(memory_format=torch.channels_last) if image else observations
+
+
+def _rows(tensor: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a tensor, laid out in memory as it is."""
+    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+    return tensor.index_select(0, rows)

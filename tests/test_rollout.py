@@ -127,3 +127,17 @@ def test_the_mean_is_over_the_valid_rows_of_all_ranks() -> None:
         batch = Minibatch(*(nothing,) * 8, valid=torch.tensor(valid), count=3.0)
         parts.append(float(batch.mean(torch.tensor(samples))))
     assert sum(parts) == pytest.approx((1.0 + 2.0 + 6.0) / 3.0)
+
+
+def test_images_are_gathered_as_they_are_laid_out_for_convolutions() -> None:
+    steps, envs = 5, 3
+    images = np.random.default_rng(0).integers(0, 256, (steps + 1, envs, 4, 12, 10), dtype=np.uint8)
+    source = rollout(steps, envs)
+    source.observations = images
+    order = np.stack([np.random.default_rng(env).permutation(steps) for env in range(envs)], axis=1)
+    bounds = slice_bounds(steps, 2)
+    for minibatch in MinibatchSource(source, torch.device("cpu")).epoch(order, bounds, np.ones(2)):
+        seen = minibatch.observations
+        expected = images[:-1].reshape(-1, 4, 12, 10)[minibatch.rows]
+        np.testing.assert_array_equal(seen, expected)
+        assert seen.is_contiguous(memory_format=torch.channels_last)

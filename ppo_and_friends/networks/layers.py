@@ -71,6 +71,19 @@ class VectorEncoder(nn.Module):
         return observations
 
 
+class ByteConv2d(nn.Conv2d):
+    """A convolution that reads bytes as numbers in [0, 1].
+
+    Its weights are divided by 255, not the images, which have many times as many numbers, and whose bytes are
+    exact in bfloat16.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, C, H, W], 0 to 255, in the precision to compute in."""
+        outputs: Tensor = self._conv_forward(images, self.weight * (1.0 / 255.0), self.bias)
+        return outputs
+
+
 class NatureCNN(nn.Module):
     """The convolutions of Mnih et al. 2015 (doi:10.1038/nature14236), ending in 512 features."""
 
@@ -112,9 +125,10 @@ class NatureCNN(nn.Module):
         self.features = 512
         convolutions: list[nn.Module] = []
         for outputs, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
-            layer = nn.Conv2d(channels, outputs, kernel, stride)
+            kind = ByteConv2d if from_bytes and not convolutions else nn.Conv2d
+            layer = kind(channels, outputs, kernel, stride)
             orthogonal_(layer, HIDDEN_GAIN, generator)
-            convolutions += [layer, nn.ReLU()]
+            convolutions += [layer, nn.ReLU(inplace=True)]
             channels = outputs
             height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
         # This layout in memory makes convolutions 1.7 x faster on the CPU.
@@ -127,9 +141,9 @@ class NatureCNN(nn.Module):
         if self.channels_last:
             observations = observations.movedim(-1, 1)
         dtype = self.dense.weight.dtype
-        images = observations.to(dtype, memory_format=torch.channels_last)
-        if self.from_bytes:
-            images = images / 255.0
+        # Bytes are exact in bfloat16; going there by way of float32 would be a second copy.
+        computed = torch.bfloat16 if self.half_precision else dtype
+        images = observations.to(computed, memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half_precision):
             features: Tensor = self.dense(self.convolutions(images).flatten(1))
         return features.to(dtype).relu()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch.nn import functional
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import NetworkSettings
@@ -118,12 +119,28 @@ def test_bytes_are_scaled_to_one() -> None:
     net = network(RAM)
     rows = torch.full((1, 128), 255, dtype=torch.uint8)
     torch.testing.assert_close(net.actor_encoder(rows), torch.ones(1, 128))
-    net = network(IMAGE)
-    seen: list[torch.Tensor] = []
-    convolutions = net.actor_encoder.convolutions
-    convolutions.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    net.policy(torch.full((1, 4, 84, 84), 255, dtype=torch.uint8))
-    assert seen[0].min() == seen[0].max() == 1.0
+    encoder = network(IMAGE).actor_encoder
+    images = batch(IMAGE)
+    # The weights are divided, not the image; either way it is the convolution of image / 255.
+    first = encoder.convolutions[0]
+    by_hand = functional.conv2d(images / 255.0, first.weight, first.bias, first.stride).relu()
+    expected = encoder.dense(encoder.convolutions[2:](by_hand).flatten(1)).relu()
+    torch.testing.assert_close(encoder(images), expected)
+
+
+def test_half_precision_is_near_and_its_gradients_are_whole() -> None:
+    images = batch(IMAGE)
+    whole, half = network(IMAGE), network(IMAGE, half_precision=True)
+    features = [net.actor_encoder(images) for net in (whole, half)]
+    assert features[1].dtype == torch.float32
+    torch.testing.assert_close(features[1], features[0], rtol=0.05, atol=0.01)
+    for net, seen in zip((whole, half), features, strict=True):
+        seen.square().sum().backward()
+        assert {p.grad.dtype for p in net.actor_encoder.parameters()} == {torch.float32}
+    pairs = zip(whole.actor_encoder.parameters(), half.actor_encoder.parameters(), strict=True)
+    for expected, found in pairs:
+        cosine = functional.cosine_similarity(expected.grad.flatten(), found.grad.flatten(), dim=0)
+        assert cosine > 0.99
 
 
 def test_channels_last_is_the_same_image() -> None:
