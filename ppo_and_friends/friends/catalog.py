@@ -36,6 +36,7 @@ BUILT_IN = {
     "SplitObservations": "ppo_and_friends.friends.split_observations",
     "Evaluator": "ppo_and_friends.friends.evaluator",
     "BestPolicyKeeper": "ppo_and_friends.friends.evaluator",
+    "DeviationAnnealing": "ppo_and_friends.friends.deviation",
     "KLPenalty": "ppo_and_friends.friends.kl_penalty",
     "LearningRateAnnealing": "ppo_and_friends.friends.annealing",
     "ClipAnnealing": "ppo_and_friends.friends.annealing",

@@ -44,7 +44,7 @@ def spec(name: str, space: Any = None) -> FriendSpec:
 
 def fits(name: str, space: Any) -> bool:
     """Whether a friend can handle the action space."""
-    if name == "StateDependentExploration":
+    if name in ("StateDependentExploration", "DeviationAnnealing"):
         return isinstance(space, spaces.Box)
     return name != "SymmetryAugmentation" or isinstance(space, spaces.Box | spaces.Discrete)
 

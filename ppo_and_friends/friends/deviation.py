@@ -1,0 +1,77 @@
+"""The friend that lets exploration fade: a falling bound on the policy's deviation."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import nn
+
+from ppo_and_friends.agent import Agent
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.annealing import annealed
+from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
+from ppo_and_friends.networks.actor_critic import PolicyHead
+from ppo_and_friends.networks.distributions import Gaussian
+
+
+class DeviationAnnealing(Friend):
+    """Hold a Gaussian policy's deviation under a bound that falls over the run.
+
+    The policy learns what is best with its own noise. With less of it towards the end, its most probable
+    actions, which are what is tested, take fewer precautions. Below the bound it is learned as ever.
+    """
+
+    source = "PPO and Friends"
+    conflicts = ("StateDependentExploration",)
+
+    def __init__(
+        self, start: float = 1.0, end: float = 0.1, shape: Literal["linear", "cosine"] = "linear"
+    ) -> None:
+        """Choose the bound, in units of the normalised actions, which go from -1 to 1.
+
+        Args:
+            start: At the first timestep, > 0.
+            end: At the last one, > 0.
+            shape: Of the way from start to end: a straight line, or half a period of a cosine.
+        """
+        super().__init__()
+        if not (0.0 < start < math.inf and 0.0 < end < math.inf):
+            raise UsageError(
+                f"DeviationAnnealing: start and end must be positive and finite, not {start} and {end}."
+            )
+        self.start, self.end, self.shape = start, end, shape
+        self._timesteps = 0
+
+    def setup(self, context: FriendContext) -> None:
+        """Refuse action spaces that aren't continuous."""
+        super().setup(context)
+        if not isinstance(context.distribution, Gaussian):
+            raise UsageError(
+                f"DeviationAnnealing needs a Box action space, not {context.action_space}: "
+                "use --without DeviationAnnealing."
+            )
+
+    def attach(self, agent: Agent) -> None:
+        """Find the deviation."""
+        head = agent.network.policy_head
+        assert isinstance(head, PolicyHead) and head.log_std is not None
+        # In a tuple, so that it doesn't become this friend's own.
+        self._log_std: tuple[nn.Parameter] = (head.log_std,)
+
+    def limit(self) -> float:
+        """The bound at this time."""
+        progress = min(1.0, self._timesteps / self.context.experiment.num_timesteps)
+        return annealed(self.shape, self.start, self.end, progress)
+
+    def before_update(self, controls: Controls) -> None:
+        """Learn how far the training is."""
+        self._timesteps = controls.timesteps
+
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Lower the deviation where it is above the bound."""
+        self._log_std[0].data.clamp_(max=math.log(self.limit()))
+
+    def metrics(self) -> dict[str, float]:
+        """The bound."""
+        return {"limit": self.limit()}

@@ -1,0 +1,81 @@
+"""DeviationAnnealing: the bound by hand, and nothing below it."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.experiment import FriendSpec, NetworkSettings, friend
+from ppo_and_friends.friends.annealing import annealed
+from ppo_and_friends.friends.deviation import DeviationAnnealing
+from ppo_and_friends.trainer import Trainer
+from tests.engine import Identity, experiment, on_ranks
+
+BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
+
+
+def deviations(*friends: FriendSpec, iterations: int, size: int = 1) -> list[tuple[Tensor, int]]:
+    """Rank 0's deviation, and the timesteps, after each iteration."""
+
+    def work(trainer: Trainer, _: Any) -> list[tuple[Tensor, int]]:
+        found = []
+        for _ in range(iterations):
+            trainer.train_iteration()
+            assert trainer.network.policy_head.log_std is not None
+            found.append((trainer.network.policy_head.log_std.detach().exp().clone(), trainer.timesteps))
+        return found
+
+    settings = experiment(
+        BOX, friends, num_envs=7, num_timesteps=1_400, rollout_timesteps=504, minibatch_size=126
+    )
+    return on_ranks(settings, size, work)[0]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_the_bound_falls_and_holds(shape: Any, size: int) -> None:
+    seen = deviations(friend("DeviationAnnealing", shape=shape), iterations=3, size=size)
+    plain = deviations(iterations=3, size=size)
+    for (deviation, timesteps), (free, _) in zip(seen, plain, strict=True):
+        bound = annealed(shape, 1.0, 0.1, min(1.0, timesteps / 1_400))
+        assert deviation.max().item() <= bound * (1 + 1e-6) < free.min().item()
+    assert seen[0][1] < seen[1][1] < 1_400
+
+
+def test_the_bound_itself() -> None:
+    member = DeviationAnnealing(start=0.5, end=0.1)
+    settings = experiment(BOX, num_timesteps=1_000)
+    member.context = type("Context", (), {"experiment": settings})()  # type: ignore[assignment]
+    found = []
+    for timesteps in (0, 250, 1_000, 2_000):
+        member._timesteps = timesteps
+        found.append(member.limit())
+    assert found == pytest.approx([0.5, 0.4, 0.1, 0.1])
+
+
+def test_below_the_bound_it_changes_nothing() -> None:
+    plain = deviations(iterations=2)
+    held = deviations(friend("DeviationAnnealing", start=9.0, end=8.0), iterations=2)
+    for (one, _), (other, _) in zip(held, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 0.1), (1.0, -0.1), (math.inf, 0.1)])
+def test_bounds_out_of_range_are_refused(bounds: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="positive and finite"):
+        DeviationAnnealing(*bounds)
+
+
+def test_actions_without_a_deviation_are_refused() -> None:
+    settings = experiment(
+        partial(Identity, spaces.Discrete(3)), (friend("DeviationAnnealing"),), network=NetworkSettings()
+    )
+    with pytest.raises(UsageError, match="Box action space, not Discrete"):
+        on_ranks(settings, 1, lambda trainer, _: None)
