@@ -1,15 +1,22 @@
-"""PPO's loss terms, one value per sample: pure functions of [N] tensors.
+"""PPO's loss, sample by sample, and its derivatives: pure functions of [N] tensors.
 
-They are not averaged here: the trainer divides sums by the count of valid rows over all ranks.
+Derivatives are written out, since autograd's many small steps would take longer than the network's
+when minibatches are small (docs/performance.md). ``tests/test_losses.py`` holds them against autograd's.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from ppo_and_friends.networks.distributions import Distribution
+from ppo_and_friends.networks.slopes import slopes
+from ppo_and_friends.rollout import Minibatch
 
-def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip: float) -> Tensor:
+
+def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
     r"""Negated clipped surrogate objective (arXiv:1707.06347, eq. 7).
 
     .. math:: -\min(\rho A,\; \mathrm{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A)
@@ -20,13 +27,16 @@ def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip: float) -> Ten
         clip: Epsilon, > 0.
 
     Returns:
-        [N], to be minimised.
+        [N], to be minimised, and [N], its derivative by ``log_ratio``: 0 where it is held.
     """
     ratio = log_ratio.exp()
-    return -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages)
+    free, held = ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages
+    return -torch.minimum(free, held), -free * (free <= held)
 
 
-def value_loss(values: Tensor, returns: Tensor, old_values: Tensor, clip: float | None) -> Tensor:
+def value_loss(
+    values: Tensor, returns: Tensor, old_values: Tensor, clip: float | None
+) -> tuple[Tensor, Tensor]:
     r"""Squared error of the critic (arXiv:1707.06347, eq. 9), optionally clipped.
 
     With a clip, the larger of the plain error and that of the prediction held within ``clip`` of
@@ -39,15 +49,72 @@ def value_loss(values: Tensor, returns: Tensor, old_values: Tensor, clip: float 
         clip: Largest change, > 0; None: unlimited.
 
     Returns:
-        [N], to be minimised.
+        [N], to be minimised, and [N], its derivative by ``values``: 0 where the held error is larger.
     """
-    error = (values - returns).square()
+    gap = values - returns
+    error, slope = gap.square(), 2.0 * gap
     if clip is None:
-        return error
-    held = old_values + (values - old_values).clamp(-clip, clip)
-    return torch.maximum(error, (held - returns).square())
+        return error, slope
+    # Exactly the prediction itself within the range, so that the errors are equal there.
+    held = values.clamp(old_values - clip, old_values + clip)
+    held_error = (held - returns).square()
+    return torch.maximum(error, held_error), slope * (error >= held_error)
 
 
 def clip_fraction(log_ratio: Tensor, clip: float) -> Tensor:
     """[N], 1 where the probability ratio is outside the clip range, else 0."""
     return ((log_ratio.exp() - 1.0).abs() > clip).to(log_ratio.dtype)
+
+
+STATISTICS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+"""What ``PPOLoss.statistics`` holds, in this order."""
+
+
+@dataclass(frozen=True)
+class PPOLoss:
+    """This rank's share of a minibatch's loss: means over the valid rows of all ranks."""
+
+    statistics: Tensor
+    """[5], by the names of ``STATISTICS``."""
+
+    by_parameters: Tensor
+    """[N, P], the loss's derivative by the policy's parameters."""
+
+    by_outputs: Tensor
+    """[N, S], the loss's derivative by the critic's outputs."""
+
+
+@torch.no_grad()
+def ppo_loss(
+    distribution: Distribution,
+    minibatch: Minibatch,
+    *,
+    clip: float,
+    entropy_weight: float,
+    value_weight: float,
+    value_clip: float | None,
+) -> PPOLoss:
+    """The surrogate, plus the weighted value loss, less the weighted entropy (arXiv:1707.06347, eq. 9).
+
+    Args:
+        distribution: What the policy draws from.
+        minibatch: With the current network's parameters and outputs set.
+        clip: Epsilon of eq. 7.
+        entropy_weight: c2 of eq. 9.
+        value_weight: c1 of eq. 9.
+        value_clip: Largest change of a prediction; None: unlimited.
+    """
+    parameters, outputs = minibatch.policy_parameters, minibatch.value_outputs
+    policy = slopes(distribution, parameters, minibatch.actions)
+    log_ratio = policy.log_prob - minibatch.old_log_probs
+    surrogate, by_log_ratio = clipped_surrogate(log_ratio, minibatch.advantages, clip)
+    errors, by_values = value_loss(outputs, minibatch.value_targets, minibatch.old_value_outputs, value_clip)
+    divergence = distribution.kl(minibatch.old_policy_parameters, parameters)
+    clipped = clip_fraction(log_ratio, clip)
+    samples = torch.stack((surrogate, errors.sum(-1), policy.entropy, divergence, clipped))
+    weights = minibatch.valid / minibatch.count
+    column = weights.unsqueeze(-1)
+    by_parameters = policy.of_log_prob * (by_log_ratio * weights).unsqueeze(-1)
+    if entropy_weight:
+        by_parameters -= policy.of_entropy * (entropy_weight * column)
+    return PPOLoss(samples @ weights, by_parameters, by_values * (value_weight * column))

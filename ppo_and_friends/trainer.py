@@ -168,34 +168,24 @@ class Trainer:
         """One gradient step; returns its statistics over all ranks."""
         self.friends.before_minibatch(minibatch)
         self.optimizer.zero_gradients()
-        parameters, outputs = self.network(minibatch.observations)
-        minibatch.policy_parameters, minibatch.value_outputs = parameters, outputs
-        log_probs = self.distribution.log_prob(parameters, minibatch.actions)
-        log_ratio = log_probs - minibatch.old_log_probs
-        policy_loss = minibatch.mean(losses.clipped_surrogate(log_ratio, minibatch.advantages, controls.clip))
-        value_errors = losses.value_loss(
-            outputs, minibatch.value_targets, minibatch.old_value_outputs, self.settings.value_clip
-        )
-        value_loss = minibatch.mean(value_errors.sum(-1))
-        entropy = minibatch.mean(self.distribution.entropy(parameters))
+        ends = self.network(minibatch.observations)
+        minibatch.policy_parameters, minibatch.value_outputs = ends
         extra = self.friends.losses(minibatch)
-        loss = policy_loss + self.settings.value_weight * value_loss - controls.entropy_weight * entropy
-        for term in extra.values():
-            loss = loss + term
-        loss.backward()
-        with torch.no_grad():
-            kl = minibatch.mean(self.distribution.kl(minibatch.old_policy_parameters, parameters))
-            clipped = minibatch.mean(losses.clip_fraction(log_ratio, controls.clip))
-            named = {
-                "policy_loss": policy_loss,
-                "value_loss": value_loss,
-                "entropy": entropy,
-                "kl": kl,
-                "clip_fraction": clipped,
-                **extra,
-            }
-            values = torch.stack([value.detach() for value in named.values()])
-            self.optimizer.statistics[: len(named)] = values
+        loss = losses.ppo_loss(
+            self.distribution,
+            minibatch,
+            clip=controls.clip,
+            entropy_weight=controls.entropy_weight,
+            value_weight=self.settings.value_weight,
+            value_clip=self.settings.value_clip,
+        )
+        # From the derivatives by the network's ends; a friend's term is a scalar, and has a derivative of 1.
+        terms = [term for term in extra.values() if term.requires_grad]
+        torch.autograd.backward((*ends, *terms), (loss.by_parameters, loss.by_outputs, *[None] * len(terms)))
+        named = (*losses.STATISTICS, *extra)
+        self.optimizer.statistics[: len(loss.statistics)] = loss.statistics
+        for place, term in enumerate(extra.values(), len(loss.statistics)):
+            self.optimizer.statistics[place] = term.detach()
         with self.stopwatch.measure("communication"):
             self.optimizer.reduce(self.communicator)
         self.friends.before_step(self.optimizer.gradients)

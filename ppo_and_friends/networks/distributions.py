@@ -72,7 +72,7 @@ class Categorical(Distribution):
         self.parameter_size = self.output_size = sum(choices)
         self.action_size = self.noise_size = len(choices)
         self._width = max(choices)
-        self._even = min(choices) == self._width
+        self.even = min(choices) == self._width
         # Choices of unlike width are laid out in a padded table whose padding has probability 0.
         starts = np.cumsum((0, *choices[:-1]))
         columns = np.arange(self._width)
@@ -81,9 +81,9 @@ class Categorical(Distribution):
         )
         self._padding = torch.tensor(columns >= np.array(choices)[:, None])
 
-    def _log_probs(self, parameters: Tensor) -> Tensor:
+    def log_probs(self, parameters: Tensor) -> Tensor:
         """[N, A, width], normalised."""
-        if self._even:
+        if self.even:
             logits = parameters.unflatten(-1, (self.action_size, self._width))
         else:
             logits = parameters[..., self._gather.to(parameters.device)]
@@ -93,7 +93,7 @@ class Categorical(Distribution):
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Inverse of the cumulative distribution at the (uniform) noise."""
-        cumulative = self._log_probs(parameters).exp().cumsum(-1)
+        cumulative = self.log_probs(parameters).exp().cumsum(-1)
         # Rounding may leave the last sum below the noise: the last alternative takes the rest.
         return (cumulative[..., :-1] <= noise.unsqueeze(-1)).sum(-1).clamp_max(self._last(parameters))
 
@@ -102,20 +102,20 @@ class Categorical(Distribution):
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The most probable alternative of each choice."""
-        return self._log_probs(parameters).argmax(-1)
+        return self.log_probs(parameters).argmax(-1)
 
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
         """Sum over the choices."""
-        return self._log_probs(parameters).gather(-1, actions.unsqueeze(-1)).squeeze(-1).sum(-1)
+        return self.log_probs(parameters).gather(-1, actions.unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:
         """Sum over the choices."""
-        log_probs = self._log_probs(parameters)
+        log_probs = self.log_probs(parameters)
         return -(log_probs.exp() * log_probs).sum((-2, -1))
 
     def kl(self, old: Tensor, new: Tensor) -> Tensor:
         """Sum over the choices."""
-        old_log, new_log = self._log_probs(old), self._log_probs(new)
+        old_log, new_log = self.log_probs(old), self.log_probs(new)
         return (old_log.exp() * (old_log - new_log)).sum((-2, -1))
 
 

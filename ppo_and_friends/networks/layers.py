@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.networks.dense import MLP
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -49,7 +50,7 @@ def mlp(inputs: int, widths: Sequence[int], activation: str, generator: torch.Ge
     for width in widths:
         layers += [linear(inputs, width, HIDDEN_GAIN, generator), ACTIVATIONS[activation]()]
         inputs = width
-    return nn.Sequential(*layers)
+    return MLP(*layers)
 
 
 class VectorEncoder(nn.Module):

@@ -27,7 +27,7 @@ def unrolled(module: nn.Module) -> Function:
     Returns:
         For inference: gradients are not its purpose.
     """
-    if _hooked(module):
+    if hooked(module):
         return module
     kind = type(module)
     if isinstance(module, nn.Sequential) and kind.forward is nn.Sequential.forward:
@@ -59,6 +59,6 @@ def _defining(kind: type, method: str) -> type:
     return next(each for each in kind.__mro__ if method in vars(each))
 
 
-def _hooked(module: nn.Module) -> bool:
+def hooked(module: nn.Module) -> bool:
     """Whether somebody watches the module's calls."""
     return bool(module._forward_hooks or module._forward_pre_hooks)

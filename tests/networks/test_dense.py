@@ -1,0 +1,77 @@
+"""Layers by oneDNN: the same numbers as PyTorch's own, and out of the way where they don't apply."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ppo_and_friends.networks import dense
+from ppo_and_friends.networks.layers import ACTIVATIONS, mlp
+from ppo_and_friends.networks.unrolled import unrolled
+
+needs_onednn = pytest.mark.skipif(not dense.available(), reason="this PyTorch has no oneDNN")
+
+
+def layers(inputs: int, widths: tuple[int, ...], activation: str) -> dense.MLP:
+    return mlp(inputs, widths, activation, torch.Generator().manual_seed(3))
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def plainly(network: nn.Sequential, inputs: Tensor) -> Tensor:
+    for layer, activation in zip(network[::2], network[1::2], strict=True):
+        inputs = activation(functional.linear(inputs, layer.weight, layer.bias))
+    return inputs
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 5), (64, 64), (130, 3), (2048, 5), (2048, 70)])
+def test_values_and_gradients_are_those_of_the_plain_layers(activation: str, rows: int, inputs: int) -> None:
+    network = layers(inputs, (96, 64, 8), activation)
+    observations = draw(rows, inputs).requires_grad_()
+    weights = draw(rows, 8, seed=1)
+    leaves = [observations, *network.parameters()]
+    expected, got = plainly(network, observations), network(observations)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-6)
+    wanted = torch.autograd.grad((expected * weights).sum(), leaves)
+    for found, each in zip(torch.autograd.grad((got * weights).sum(), leaves), wanted, strict=True):
+        # Sums over thousands of rows, in another order.
+        torch.testing.assert_close(found, each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
+    with torch.inference_mode():
+        torch.testing.assert_close(unrolled(network)(observations.detach()), expected, rtol=1e-4, atol=2e-6)
+
+
+@needs_onednn
+@pytest.mark.parametrize("activation", ["tanh", "elu", "relu"])
+def test_large_products_go_by_onednn(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    product = dense._product
+    monkeypatch.setattr(dense, "_product", lambda *arguments: calls.append(activation) or product(*arguments))
+    network = layers(64, (64,), activation)
+    network(draw(2048, 64)).sum().backward()
+    assert len(calls) == 2  # forward, and the weights' gradient; the inputs have none
+    network(draw(8, 64)).sum().backward()
+    network.double()(draw(2048, 64).double()).sum().backward()
+    assert len(calls) == 2
+
+
+def test_without_onednn_the_plain_layers_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = layers(64, (64,), "tanh")
+    observations = draw(2048, 64)
+    expected = network(observations)
+    monkeypatch.setattr(dense, "available", lambda: False)
+    torch.testing.assert_close(network(observations), expected, rtol=1e-4, atol=2e-6)
+    torch.testing.assert_close(network(observations), plainly(network, observations), rtol=0, atol=0)
+
+
+def test_a_hook_sees_every_layer() -> None:
+    network = layers(64, (64, 64), "tanh")
+    seen: list[torch.Size] = []
+    for child in network:
+        child.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape))
+    network(draw(2048, 64))
+    assert seen == [torch.Size((2048, 64))] * 4
