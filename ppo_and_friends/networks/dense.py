@@ -63,7 +63,7 @@ class _Dense(torch.autograd.Function):
             gradient = _aten.tanh_backward(gradient, outputs)
         elif ctx.activation == "elu":
             gradient = _aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, outputs)
-        else:
+        elif ctx.activation == "relu":
             gradient = _aten.threshold_backward(gradient, outputs, 0.0)
         large = len(inputs) * weight.numel() >= PAYS
         by_inputs = None
@@ -76,7 +76,7 @@ class _Dense(torch.autograd.Function):
         return by_inputs, by_weight, gradient.sum(0), None
 
 
-FUSED = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.ELU: "elu"}
+FUSED = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.ELU: "elu", nn.Identity: "none"}
 """Activations that are done together with the layer before them."""
 
 
@@ -87,7 +87,7 @@ def dense(inputs: Tensor, weight: Tensor, bias: Tensor, activation: nn.Module) -
         inputs: [N, I].
         weight: [O, I].
         bias: [O].
-        activation: One of ``layers.ACTIVATIONS``.
+        activation: One of ``layers.ACTIVATIONS``, or the identity.
 
     Returns:
         [N, O].
@@ -102,6 +102,19 @@ def dense(inputs: Tensor, weight: Tensor, bias: Tensor, activation: nn.Module) -
     if torch.is_grad_enabled():
         return _Dense.apply(inputs, weight, bias, kind)  # type: ignore[no-any-return, no-untyped-call]
     return _activated(inputs, weight, bias, kind)
+
+
+class Dense(nn.Linear):
+    """A layer without an activation."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """With a bias."""
+        super().__init__(inputs, outputs)
+        self._activation = nn.Identity()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[N, inputs] to [N, outputs]."""
+        return dense(inputs, self.weight, self.bias, self._activation)
 
 
 class MLP(nn.Sequential):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.networks.dense import MLP
+from ppo_and_friends.networks.dense import MLP, Dense
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -135,7 +135,8 @@ class NatureCNN(nn.Module):
         # This layout in memory makes convolutions 1.7 x faster on the CPU.
         self.convolutions = nn.Sequential(*convolutions)
         self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dense = linear(channels * height * width, self.features, HIDDEN_GAIN, generator)
+        self.dense = Dense(channels * height * width, self.features)
+        orthogonal_(self.dense, HIDDEN_GAIN, generator)
 
     def forward(self, observations: Tensor) -> Tensor:
         """[N, *shape] to [N, 512]."""

@@ -75,3 +75,14 @@ def test_a_hook_sees_every_layer() -> None:
         child.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape))
     network(draw(2048, 64))
     assert seen == [torch.Size((2048, 64))] * 4
+
+
+@pytest.mark.parametrize("rows", [2, 512])
+def test_a_layer_without_activation(rows: int) -> None:
+    layer, inputs = dense.Dense(300, 40), draw(rows, 300).requires_grad_()
+    plain = functional.linear(inputs, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(inputs), plain, rtol=1e-4, atol=2e-6)
+    leaves = [inputs, *layer.parameters()]
+    wanted = torch.autograd.grad(plain.square().sum(), leaves)
+    for found, each in zip(torch.autograd.grad(layer(inputs).square().sum(), leaves), wanted, strict=True):
+        torch.testing.assert_close(found, each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
