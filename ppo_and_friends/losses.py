@@ -1,4 +1,4 @@
-"""PPO's loss, sample by sample, and its derivatives: pure functions of [N] tensors.
+"""PPO's loss and its derivatives: pure functions, one value a sample, and the minibatch's mean of them.
 
 Derivatives are written out, since autograd's many small steps would take longer than the network's
 when minibatches are small (docs/performance.md). ``tests/test_losses.py`` holds them against autograd's.
@@ -43,13 +43,13 @@ def value_loss(
     the old one, as in the authors' implementation (arXiv:2005.12729, section 2).
 
     Args:
-        values: [N], new predictions.
-        returns: [N], targets.
-        old_values: [N], predictions when the rollout was collected.
+        values: New predictions, of any shape.
+        returns: Targets, of the same shape.
+        old_values: Predictions when the rollout was collected.
         clip: Largest change, > 0; None: unlimited.
 
     Returns:
-        [N], to be minimised, and [N], its derivative by ``values``: 0 where the held error is larger.
+        What is to be minimised, and its derivative by ``values``: 0 where the held error is larger.
     """
     gap = values - returns
     error, slope = gap.square(), 2.0 * gap

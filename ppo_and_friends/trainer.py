@@ -180,8 +180,10 @@ class Trainer:
             value_clip=self.settings.value_clip,
         )
         # From the derivatives by the network's ends; a friend's term is a scalar, and has a derivative of 1.
-        terms = [term for term in extra.values() if term.requires_grad]
-        torch.autograd.backward((*ends, *terms), (loss.by_parameters, loss.by_outputs, *[None] * len(terms)))
+        slopes = (loss.by_parameters, loss.by_outputs, *[None] * len(extra))
+        pairs = zip((*ends, *extra.values()), slopes, strict=True)
+        learned = [(end, slope) for end, slope in pairs if end.requires_grad]
+        torch.autograd.backward([end for end, _ in learned], [slope for _, slope in learned])
         named = (*losses.STATISTICS, *extra)
         self.optimizer.statistics[: len(loss.statistics)] = loss.statistics
         for place, term in enumerate(extra.values(), len(loss.statistics)):

@@ -26,10 +26,17 @@ pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
 
 
 def exported(
-    folder: Path, make: Any, *friends: Any, squash: bool = False, gain: float = 2.0
+    folder: Path,
+    make: Any,
+    *friends: Any,
+    squash: bool = False,
+    gain: float = 2.0,
+    hidden: tuple[int, ...] = (8,),
 ) -> tuple[Any, Any]:
     """A trained policy and the session of its ONNX file."""
-    network = NetworkSettings(actor_hidden=(8,), critic_hidden=(8,), actor_output_gain=gain, squash=squash)
+    network = NetworkSettings(
+        actor_hidden=hidden, critic_hidden=(8,), actor_output_gain=gain, squash=squash, activation="elu"
+    )
     sizes: dict[str, Any] = {"num_envs": 4, "rollout_timesteps": 64, "minibatch_size": 32, "epochs": 1}
     saved(folder, experiment(make, friends, network=network, **sizes), 1)
     policy = load_policy(folder, trust=True)
@@ -77,6 +84,16 @@ def test_normalisation_and_clipping_are_baked_in(tmp_path: Path) -> None:
     assert described["environment"] == "Toy-v0" and described["timesteps"] == str(policy.timesteps)
     assert restore(json.loads(described["action_space"])) == policy.action_space
     assert restore(json.loads(described["observation_space"])) == policy.observation_space
+
+
+@pytest.mark.slow
+def test_wide_layers_take_any_number_of_rows(tmp_path: Path) -> None:
+    # So wide that a few rows go by oneDNN in training.
+    policy, session = exported(tmp_path, lambda: Identity(spaces.Box(-1.0, 1.0, (350,))), hidden=(512, 256))
+    for rows in (1, 2, 40):
+        observations = np.random.default_rng(rows).normal(size=(rows, 350)).astype(np.float32)
+        (actions,) = session.run(None, {"observations": observations})
+        np.testing.assert_allclose(actions, policy(observations), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

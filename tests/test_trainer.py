@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ppo_and_friends.errors import PPOError
 from ppo_and_friends.experiment import Experiment, NetworkSettings, friend, linear
 from ppo_and_friends.friends import Controls, Friend
+from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.rollout import Minibatch
 from ppo_and_friends.trainer import MAX_SKIPPED, Trainer
 from tests.engine import Episodes, experiment, on_ranks, train
@@ -112,14 +113,14 @@ def test_an_update_as_written_out(name: str, value_clip: float | None, epochs: i
             if epochs == 1:
                 assert stats["gradient_norm"] == pytest.approx(float(norm), rel=1e-6)
                 assert stats["policy_loss"] == pytest.approx(-float(surrogate.detach().mean()), abs=1e-9)
-                assert stats["value_loss"] == pytest.approx(float(error.mean()), rel=1e-9)
-                assert stats["entropy"] == pytest.approx(float(new.entropy().mean()), rel=1e-9)
+                assert stats["value_loss"] == pytest.approx(float(error.detach().mean()), rel=1e-9)
+                assert stats["entropy"] == pytest.approx(float(new.entropy().detach().mean()), rel=1e-9)
             else:
                 assert stats["clip_fraction"] == pytest.approx(
                     float(((ratio - 1).abs() > clip).double().mean()), abs=1e-9
                 )
                 kl = torch.distributions.kl_divergence(old, new).mean()
-                assert stats["kl"] == pytest.approx(float(kl), rel=1e-6)
+                assert stats["kl"] == pytest.approx(float(kl.detach()), rel=1e-6)
             for ours, theirs in zip(trainer.network.parameters(), peer.parameters(), strict=True):
                 torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
             # Not a test of doing nothing.
@@ -300,3 +301,25 @@ def test_a_rollout_may_hold_nothing_but_resets(size: int) -> None:
         assert trainer.timesteps == 2 + 0 + 2 + 0
         assert [each["episodes"] for each in stats] == [2, 0, 2, 0]
         assert trainer.optimizer.parameters.isfinite().all()
+
+
+class FrozenActor(Friend):
+    """Trains the critic alone."""
+
+    def adapt(self, network: ActorCritic) -> ActorCritic:
+        for parameter in (*network.actor.parameters(), *network.policy_head.parameters()):
+            parameter.requires_grad_(False)
+        return network
+
+
+def test_a_part_that_is_frozen_stays_so() -> None:
+    def work(trainer: Trainer) -> None:
+        actor = [parameter.detach().clone() for parameter in trainer.network.actor.parameters()]
+        critic = [parameter.detach().clone() for parameter in trainer.network.critic.parameters()]
+        trainer.train_iteration()
+        for before, after in zip(actor, trainer.network.actor.parameters(), strict=True):
+            torch.testing.assert_close(after, before, rtol=0, atol=0)
+        for before, after in zip(critic[::2], list(trainer.network.critic.parameters())[::2], strict=True):
+            assert not torch.equal(after, before)
+
+    alone(experiment("CartPole-v1", (friend(FrozenActor),)), work)

@@ -28,7 +28,9 @@ class DeviationAnnealing(Friend):
     def __init__(
         self, start: float = 1.0, end: float = 0.1, shape: Literal["linear", "cosine"] = "linear"
     ) -> None:
-        """Choose the bound, in units of the normalised actions, which go from -1 to 1.
+        """Choose the bound, in units of the policy's draws: with two bounds, -1 and 1 are an action's ends.
+
+        A squashed policy's are those before the squashing. The bound is held after each update.
 
         Args:
             start: At the first timestep, > 0.
@@ -55,7 +57,11 @@ class DeviationAnnealing(Friend):
     def attach(self, agent: Agent) -> None:
         """Find the deviation."""
         head = agent.network.policy_head
-        assert isinstance(head, PolicyHead) and head.log_std is not None
+        if not isinstance(head, PolicyHead) or head.log_std is None:
+            raise UsageError(
+                f"DeviationAnnealing knows no deviation of {type(head).__name__}: "
+                "use --without DeviationAnnealing."
+            )
         # In a tuple, so that it doesn't become this friend's own.
         self._log_std: tuple[nn.Parameter] = (head.log_std,)
 

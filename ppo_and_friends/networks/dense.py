@@ -7,6 +7,7 @@ a third of the time (docs/performance.md).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ppo_and_friends.networks.unrolled import Function, chain, hooked
+from ppo_and_friends.networks.unrolled import Function, chain, hooked, unrolled
 
 PAYS = 2**21
 """Multiplications in a product from which oneDNN is faster; below, its call takes longer."""
@@ -25,12 +26,23 @@ ROWS = 128
 NARROW = 32
 """Inputs or outputs of a layer below which its weights' gradients are faster the usual way."""
 
+FUSED = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.ELU: "elu", nn.Identity: "none"}
+"""Activations that are done together with the layer before them."""
+
 _aten = torch.ops.aten
 
 
+@cache
 def available() -> bool:
-    """Whether this PyTorch has oneDNN and its linear layer."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    """Whether this PyTorch has oneDNN, and its linear layer as it is called here."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    ones = torch.ones(2, 2)
+    try:
+        # Not a public operation: another PyTorch may have it otherwise, or not at all.
+        return bool(torch.equal(_product(ones, ones, torch.ones(2)), 3.0 * ones))
+    except (AttributeError, RuntimeError):
+        return False
 
 
 def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
@@ -42,6 +54,9 @@ def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, activat
 def _activated(inputs: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
     if activation == "elu":
         return functional.elu(_product(inputs, weight, bias), inplace=True)
+    if activation == "relu":
+        # oneDNN's own would make 0 of what is not a number, and hide it.
+        return _product(inputs, weight, bias).relu_()
     return _product(inputs, weight, bias, activation)
 
 
@@ -76,10 +91,6 @@ class _Dense(torch.autograd.Function):
         return by_inputs, by_weight, gradient.sum(0), None
 
 
-FUSED = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.ELU: "elu", nn.Identity: "none"}
-"""Activations that are done together with the layer before them."""
-
-
 def dense(inputs: Tensor, weight: Tensor, bias: Tensor, activation: nn.Module) -> Tensor:
     """A layer with its activation.
 
@@ -92,16 +103,23 @@ def dense(inputs: Tensor, weight: Tensor, bias: Tensor, activation: nn.Module) -
     Returns:
         [N, O].
     """
-    kind = FUSED.get(type(activation))
-    rows = inputs.shape[0]
-    pays = rows * weight.numel() >= PAYS or (kind == "tanh" and rows >= ROWS)
-    usable = inputs.device.type == "cpu" and inputs.dtype == torch.float32 and inputs.dim() == 2
-    if not (pays and usable and kind and available()):
+    # First, since an exporter's number of rows is a symbol that must not be asked for.
+    if torch.compiler.is_compiling() or not _pays(inputs, weight, activation):
         outputs: Tensor = activation(functional.linear(inputs, weight, bias))
         return outputs
+    kind = FUSED[type(activation)]
     if torch.is_grad_enabled():
         return _Dense.apply(inputs, weight, bias, kind)  # type: ignore[no-any-return, no-untyped-call]
     return _activated(inputs, weight, bias, kind)
+
+
+def _pays(inputs: Tensor, weight: Tensor, activation: nn.Module) -> bool:
+    """Whether oneDNN can do it, and is faster."""
+    if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or inputs.dim() != 2:
+        return False
+    kind, rows = FUSED.get(type(activation)), len(inputs)
+    large = rows * weight.numel() >= PAYS or (kind == "tanh" and rows >= ROWS and weight.numel() > 0)
+    return large and kind is not None and available()
 
 
 class Dense(nn.Linear):
@@ -122,9 +140,10 @@ class MLP(nn.Sequential):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[N, inputs] to [N, the last layer's width]."""
-        if any(map(hooked, self)):
+        pairs = self._pairs()
+        if pairs is None:
             return super().forward(inputs)  # type: ignore[no-any-return, no-untyped-call]
-        for layer, activation in self._pairs():
+        for layer, activation in pairs:
             inputs = dense(inputs, layer.weight, layer.bias, activation)
         return inputs
 
@@ -135,8 +154,14 @@ class MLP(nn.Sequential):
             weight, bias = layer.weight.detach(), layer.bias.detach()
             return lambda inputs: dense(inputs, weight, bias, activation)
 
-        return chain([step(*pair) for pair in self._pairs()])
+        pairs = self._pairs()
+        return chain(list(map(unrolled, self)) if pairs is None else [step(*pair) for pair in pairs])
 
-    def _pairs(self) -> list[tuple[nn.Linear, nn.Module]]:
+    def _pairs(self) -> list[tuple[nn.Linear, nn.Module]] | None:
+        """Each layer with its activation; None if somebody made something else of them, or watches them."""
         children: list[Any] = list(self)
-        return list(zip(children[::2], children[1::2], strict=True))
+        layers, activations = children[::2], children[1::2]
+        usual = len(layers) == len(activations) and not any(map(hooked, children))
+        usual = usual and all(type(layer) is nn.Linear and layer.bias is not None for layer in layers)
+        usual = usual and all(getattr(one, "alpha", 1.0) == 1.0 for one in activations)
+        return list(zip(layers, activations, strict=True)) if usual else None

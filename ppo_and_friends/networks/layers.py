@@ -144,8 +144,8 @@ class NatureCNN(nn.Module):
             observations = observations.movedim(-1, 1)
         dtype = self.dense.weight.dtype
         # Bytes are exact in bfloat16; going there by way of float32 would be a second copy.
-        computed = torch.bfloat16 if self.half_precision else dtype
-        images = observations.to(computed, memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.half_precision):
+        half = self.half_precision and dtype == torch.float32
+        images = observations.to(torch.bfloat16 if half else dtype, memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             features: Tensor = self.dense(self.convolutions(images).flatten(1))
         return features.to(dtype).relu()

@@ -86,9 +86,10 @@ def _categorical(distribution: Categorical, parameters: Tensor, actions: Tensor)
 def _by_autograd(distribution: Distribution, parameters: Tensor, actions: Tensor) -> Slopes:
     """For any distribution: rows don't touch each other, so the derivative of their sum holds each one's."""
     with torch.enable_grad():
-        leaf = parameters.clone().requires_grad_()
+        leaf = parameters.requires_grad_()
         log_prob = distribution.log_prob(leaf, actions)
-        entropy = distribution.entropy(leaf)
+        # Adding nothing of the leaf makes a constant entropy one that has a derivative.
+        entropy = distribution.entropy(leaf) + 0.0 * leaf[..., 0]
         (of_log_prob,) = torch.autograd.grad(log_prob.sum(), leaf)
         (of_entropy,) = torch.autograd.grad(entropy.sum(), leaf)
     return Slopes(log_prob.detach(), entropy.detach(), of_log_prob, of_entropy)

@@ -61,4 +61,5 @@ def _defining(kind: type, method: str) -> type:
 
 def hooked(module: nn.Module) -> bool:
     """Whether somebody watches the module's calls."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)

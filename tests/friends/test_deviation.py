@@ -13,8 +13,11 @@ from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import FriendSpec, NetworkSettings, friend
+from ppo_and_friends.friends import Friend
 from ppo_and_friends.friends.annealing import annealed
 from ppo_and_friends.friends.deviation import DeviationAnnealing
+from ppo_and_friends.friends.state_dependent_exploration import StateDependentHead
+from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.trainer import Trainer
 from tests.engine import Identity, experiment, on_ranks
 
@@ -78,4 +81,18 @@ def test_actions_without_a_deviation_are_refused() -> None:
         partial(Identity, spaces.Discrete(3)), (friend("DeviationAnnealing"),), network=NetworkSettings()
     )
     with pytest.raises(UsageError, match="Box action space, not Discrete"):
+        on_ranks(settings, 1, lambda trainer, _: None)
+
+
+class OtherHead(Friend):
+    """Replaces the policy's head by one of its own."""
+
+    def adapt(self, network: ActorCritic) -> ActorCritic:
+        network.policy_head = StateDependentHead(network.policy_head, 0.0)  # type: ignore[assignment]
+        return network
+
+
+def test_a_head_that_it_does_not_know_is_refused() -> None:
+    settings = experiment(BOX, (friend(OtherHead), friend("DeviationAnnealing")))
+    with pytest.raises(UsageError, match="knows no deviation of StateDependentHead"):
         on_ranks(settings, 1, lambda trainer, _: None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,7 +77,46 @@ def test_a_hook_sees_every_layer() -> None:
     for child in network:
         child.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape))
     network(draw(2048, 64))
-    assert seen == [torch.Size((2048, 64))] * 4
+    unrolled(network)(draw(2048, 64))
+    assert seen == [torch.Size((2048, 64))] * 8
+    gradients: list[int] = []
+    network[0].register_full_backward_hook(lambda module, inputs, outputs: gradients.append(1))
+    network(draw(2048, 64).requires_grad_()).sum().backward()
+    assert gradients == [1]
+
+
+@pytest.mark.parametrize("activation", ["tanh", "elu", "relu"])
+def test_what_is_not_a_number_stays_so(activation: str) -> None:
+    network, observations = layers(64, (64,), activation), draw(2048, 64)
+    observations[5] = math.nan
+    seen = network(observations)
+    assert seen[5].isnan().all() and not seen[:5].isnan().any() and not seen[6:].isnan().any()
+
+
+def halved() -> dense.MLP:
+    network = layers(64, (64, 64), "elu")
+    network[1] = nn.ELU(alpha=0.5)
+    return network
+
+
+def without_bias() -> dense.MLP:
+    network = layers(64, (64, 64), "tanh")
+    network[2] = nn.Linear(64, 64, bias=False)
+    return network
+
+
+def longer() -> dense.MLP:
+    return layers(64, (64, 64), "tanh").append(nn.LayerNorm(64))
+
+
+@pytest.mark.parametrize("make", [halved, without_bias, longer])
+def test_layers_that_somebody_changed_are_called_as_they_are(make: Callable[[], dense.MLP]) -> None:
+    network, observations = make(), draw(2048, 64)
+    expected = observations
+    for child in network:
+        expected = child(expected)
+    torch.testing.assert_close(network(observations), expected, rtol=0, atol=0)
+    torch.testing.assert_close(unrolled(network)(observations), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("rows", [2, 512])
