@@ -7,9 +7,11 @@ when minibatches are small (docs/performance.md). ``tests/test_losses.py`` holds
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ppo_and_friends.networks.distributions import Distribution
 from ppo_and_friends.networks.slopes import slopes
@@ -74,17 +76,38 @@ STATISTICS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
 class PPOLoss:
     """This rank's share of a minibatch's loss: means over the valid rows of all ranks."""
 
+    total: Tensor
+    """[], to be minimised; its backward pass begins with the derivatives that are written out."""
+
     statistics: Tensor
     """[5], by the names of ``STATISTICS``."""
 
-    by_parameters: Tensor
-    """[N, P], the loss's derivative by the policy's parameters."""
 
-    by_outputs: Tensor
-    """[N, S], the loss's derivative by the critic's outputs."""
+class _Known(torch.autograd.Function):
+    """A number whose derivatives by the network's two ends are known.
+
+    To give these to ``torch.autograd.backward`` instead would make PyTorch load sympy: 30 MB, and a second.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        parameters: Tensor,
+        outputs: Tensor,
+        value: Tensor,
+        by_parameters: Tensor,
+        by_outputs: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(by_parameters, by_outputs)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        by_parameters, by_outputs = ctx.saved_tensors
+        return gradient * by_parameters, gradient * by_outputs, None, None, None
 
 
-@torch.no_grad()
 def ppo_loss(
     distribution: Distribution,
     minibatch: Minibatch,
@@ -104,17 +127,22 @@ def ppo_loss(
         value_weight: c1 of eq. 9.
         value_clip: Largest change of a prediction; None: unlimited.
     """
-    parameters, outputs = minibatch.policy_parameters, minibatch.value_outputs
+    ends = minibatch.policy_parameters, minibatch.value_outputs
+    parameters, outputs = (end.detach() for end in ends)
     policy = slopes(distribution, parameters, minibatch.actions)
     log_ratio = policy.log_prob - minibatch.old_log_probs
     surrogate, by_log_ratio = clipped_surrogate(log_ratio, minibatch.advantages, clip)
     errors, by_values = value_loss(outputs, minibatch.value_targets, minibatch.old_value_outputs, value_clip)
     divergence = distribution.kl(minibatch.old_policy_parameters, parameters)
     clipped = clip_fraction(log_ratio, clip)
-    samples = torch.stack((surrogate, errors.sum(-1), policy.entropy, divergence, clipped))
     weights = minibatch.valid / minibatch.count
+    samples = torch.stack((surrogate, errors.sum(-1), policy.entropy, divergence, clipped))
+    statistics = samples @ weights
     column = weights.unsqueeze(-1)
     by_parameters = policy.of_log_prob * (by_log_ratio * weights).unsqueeze(-1)
     if entropy_weight:
         by_parameters -= policy.of_entropy * (entropy_weight * column)
-    return PPOLoss(samples @ weights, by_parameters, by_values * (value_weight * column))
+    value = statistics[0] + value_weight * statistics[1] - entropy_weight * statistics[2]
+    by_outputs = by_values * (value_weight * column)
+    total: Tensor = _Known.apply(*ends, value, by_parameters, by_outputs)  # type: ignore[no-untyped-call]
+    return PPOLoss(total, statistics)

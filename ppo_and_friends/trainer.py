@@ -7,7 +7,6 @@ friends change what is learned from, ``session.py`` saves and reports.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from ppo_and_friends import losses
 from ppo_and_friends.agent import Agent
@@ -168,8 +167,7 @@ class Trainer:
         """One gradient step; returns its statistics over all ranks."""
         self.friends.before_minibatch(minibatch)
         self.optimizer.zero_gradients()
-        ends = self.network(minibatch.observations)
-        minibatch.policy_parameters, minibatch.value_outputs = ends
+        minibatch.policy_parameters, minibatch.value_outputs = self.network(minibatch.observations)
         extra = self.friends.losses(minibatch)
         loss = losses.ppo_loss(
             self.distribution,
@@ -179,11 +177,7 @@ class Trainer:
             value_weight=self.settings.value_weight,
             value_clip=self.settings.value_clip,
         )
-        # From the derivatives by the network's ends; a friend's term is a scalar, and has a derivative of 1.
-        slopes = (loss.by_parameters, loss.by_outputs, *[None] * len(extra))
-        pairs = zip((*ends, *extra.values()), slopes, strict=True)
-        learned = [(end, slope) for end, slope in pairs if end.requires_grad]
-        torch.autograd.backward([end for end, _ in learned], [slope for _, slope in learned])
+        sum(extra.values(), start=loss.total).backward()
         named = (*losses.STATISTICS, *extra)
         self.optimizer.statistics[: len(loss.statistics)] = loss.statistics
         for place, term in enumerate(extra.values(), len(loss.statistics)):

@@ -133,8 +133,11 @@ def test_the_whole_loss_by_autograd(
     means = [(each * minibatch.valid).sum() / count for each in (surrogate, errors.sum(-1), entropy)]
     loss = means[0] + value_weight * means[1] - entropy_weight * means[2]
     by_parameters, by_outputs = torch.autograd.grad(loss, (parameters, outputs))
-    torch.testing.assert_close(got.by_parameters, by_parameters, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(got.by_outputs, by_outputs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(got.total, loss)
+    # Twice the loss has twice the derivatives.
+    ours = torch.autograd.grad(2.0 * got.total, (parameters, outputs))
+    torch.testing.assert_close(ours[0], 2.0 * by_parameters, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(ours[1], 2.0 * by_outputs, rtol=1e-9, atol=1e-12)
     kl = (distribution.kl(old, parameters) * minibatch.valid).sum() / count
     outside = (((ratio - 1).abs() > clip) * minibatch.valid).sum() / count
     assert outside > 0.03, "nothing is held"
