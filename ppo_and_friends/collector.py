@@ -26,7 +26,7 @@ Array = NDArray[Any]
 EVALUATION_NUMBERS = 2**24
 """Numbers in the observations that the network sees at once when a rollout is evaluated: 64 MiB."""
 
-EVALUATION_ROWS = 8192
+EVALUATION_ROWS = 2048
 """Most observations at once: more are no faster."""
 
 
