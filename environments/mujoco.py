@@ -137,7 +137,7 @@ def half_cheetah() -> Experiment:
         friends=(
             *SCALED,
             friend("AdvantageRecompute"),
-            # Half the step at the end; a fifth was too little already half way.
+            # Half the divergence at the end; a fifth of it learned too slowly already half way.
             friend("AdaptiveLearningRate", target=0.02, last_target=0.01),
             FADING_NOISE,
         ),

@@ -10,9 +10,8 @@ from torch import nn
 from ppo_and_friends.agent import Agent
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.annealing import annealed
-from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
+from ppo_and_friends.friends.friend import Controls, Friend
 from ppo_and_friends.networks.actor_critic import PolicyHead
-from ppo_and_friends.networks.distributions import Gaussian
 
 
 class DeviationAnnealing(Friend):
@@ -45,22 +44,13 @@ class DeviationAnnealing(Friend):
         self.start, self.end, self.shape = start, end, shape
         self._timesteps = 0
 
-    def setup(self, context: FriendContext) -> None:
-        """Refuse action spaces that aren't continuous."""
-        super().setup(context)
-        if not isinstance(context.distribution, Gaussian):
-            raise UsageError(
-                f"DeviationAnnealing needs a Box action space, not {context.action_space}: "
-                "use --without DeviationAnnealing."
-            )
-
     def attach(self, agent: Agent) -> None:
-        """Find the deviation."""
+        """Find the deviation; refuse policies that have none of their own."""
         head = agent.network.policy_head
         if not isinstance(head, PolicyHead) or head.log_std is None:
             raise UsageError(
-                f"DeviationAnnealing knows no deviation of {type(head).__name__}: "
-                "use --without DeviationAnnealing."
+                f"DeviationAnnealing needs a Box action space and the usual policy head, not "
+                f"{agent.mapping.space} and {type(head).__name__}: use --without DeviationAnnealing."
             )
         # In a tuple, so that it doesn't become this friend's own.
         self._log_std: tuple[nn.Parameter] = (head.log_std,)
