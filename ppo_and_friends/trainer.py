@@ -235,4 +235,5 @@ class Trainer:
 
 def _mean(stats: list[dict[str, float]]) -> dict[str, float]:
     """Name by name mean of statistics with the same names."""
-    return {name: float(np.mean([each[name] for each in stats])) for name in stats[0]}
+    # Not NumPy's: for so few numbers it takes twenty times as long.
+    return {name: sum(each[name] for each in stats) / len(stats) for name in stats[0]}

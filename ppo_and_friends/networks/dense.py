@@ -7,7 +7,8 @@ a third of the time (docs/performance.md).
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -28,6 +29,16 @@ NARROW = 32
 
 FUSED = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.ELU: "elu", nn.Identity: "none"}
 """Activations that are done together with the layer before them."""
+
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh_,
+    "relu": torch.relu_,
+    "elu": partial(functional.elu, inplace=True),
+    "none": lambda outputs: outputs,
+}
+
+Layer = tuple[Tensor, Tensor, nn.Module]
+"""Weight, bias and activation."""
 
 _aten = torch.ops.aten
 
@@ -51,75 +62,106 @@ def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, activat
     return result
 
 
-def _activated(inputs: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-    if activation == "elu":
-        return functional.elu(_product(inputs, weight, bias), inplace=True)
-    if activation == "relu":
-        # oneDNN's own would make 0 of what is not a number, and hide it.
-        return _product(inputs, weight, bias).relu_()
-    return _product(inputs, weight, bias, activation)
+def _pays(rows: int, weight: Tensor, kind: str) -> bool:
+    """Whether oneDNN is faster for a layer."""
+    return rows * weight.numel() >= PAYS or (kind == "tanh" and rows >= ROWS and weight.numel() > 0)
 
 
-class _Dense(torch.autograd.Function):
-    """A layer and its activation as one step, whose derivative needs nothing but its output."""
+def _activated(inputs: Tensor, weight: Tensor, bias: Tensor, kind: str) -> Tensor:
+    pays = _pays(len(inputs), weight, kind)
+    if pays and kind == "tanh":
+        return _product(inputs, weight, bias, kind)
+    # Not oneDNN's own ReLU, which makes 0 of what is not a number, and hides it.
+    return IN_PLACE[kind](_product(inputs, weight, bias) if pays else torch.addmm(bias, inputs, weight.t()))
+
+
+class _Layers(torch.autograd.Function):
+    """Layers with their activations as one step, whose derivatives need nothing but their outputs."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
-        outputs = _activated(inputs, weight, bias, activation)
-        ctx.save_for_backward(inputs, weight, outputs)
-        ctx.activation = activation
-        return outputs
+    def forward(ctx: Any, inputs: Tensor, kinds: tuple[str, ...], *parameters: Tensor) -> Tensor:
+        weights = parameters[::2]
+        outputs = [inputs]
+        for weight, bias, kind in zip(weights, parameters[1::2], kinds, strict=True):
+            outputs.append(_activated(outputs[-1], weight, bias, kind))
+        ctx.save_for_backward(*weights, *outputs)
+        ctx.kinds = kinds
+        return outputs[-1]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        inputs, weight, outputs = ctx.saved_tensors
-        if ctx.activation == "tanh":
-            gradient = _aten.tanh_backward(gradient, outputs)
-        elif ctx.activation == "elu":
-            gradient = _aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, outputs)
-        elif ctx.activation == "relu":
-            gradient = _aten.threshold_backward(gradient, outputs, 0.0)
-        large = len(inputs) * weight.numel() >= PAYS
-        by_inputs = None
-        if ctx.needs_input_grad[0]:
-            by_inputs = _product(gradient, weight.t()) if large else gradient.mm(weight)
-        if large and min(weight.shape) >= NARROW:
-            by_weight = _product(gradient.t(), inputs.t())
-        else:
-            by_weight = gradient.t().mm(inputs)
-        return by_inputs, by_weight, gradient.sum(0), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.kinds)
+        weights, outputs = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        by_parameters: list[Tensor] = []
+        by_inputs: Tensor | None = gradient
+        for layer in reversed(range(count)):
+            assert by_inputs is not None
+            gradient = _before(ctx.kinds[layer], by_inputs, outputs[layer + 1])
+            wanted = layer > 0 or ctx.needs_input_grad[0]
+            by_inputs, by_weight = _slopes(gradient, outputs[layer], weights[layer], wanted)
+            by_parameters[:0] = by_weight, gradient.sum(0)
+        return by_inputs, None, *by_parameters
 
 
-def dense(inputs: Tensor, weight: Tensor, bias: Tensor, activation: nn.Module) -> Tensor:
-    """A layer with its activation.
+def _before(kind: str, gradient: Tensor, outputs: Tensor) -> Tensor:
+    """The gradient before an activation, of that after it."""
+    if kind == "tanh":
+        return _aten.tanh_backward(gradient, outputs)  # type: ignore[no-any-return]
+    if kind == "elu":
+        return _aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, outputs)  # type: ignore[no-any-return]
+    if kind == "relu":
+        return _aten.threshold_backward(gradient, outputs, 0.0)  # type: ignore[no-any-return]
+    return gradient
+
+
+def _slopes(gradient: Tensor, inputs: Tensor, weight: Tensor, wanted: bool) -> tuple[Tensor | None, Tensor]:
+    """The derivatives by a layer's inputs, if they are wanted, and by its weight."""
+    large = len(inputs) * weight.numel() >= PAYS
+    by_inputs = None
+    if wanted:
+        by_inputs = _product(gradient, weight.t()) if large else gradient.mm(weight)
+    if large and min(weight.shape) >= NARROW:
+        return by_inputs, _product(gradient.t(), inputs.t())
+    return by_inputs, gradient.t().mm(inputs)
+
+
+def dense(inputs: Tensor, layers: Sequence[Layer]) -> Tensor:
+    """Layers with their activations, one after another.
 
     Args:
         inputs: [N, I].
-        weight: [O, I].
-        bias: [O].
-        activation: One of ``layers.ACTIVATIONS``, or the identity.
+        layers: Weight [O, I], bias [O] and activation (one of ``layers.ACTIVATIONS``, or the
+            identity) of each.
 
     Returns:
-        [N, O].
+        [N, the last layer's O].
     """
     # First, since an exporter's number of rows is a symbol that must not be asked for.
-    if torch.compiler.is_compiling() or not _pays(inputs, weight, activation):
-        outputs: Tensor = activation(functional.linear(inputs, weight, bias))
-        return outputs
-    kind = FUSED[type(activation)]
+    kinds = None if torch.compiler.is_compiling() else _kinds(inputs, layers)
+    if kinds is None:
+        for weight, bias, activation in layers:
+            inputs = activation(functional.linear(inputs, weight, bias))
+        return inputs
     if torch.is_grad_enabled():
-        return _Dense.apply(inputs, weight, bias, kind)  # type: ignore[no-any-return, no-untyped-call]
-    return _activated(inputs, weight, bias, kind)
+        parameters = [tensor for layer in layers for tensor in layer[:2]]
+        return _Layers.apply(inputs, kinds, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+    for (weight, bias, _), kind in zip(layers, kinds, strict=True):
+        inputs = _activated(inputs, weight, bias, kind)
+    return inputs
 
 
-def _pays(inputs: Tensor, weight: Tensor, activation: nn.Module) -> bool:
-    """Whether oneDNN can do it, and is faster."""
+def _kinds(inputs: Tensor, layers: Sequence[Layer]) -> tuple[str, ...] | None:
+    """The activations, if oneDNN can do all these layers, and is faster for one of them."""
     if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or inputs.dim() != 2:
-        return False
-    kind, rows = FUSED.get(type(activation)), len(inputs)
-    large = rows * weight.numel() >= PAYS or (kind == "tanh" and rows >= ROWS and weight.numel() > 0)
-    return large and kind is not None and available()
+        return None
+    kinds = [FUSED.get(type(activation)) for _, _, activation in layers]
+    known = tuple(kind for kind in kinds if kind is not None)
+    if len(known) < len(kinds):
+        return None
+    rows = len(inputs)
+    pays = any(_pays(rows, layer[0], kind) for layer, kind in zip(layers, known, strict=True))
+    return known if pays and available() else None
 
 
 class Dense(nn.Linear):
@@ -132,7 +174,7 @@ class Dense(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[N, inputs] to [N, outputs]."""
-        return dense(inputs, self.weight, self.bias, self._activation)
+        return dense(inputs, [(self.weight, self.bias, self._activation)])
 
 
 class MLP(nn.Sequential):
@@ -143,19 +185,15 @@ class MLP(nn.Sequential):
         pairs = self._pairs()
         if pairs is None:
             return super().forward(inputs)  # type: ignore[no-any-return, no-untyped-call]
-        for layer, activation in pairs:
-            inputs = dense(inputs, layer.weight, layer.bias, activation)
-        return inputs
+        return dense(inputs, [(layer.weight, layer.bias, activation) for layer, activation in pairs])
 
     def unrolled(self) -> Function:
         """``forward`` as a plain function."""
-
-        def step(layer: nn.Linear, activation: nn.Module) -> Function:
-            weight, bias = layer.weight.detach(), layer.bias.detach()
-            return lambda inputs: dense(inputs, weight, bias, activation)
-
         pairs = self._pairs()
-        return chain(list(map(unrolled, self)) if pairs is None else [step(*pair) for pair in pairs])
+        if pairs is None:
+            return chain(list(map(unrolled, self)))
+        layers = [(layer.weight.detach(), layer.bias.detach(), activation) for layer, activation in pairs]
+        return lambda inputs: dense(inputs, layers)
 
     def _pairs(self) -> list[tuple[nn.Linear, nn.Module]] | None:
         """Each layer with its activation; None if somebody made something else of them, or watches them."""
