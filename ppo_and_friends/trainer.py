@@ -104,7 +104,7 @@ class Trainer:
         self.iteration += 1
         kind, size = self.distribution.noise_kind, self.distribution.noise_size
         noise = self.randomness.noise(kind, self.iteration, self.layout, self.collector.steps, size)
-        request = RolloutRequest(noise, self.iteration, reset=self.collector.needs_reset)
+        request = RolloutRequest(noise, self.iteration, self.collector.needs_reset, self.progress)
         self.friends.before_rollout(request)
         if request.reset:
             self.collector.reset(self.iteration)

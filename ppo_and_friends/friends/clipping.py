@@ -9,7 +9,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream
+from ppo_and_friends.friends.annealing import annealed
+from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream, RolloutRequest
 from ppo_and_friends.rollout import Rollout
 
 Array = NDArray[Any]
@@ -45,17 +46,39 @@ class ObservationClip(Friend):
 
 
 class RewardClip(Friend):
-    """Clip the rewards that are learned from to [low, high]; scores stay true."""
+    """Clip the rewards that are learned from to [low, high]; scores stay true.
+
+    A lower end that falls makes a punishment small at first, when fear of it would keep the agent from
+    trying anything, and true at last.
+    """
 
     source = "doi:10.1038/nature14236"
 
-    def __init__(self, low: float = -1.0, high: float = 1.0) -> None:
-        """Args: low, high: The range."""
+    def __init__(self, low: float = -1.0, high: float = 1.0, last_low: float | None = None) -> None:
+        """Choose the range.
+
+        Args:
+            low: Its lower end.
+            high: Its upper end.
+            last_low: Its lower end at the end of the run, reached in a straight line; None: always the same.
+        """
         super().__init__()
-        if low >= high:
-            raise UsageError(f"RewardClip: low must be below high, not {low} and {high}.")
-        self.low, self.high = low, high
+        last = low if last_low is None else last_low
+        if not max(low, last) < high:
+            raise UsageError(
+                f"RewardClip: low and last_low must be below high, not {low}, {last} and {high}."
+            )
+        self.first_low, self.last_low, self.high = low, last, high
+        self.low = low
+
+    def before_rollout(self, request: RolloutRequest) -> None:
+        """Set the lower end."""
+        self.low = annealed("linear", self.first_low, self.last_low, request.progress)
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Clip the extrinsic rewards."""
         rollout.rewards["extrinsic"] = np.clip(rollout.rewards["extrinsic"], self.low, self.high)
+
+    def metrics(self) -> dict[str, float]:
+        """The lower end, if it moves."""
+        return {} if self.last_low == self.first_low else {"low": self.low}

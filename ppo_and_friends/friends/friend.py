@@ -128,6 +128,9 @@ class RolloutRequest:
     reset: bool = False
     """Set to start all environments of all ranks afresh. Must be equal on all ranks."""
 
+    progress: float = 0.0
+    """Share of the run's timesteps that is done, in [0, 1]."""
+
 
 class Friend(nn.Module):
     """Base of all friends. Subclasses take their settings as typed keyword arguments."""

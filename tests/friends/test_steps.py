@@ -170,3 +170,20 @@ def test_reward_clip_changes_what_is_learned_from_alone() -> None:
         np.testing.assert_allclose(rollout.rewards["extrinsic"], clipped, rtol=1e-6)
 
     on_ranks(settings, 1, work)
+
+
+def test_the_lower_end_of_rewards_falls_with_the_run() -> None:
+    clip = friend("RewardClip", low=-0.5, high=0.5, last_low=-2.5)
+    settings = experiment("Pendulum-v1", (clip,), num_envs=4)
+
+    def work(trainer: Trainer, _: Any) -> None:
+        total = settings.num_timesteps
+        for done, low in ((0, -0.5), (total // 2, -1.5), (2 * total, -2.5)):
+            trainer.timesteps = done
+            rollout = trainer.collect()
+            expected = np.clip(rollout.scores, low, 0.5)
+            assert rollout.scores.min() < low
+            np.testing.assert_allclose(rollout.rewards["extrinsic"], expected, rtol=1e-6)
+            assert trainer.friends.metrics() == {"RewardClip/low": pytest.approx(low)}
+
+    on_ranks(settings, 1, work)
