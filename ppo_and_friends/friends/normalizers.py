@@ -19,6 +19,9 @@ from ppo_and_friends.vector.protocol import VectorStep
 
 Array = NDArray[Any]
 
+KEPT_NUMBERS = 2**19
+"""Numbers that ObservationNormalizer keeps before it adds them up: 4 MB."""
+
 
 class ObservationNormalizer(Friend):
     """Shift and scale each observation component by its mean and deviation over all training.
@@ -54,9 +57,12 @@ class ObservationNormalizer(Friend):
         self.add_statistic("count", np.zeros(()))
         self.add_statistic("mean", np.zeros(shape))
         self.add_statistic("variance", np.ones(shape))
-        # This rank's rollout, around the frozen mean for accuracy.
-        self._rollout: Array = np.zeros((context.steps, context.layout.local, *shape))
+        # This rank's last steps, around the frozen mean for accuracy, and the sums of those before.
+        width = max(1, context.layout.local * int(np.prod(shape)))
+        steps = min(context.steps, max(1, KEPT_NUMBERS // width))
+        self._kept: Array = np.zeros((steps, context.layout.local, *shape))
         self._step = 0
+        self._sums: Array = np.zeros(1 + 2 * shape[0])
         self._shifted: Array = np.zeros((0, *shape))
         self._frozen: tuple[float, Array, Array] = (-1.0, np.zeros(shape), np.ones(shape))
 
@@ -86,18 +92,27 @@ class ObservationNormalizer(Friend):
     def before_rollout(self, request: RolloutRequest) -> None:
         """Forget what a rollout that was broken off left behind."""
         self._step = 0
+        self._sums[:] = 0.0
 
     def observe(self, step: VectorStep) -> None:
-        """Keep the observation that was acted on: one sum a rollout costs less than one a step."""
-        self._rollout[self._step] = self._shifted
+        """Keep the observation that was acted on: a sum of many steps costs less than one for each."""
+        self._kept[self._step] = self._shifted
         self._step += 1
+        if self._step == len(self._kept):
+            self._add_up()
+
+    def _add_up(self) -> None:
+        """Add the number, the sum and the sum of squares of what is kept to those before."""
+        seen = self._kept[: self._step].reshape(-1, self._kept.shape[-1])
+        # Squares summed as they are made: an array of them would be as large as what is kept.
+        squares = np.einsum("ij,ij->j", seen, seen)
+        self._sums += np.concatenate(([float(len(seen))], seen.sum(axis=0), squares))
+        self._step = 0
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Merge the rollout's statistics over the ranks into the run's."""
-        seen = self._rollout[: self._step].reshape(-1, self._rollout.shape[-1])
-        # Squares summed as they are made: an array of them would be as large as the rollout's.
-        squares = np.einsum("ij,ij->j", seen, seen)
-        packed = np.concatenate(([float(len(seen))], seen.sum(axis=0), squares))
+        self._add_up()
+        packed = self._sums.copy()
         self.context.communicator.sum_(packed)
         rows, (shift, square) = packed[0], packed[1:].reshape(2, -1) / packed[0]
         merged = merge_moments(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.experiment import friend
-from ppo_and_friends.friends import Friend, ObservationStream
+from ppo_and_friends.friends import Friend, ObservationStream, normalizers
 from ppo_and_friends.friends.moments import global_moments, merge_moments
 from ppo_and_friends.rollout import Rollout
 from ppo_and_friends.threaded_communicator import run_threaded
@@ -65,7 +65,9 @@ def recorded(environment: Any, name: str, size: int) -> tuple[list[Trainer], lis
 
 @sizes
 @environments
-def test_observations(name: str, size: int) -> None:
+@pytest.mark.parametrize("kept", [1, 50, normalizers.KEPT_NUMBERS])
+def test_observations(name: str, size: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalizers, "KEPT_NUMBERS", kept)
     trainers, recorders = recorded(ENVIRONMENTS[name], "ObservationNormalizer", size)
     # 20 steps a rollout, each followed by a look at the last observation, which is shown again.
     acted = [
