@@ -18,16 +18,15 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
-from benchmarks.jobs import Job, Pool, begin_log, last_line
+from benchmarks.jobs import Job, begin_log
 from benchmarks.parity_report import Curve, report
 from benchmarks.peer_setup import DEFAULT, peer_python
-from benchmarks.runs import Changes, Run, source_state
+from benchmarks.runs import Changes, Run
+from benchmarks.training import run_all, training, training_curve
 from benchmarks.zoo import same_spec
 from ppo_and_friends.atomic_files import replace_file
-from ppo_and_friends.cores import usable_cores
 from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.registry import resolve
-from ppo_and_friends.reporting.curves import load_run
 
 ENVIRONMENTS = ("CartPole", "LunarLander", "HalfCheetah", "BipedalWalker")
 NORMALISED = ("HalfCheetah", "BipedalWalker")
@@ -99,24 +98,6 @@ def plain_changes(name: str, timesteps: int) -> Changes:
     return Changes((f"num_timesteps={timesteps}", *COMMON), tuple(friends), without)
 
 
-def ours(run: Run) -> Job | None:
-    """What trains ours; None: it is trained."""
-    if run.trained:
-        return None
-
-    def before() -> None:
-        begin_log(run.log)
-        run.note_start(source_state())
-
-    return Job(f"ours, {run.name}", [run.command()], run.log.absolute(), run.status, before)
-
-
-def our_curve(run: Run) -> Curve:
-    """Timesteps and mean score of 100 episodes."""
-    columns = load_run(run.folder.path).columns
-    return [list(pair) for pair in zip(columns["timesteps"], columns["score_mean_100"], strict=True)]
-
-
 def theirs(python: Path, run: Run, place: Path) -> Job | None:
     """What trains Stable-Baselines3 at the same settings; None: it is trained.
 
@@ -182,18 +163,14 @@ def train_all(runs: list[Run], options: Options) -> dict[str, dict[str, list[Cur
     """
     python = peer_python("sb3", options.peers_dir)
     place = options.work / "sb3"
-    pairs = [job for run in runs for job in (theirs(python, run, place), ours(run))]
+    pairs = [job for run in runs for job in (theirs(python, run, place), training(run, "ours"))]
     jobs = [job for job in pairs if job is not None]
     if len(jobs) < len(pairs):
         print(f"{len(pairs) - len(jobs)} of {len(pairs)} runs were done before, in {options.work}")
-    if not Pool(options.jobs or usable_cores()).run(jobs):
-        raise KeyboardInterrupt
-    failed = [f"{job.name} failed: {last_line(job.log)}" for job in jobs if job.returncode != 0]
-    if failed:
-        raise measure.MeasurementError("\n".join(failed))
+    run_all(jobs, options.jobs)
     return {
         name: {
-            "ours": [our_curve(run) for run in runs if run.environment == name],
+            "ours": [training_curve(run) for run in runs if run.environment == name],
             "theirs": [their_curve(run, place) for run in runs if run.environment == name],
         }
         for name in dict.fromkeys(run.environment for run in runs)

@@ -1,10 +1,11 @@
-"""Compares learning curves of two programs over several seeds, and draws them."""
+"""Compares the learning curves of two sides over several seeds, and draws them."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,38 +65,56 @@ def _variance_of_mean(values: Array) -> Any:
     return values.var(0, ddof=1) / len(values) if len(values) > 1 else np.zeros(values.shape[1:])
 
 
-def report(curves: dict[str, dict[str, Any]], output: Path) -> str:
-    """Write the table and the figure; returns the table."""
+@dataclass(frozen=True)
+class Sides:
+    """What is compared, in a table's words."""
+
+    title: str = "Parity with Stable-Baselines3"
+    ours: str = "ours"
+    theirs: str = "SB3"
+    stem: str = "parity"
+    """Of the files' names."""
+
+
+def report(curves: dict[str, dict[str, Any]], output: Path, sides: Sides = Sides()) -> str:
+    """Write the table and the figure; returns the table.
+
+    Args:
+        curves: By environment; of each ``ours`` and ``theirs``, a curve for each seed.
+        output: The folder.
+        sides: What these two are.
+    """
     lines = [
-        "| environment | timesteps | seeds | ours | SB3 | standard errors apart | within spread | agrees |",
+        f"| environment | timesteps | seeds | {sides.ours} | {sides.theirs} | standard errors apart "
+        "| within spread | agrees |",
         "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for name, sides in curves.items():
-        one = compare(sides["ours"], sides["theirs"])
+    for name, pair in curves.items():
+        one = compare(pair["ours"], pair["theirs"])
         agrees = "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
         lines.append(
-            f"| {name} | {one['timesteps']:,.0f} | {len(sides['ours'])} | {one['ours']:.1f} "
+            f"| {name} | {one['timesteps']:,.0f} | {len(pair['ours'])} | {one['ours']:.1f} "
             f"| {one['theirs']:.1f} | "
             f"{one['standard_errors']:+.1f} | {100 * one['within']:.0f}% | {agrees} |"
         )
-    text = "\n".join(lines) + "\n\nOurs and SB3: mean training score over the whole run, mean of the seeds.\n"
-    replace_file(output / "parity.md", ("# Parity with Stable-Baselines3\n\n" + text).encode())
-    _draw(curves, output / "parity.png")
+    text = "\n".join(lines) + "\n\nScores: mean training score over the whole run, mean of the seeds.\n"
+    replace_file(output / f"{sides.stem}.md", (f"# {sides.title}\n\n" + text).encode())
+    _draw(curves, output / f"{sides.stem}.png", sides)
     return text
 
 
-def _draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
+def _draw(curves: dict[str, dict[str, Any]], path: Path, sides: Sides) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     figure = Figure(figsize=(3.4 * len(curves), 2.8), layout="constrained")
     FigureCanvasAgg(figure)
-    for panel, (name, sides) in zip(
+    for panel, (name, pair) in zip(
         figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
     ):
-        for side, color, label in (("ours", "#0072B2", "ours"), ("theirs", "#E69F00", "SB3")):
-            grid, scores = seeds_on_grid([_columns(curve) for curve in sides[side]])
+        for side, color, label in (("ours", "#0072B2", sides.ours), ("theirs", "#E69F00", sides.theirs)):
+            grid, scores = seeds_on_grid([_columns(curve) for curve in pair[side]])
             panel.plot(grid, scores.mean(0), color=color, label=label)
             panel.fill_between(grid, scores.min(0), scores.max(0), color=color, alpha=0.2, linewidth=0)
         panel.set_title(name, fontsize=9)
