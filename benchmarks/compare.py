@@ -6,6 +6,7 @@ than their spread over seeds say that it isn't; few seeds have a wide spread.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from benchmarks.runs import Changes, Run
 from benchmarks.training import run_all, training, training_curve
 from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError, UsageError
+from ppo_and_friends.registry import resolve
 
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
 
@@ -52,7 +54,7 @@ class Options:
     """Runs at once (default: the cores)."""
 
     work: Path = Path(".compare")
-    """Where runs are kept; what is finished there isn't done again. Remove it to start over."""
+    """Where runs are kept, by their settings; what is finished isn't done again. Remove it to start over."""
 
     output: Path = Path("results/compare")
     """Where compare.json, compare.md and compare.png go."""
@@ -62,24 +64,33 @@ def asked_runs(options: Options) -> dict[str, list[Run]]:
     """The runs of both sides.
 
     Raises:
-        UsageError: Nothing is changed, or there is no such launcher.
+        UsageError: Nothing is changed, or what both sides must have alike; or there is no such launcher.
     """
     change = Changes(options.set, options.with_, options.without)
-    if not change.arguments():
-        raise UsageError("Nothing is compared: give the change by --set, --with or --without.")
+    if not (change.arguments() and options.environments and options.seeds):
+        raise UsageError("Nothing is compared: give --environments, --seeds, and --set, --with or --without.")
+    for setting in options.set:
+        if setting.split("=")[0].strip() in ("num_timesteps", "random_seed"):
+            raise UsageError(f"--set {setting}: both sides have the same --timesteps and --seeds.")
     budget = f"num_timesteps={options.timesteps}"
     sides = {
         "theirs": Changes((budget,)),
         "ours": Changes((budget, *change.set), change.with_, change.without),
     }
+    names = dict.fromkeys(resolve(name).name for name in options.environments)
     return {
         side: [
-            Run.of(name, seed, options.work / ("without" if side == "theirs" else "with"), changes)
-            for name in options.environments
-            for seed in options.seeds
+            _in_its_place(Run.of(name, seed, options.work, changes))
+            for name in names
+            for seed in dict.fromkeys(options.seeds)
         ]
         for side, changes in sides.items()
     }
+
+
+def _in_its_place(run: Run) -> Run:
+    """In a folder for its settings, so that no comparison takes away what another one trained."""
+    return dataclasses.replace(run, work=run.work / run.hash)
 
 
 @measure.ended_by_interrupt()

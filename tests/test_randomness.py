@@ -32,6 +32,16 @@ def test_shuffles_are_permutations_and_do_not_depend_on_the_layout() -> None:
     assert len({tuple(column) for column in whole.T}) == 16
 
 
+def test_every_environment_draws_from_a_generator_of_its_own() -> None:
+    randomness, layout = Randomness(7), Layout(9, 2, 3)
+    noise, order = randomness.noise("normal", 3, layout, 5, 3), randomness.shuffles(3, 1, layout, 9)
+    for row, index in enumerate((2, 3, 4)):
+        draw = randomness.generator(Purpose.ACTIONS, 3, index).standard_normal((5, 3), dtype=np.float32)
+        np.testing.assert_array_equal(noise[:, row], draw)
+        permutation = randomness.generator(Purpose.SHUFFLE, 3, 1, index).permutation(9)
+        np.testing.assert_array_equal(order[:, row], permutation)
+
+
 def test_everything_that_should_change_the_numbers_does() -> None:
     layout = Layout(4, 0, 4)
     draws = [

@@ -63,17 +63,20 @@ class RewardClip(Friend):
             last_low: Its lower end at the end of the run, reached in a straight line; None: always the same.
         """
         super().__init__()
-        last = low if last_low is None else last_low
-        if not max(low, last) < high:
+        if not low < high:
+            raise UsageError(f"RewardClip: low must be below high, not {low} and {high}.")
+        if last_low is not None and not (-np.inf < last_low < high and low > -np.inf):
             raise UsageError(
-                f"RewardClip: low and last_low must be below high, not {low}, {last} and {high}."
+                "RewardClip: with last_low, both lower ends must be finite and below high, "
+                f"not low={low}, last_low={last_low} and high={high}."
             )
-        self.first_low, self.last_low, self.high = low, last, high
+        self.first_low, self.last_low, self.high = low, last_low, high
         self.low = low
 
     def before_rollout(self, request: RolloutRequest) -> None:
-        """Set the lower end."""
-        self.low = annealed("linear", self.first_low, self.last_low, request.progress)
+        """Move the lower end."""
+        if self.last_low is not None:
+            self.low = annealed("linear", self.first_low, self.last_low, request.progress)
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Clip the extrinsic rewards."""
@@ -81,4 +84,4 @@ class RewardClip(Friend):
 
     def metrics(self) -> dict[str, float]:
         """The lower end, if it moves."""
-        return {} if self.last_low == self.first_low else {"low": self.low}
+        return {} if self.last_low is None else {"low": self.low}

@@ -7,6 +7,7 @@ a third of the time (docs/performance.md).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -91,17 +92,20 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        count = len(ctx.kinds)
-        weights, outputs = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
-        by_parameters: list[Tensor] = []
-        by_inputs: Tensor | None = gradient
+        count, saved = len(ctx.kinds), ctx.saved_tensors
+        weights, outputs = saved[:count], saved[count:]
+        by_inputs, _, *wanted = ctx.needs_input_grad
+        by_parameters: list[Tensor | None] = [None] * (2 * count)
         for layer in reversed(range(count)):
-            assert by_inputs is not None
-            gradient = _before(ctx.kinds[layer], by_inputs, outputs[layer + 1])
-            wanted = layer > 0 or ctx.needs_input_grad[0]
-            by_inputs, by_weight = _slopes(gradient, outputs[layer], weights[layer], wanted)
-            by_parameters[:0] = by_weight, gradient.sum(0)
-        return by_inputs, None, *by_parameters
+            gradient = _before(ctx.kinds[layer], gradient, outputs[layer + 1])
+            if wanted[2 * layer]:
+                by_parameters[2 * layer] = _by_weight(gradient, outputs[layer])
+            if wanted[2 * layer + 1]:
+                by_parameters[2 * layer + 1] = gradient.sum(0)
+            if not (by_inputs or any(wanted[: 2 * layer])):
+                return None, None, *by_parameters
+            gradient = _by_inputs(gradient, weights[layer])
+        return gradient, None, *by_parameters
 
 
 def _before(kind: str, gradient: Tensor, outputs: Tensor) -> Tensor:
@@ -115,15 +119,18 @@ def _before(kind: str, gradient: Tensor, outputs: Tensor) -> Tensor:
     return gradient
 
 
-def _slopes(gradient: Tensor, inputs: Tensor, weight: Tensor, wanted: bool) -> tuple[Tensor | None, Tensor]:
-    """The derivatives by a layer's inputs, if they are wanted, and by its weight."""
-    large = len(inputs) * weight.numel() >= PAYS
-    by_inputs = None
-    if wanted:
-        by_inputs = _product(gradient, weight.t()) if large else gradient.mm(weight)
-    if large and min(weight.shape) >= NARROW:
-        return by_inputs, _product(gradient.t(), inputs.t())
-    return by_inputs, gradient.t().mm(inputs)
+def _by_inputs(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The derivative by a layer's inputs."""
+    large = len(gradient) * weight.numel() >= PAYS
+    return _product(gradient, weight.t()) if large else gradient.mm(weight)
+
+
+def _by_weight(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """The derivative by a layer's weight."""
+    shape = gradient.shape[1], inputs.shape[1]
+    if len(gradient) * math.prod(shape) >= PAYS and min(shape) >= NARROW:
+        return _product(gradient.t(), inputs.t())
+    return gradient.t().mm(inputs)
 
 
 def dense(inputs: Tensor, layers: Sequence[Layer]) -> Tensor:
@@ -154,6 +161,8 @@ def dense(inputs: Tensor, layers: Sequence[Layer]) -> Tensor:
 def _kinds(inputs: Tensor, layers: Sequence[Layer]) -> tuple[str, ...] | None:
     """The activations, if oneDNN can do all these layers, and is faster for one of them."""
     if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or inputs.dim() != 2:
+        return None
+    if torch.is_autocast_enabled("cpu"):  # which knows PyTorch's own operations alone
         return None
     kinds = [FUSED.get(type(activation)) for _, _, activation in layers]
     known = tuple(kind for kind in kinds if kind is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -185,8 +186,9 @@ class Needy(Friend):
         ((friend("KLEarlyStop", target=0.0),), "target must be positive"),
         ((friend("AdaptiveLearningRate", factor=1.0),), "factor > 1"),
         ((friend("AdaptiveLearningRate", last_target=0.0),), "targets > 0"),
-        ((friend("RewardClip", low=1.0, high=-1.0),), "low and last_low must be below high"),
-        ((friend("RewardClip", last_low=1.0),), "low and last_low must be below high"),
+        ((friend("RewardClip", low=1.0, high=-1.0),), "low must be below high"),
+        ((friend("RewardClip", last_low=1.0),), "both lower ends must be finite and below high"),
+        ((friend("RewardClip", low=-math.inf, last_low=-1.0),), "both lower ends must be finite"),
         ((friend("ObservationClip", limit=-1.0),), "limit must be positive"),
         ((friend(Needy),), "can't be made"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -159,14 +160,14 @@ def test_observation_clip() -> None:
     assert (space.low.tolist(), space.high.tolist()) == ([-2.0] * 2, [1.0] * 2)
 
 
-def test_reward_clip_changes_what_is_learned_from_alone() -> None:
-    settings = experiment("Pendulum-v1", (friend("RewardClip", low=-0.5, high=0.5),), num_envs=4)
+@pytest.mark.parametrize(("low", "high"), [(-0.5, 0.5), (-math.inf, -1.0), (-1.0, math.inf)])
+def test_reward_clip_changes_what_is_learned_from_alone(low: float, high: float) -> None:
+    settings = experiment("Pendulum-v1", (friend("RewardClip", low=low, high=high),), num_envs=4)
 
     def work(trainer: Trainer, _: Any) -> None:
         rollout = trainer.collect()
-        assert rollout.rewards["extrinsic"].min() == -0.5
-        assert rollout.scores.min() < -1.0
-        clipped = np.clip(rollout.scores, -0.5, 0.5)
+        assert rollout.scores.min() < -1.0 < rollout.scores.max()
+        clipped = np.clip(rollout.scores, low, high)
         np.testing.assert_allclose(rollout.rewards["extrinsic"], clipped, rtol=1e-6)
 
     on_ranks(settings, 1, work)

@@ -75,6 +75,30 @@ def test_without_onednn_the_plain_layers_do_it(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(network(observations), plainly(network, observations), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("frozen", [(0,), (0, 2), (2,), (0, 2, 4)])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_frozen_layers_get_no_gradient(frozen: tuple[int, ...], wanted: bool) -> None:
+    network, inputs = layers(64, (64, 64, 8), "tanh"), draw(512, 64).requires_grad_(wanted)
+    for index in frozen:
+        network[index].requires_grad_(False)
+    leaves = [one for one in (inputs, *network.parameters()) if one.requires_grad]
+    if not leaves:
+        assert not network(inputs).requires_grad
+        return
+    expected = torch.autograd.grad(plainly(network, inputs).square().sum(), leaves)
+    for found, each in zip(
+        torch.autograd.grad(network(inputs).square().sum(), leaves), expected, strict=True
+    ):
+        torch.testing.assert_close(found, each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
+
+
+def test_autocast_takes_the_plain_layers() -> None:
+    network, inputs = layers(4, (8, 512, 512), "elu"), draw(1024, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(inputs).dtype == plainly(network, inputs).dtype
+        network(inputs).float().sum().backward()
+
+
 def test_a_hook_sees_every_layer() -> None:
     network = layers(64, (64, 64), "tanh")
     seen: list[torch.Size] = []
