@@ -7,7 +7,6 @@ than their spread over seeds say that it isn't; few seeds have a wide spread.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,9 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
-from benchmarks.parity_report import Sides, report
+from benchmarks.curve_comparison import Sides, save
 from benchmarks.runs import Changes, Run
 from benchmarks.training import run_all, training, training_curve
-from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.registry import resolve
 
@@ -116,11 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
             for name in names
         }
         commits = {str(one["commit"]) for side in runs.values() for run in side for one in run.sessions()}
-        data = {"change": change, "commits": sorted(commits), "curves": curves}
-        options.output.mkdir(parents=True, exist_ok=True)
-        replace_file(options.output / "compare.json", (json.dumps(data) + "\n").encode())
         sides = Sides(f"With and without `{change}`", "with", "without", "compare")
-        print(report(curves, options.output, sides))
+        print(save(curves, {"change": change, "commits": sorted(commits)}, options.output, sides))
     except PPOError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -18,13 +18,12 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
+from benchmarks.curve_comparison import Curve, report, save
 from benchmarks.jobs import Job, begin_log
-from benchmarks.parity_report import Curve, report
 from benchmarks.peer_setup import DEFAULT, peer_python
 from benchmarks.runs import Changes, Run
 from benchmarks.training import run_all, training, training_curve
 from benchmarks.zoo import same_spec
-from ppo_and_friends.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.registry import resolve
 
@@ -192,10 +191,8 @@ def main(arguments: list[str] | None = None) -> int:
         curves = train_all(runs, options)
         # What was trained before may be of another commit than this one.
         commits = {str(one["commit"]) for run in runs for one in run.sessions()}
-        data = {"commits": sorted(commits), "settings": COMMON, "curves": curves}
-        options.output.mkdir(parents=True, exist_ok=True)
-        replace_file(record, (json.dumps(data) + "\n").encode())
-        print(report(curves, options.output))
+        about = {"commits": sorted(commits), "settings": COMMON}
+        print(save(curves, about, options.output))
     except PPOError as error:
         print(error, file=sys.stderr)
         return error.exit_code

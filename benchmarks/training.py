@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.curve_comparison import Curve
 from benchmarks.jobs import Job, Pool, begin_log, last_line
 from benchmarks.measurements import MeasurementError
-from benchmarks.parity_report import Curve
 from benchmarks.runs import Run, source_state
 from ppo_and_friends.cores import usable_cores
 from ppo_and_friends.reporting.curves import load_run

@@ -34,6 +34,9 @@ def test_it_trains_both_sides_once(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "without" in (tmp_path / "results" / "compare.md").read_text()
     assert compare.main([*given, *change, "--environments", "CartPole", "CartPole-v1"]) == 0
     assert "begins" not in capsys.readouterr().out, "it trained again"
+    (tmp_path / "file").touch()
+    assert compare.main([*given, *change, "--output", str(tmp_path / "file")]) == 2
+    assert "file can't be written: File exists. Give another --output" in capsys.readouterr().err
 
 
 def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.curve_comparison import compare
 from benchmarks.growth import slope, slowdown
 from benchmarks.measurements import frame_counts, run_limited
 from benchmarks.parity import COMMON, plain_changes
-from benchmarks.parity_report import compare
 from benchmarks.runs import Run
 from benchmarks.speed_report import engine_table, rates_table, write_speed
 from benchmarks.time_results import median_time

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import parity
+from benchmarks.curve_comparison import report
 from benchmarks.measurements import MeasurementError
-from benchmarks.parity_report import report
 from benchmarks.runs import Run
 
 FAKE_PEER = """

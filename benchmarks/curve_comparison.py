@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks.figures import seeds_on_grid
 from benchmarks.measurements import MeasurementError
 from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.curves import Array
 
 Curve = list[list[float]]
@@ -74,6 +76,25 @@ class Sides:
     theirs: str = "SB3"
     stem: str = "parity"
     """Of the files' names."""
+
+
+def save(
+    curves: dict[str, dict[str, Any]], about: dict[str, Any], output: Path, sides: Sides = Sides()
+) -> str:
+    """Write the curves as JSON, with what is to be known of them, and report on them; returns the table.
+
+    Raises:
+        UsageError: The folder can't be written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        replace_file(output / f"{sides.stem}.json", (json.dumps(about | {"curves": curves}) + "\n").encode())
+        return report(curves, output, sides)
+    except OSError as error:
+        raise UsageError(
+            f"{output} can't be written: {error.strerror}. Give another --output folder; "
+            "what is trained is kept."
+        ) from error
 
 
 def report(curves: dict[str, dict[str, Any]], output: Path, sides: Sides = Sides()) -> str:
