@@ -170,12 +170,14 @@ def ant() -> Experiment:
     """Run forward on four legs."""
     return Experiment(
         name="Ant",
-        environment=EnvironmentSettings(id="Ant-v5", num_envs=128),
+        environment=EnvironmentSettings(id="Ant-v5", num_envs=64),
         num_timesteps=20_000_000,
         target_score=6000.0,
-        ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=4096, epochs=4, value_weight=1.0),
+        ppo=PPOSettings(
+            rollout_timesteps=4096, minibatch_size=2048, epochs=4, value_weight=1.0, max_gradient_norm=1.0
+        ),
         network=TAPERED,
-        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.008, decide="step")),
+        friends=(*SCALED, friend("AdaptiveLearningRate", target=0.008, decide="step"), FADING_NOISE),
     )
 
 
@@ -185,13 +187,15 @@ def humanoid() -> Experiment:
     return Experiment(
         name="Humanoid",
         environment=EnvironmentSettings(id="Humanoid-v5", num_envs=64),
-        num_timesteps=30_000_000,
-        target_score=9000.0,
-        ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=2048, epochs=5, value_weight=2.0),
+        num_timesteps=20_000_000,
+        target_score=10_000.0,
+        ppo=PPOSettings(
+            rollout_timesteps=8192, minibatch_size=2048, epochs=5, value_weight=2.0, max_gradient_norm=1.0
+        ),
         network=NetworkSettings(
             actor_hidden=(512, 256, 128), critic_hidden=(512, 256, 128), activation="elu"
         ),
-        friends=(*NORMALIZERS, friend("AdaptiveLearningRate", target=0.01, decide="step")),
+        friends=(*SCALED, friend("AdaptiveLearningRate", target=0.008, decide="step"), FADING_NOISE),
     )
 
 
@@ -200,20 +204,13 @@ def humanoid_standup() -> Experiment:
     """Stand up from lying on the back."""
     return Experiment(
         name="HumanoidStandup",
-        environment=EnvironmentSettings(id="HumanoidStandup-v5", num_envs=64),
-        num_timesteps=50_000_000,
-        target_score=250_000.0,
+        environment=EnvironmentSettings(id="HumanoidStandup-v5", num_envs=128),
+        num_timesteps=10_000_000,
+        target_score=295_000.0,
+        # Sample-Factory's settings for it, synchronous, which reach 294k and 319k on two seeds.
         ppo=PPOSettings(
-            rollout_timesteps=16_384,
-            minibatch_size=2048,
-            epochs=5,
-            learning_rate=linear(3e-4),
-            clip=Schedule(0.3),
-            discount=0.99,
-            trace_decay=0.9,
+            rollout_timesteps=8192, minibatch_size=2048, epochs=4, value_weight=2.0, max_gradient_norm=1.0
         ),
-        network=NetworkSettings(
-            actor_hidden=(256, 256), critic_hidden=(256, 256), activation="relu", initial_log_std=-2.0
-        ),
-        friends=NORMALIZERS,
+        network=TAPERED,
+        friends=(*SCALED, friend("AdaptiveLearningRate", target=0.008, decide="step"), FADING_NOISE),
     )
