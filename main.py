@@ -4,7 +4,7 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from ppo_and_friends.cli import main
+        from ppo_and_friends.cli.main import main
 
         sys.exit(main())
     except KeyboardInterrupt:  # so early that there is nothing to save

@@ -77,6 +77,6 @@ setup(
         "export": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.4"],
         "bench": ["psutil>=6", "scipy>=1.14"],
     },
-    entry_points={"console_scripts": ["ppo-and-friends = ppo_and_friends.cli:main"]},
+    entry_points={"console_scripts": ["ppo-and-friends = ppo_and_friends.cli.main:main"]},
     zip_safe=False,
 )

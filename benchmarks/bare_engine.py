@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_and_friends.experiment import EnvironmentSettings
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.distributed.layout import Layout
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout, VectorEnv
+from ppo_and_friends.vector.protocol import VectorEnv
 
 
 @dataclass(frozen=True)

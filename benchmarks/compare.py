@@ -21,7 +21,7 @@ from benchmarks.curve_comparison import Sides, save
 from benchmarks.runs import Changes, Run
 from benchmarks.training import run_all, training, training_curve
 from ppo_and_friends.errors import PPOError, UsageError
-from ppo_and_friends.registry import resolve
+from ppo_and_friends.settings.registry import resolve
 
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.figures import seeds_on_grid
 from benchmarks.measurements import MeasurementError
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.curves import Array
 

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.targets import TARGETS
 from ppo_and_friends import load_policy
-from ppo_and_friends.trained_policy import TrainedPolicy
+from ppo_and_friends.distributed.layout import Layout
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout
 
 SEED = 2_000_000
 MAX_STEPS = 20_000

@@ -16,7 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.runs import RECORD, settings_hash
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.reporting.progress_csv import read_rows
 
 SEED = 1_000_000_007
@@ -60,10 +60,11 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
     Raises:
         PPOError: Nothing usable is saved, or the environment fails.
     """
-    from ppo_and_friends.evaluation import evaluate
-    from ppo_and_friends.request import Request
-    from ppo_and_friends.saved_experiment import experiment_settings, load_experiment
-    from ppo_and_friends.testing import load_trained
+    from ppo_and_friends.cli.request import Request
+    from ppo_and_friends.cli.test import load_trained
+    from ppo_and_friends.evaluation.evaluate import evaluate
+    from ppo_and_friends.runs.saved_experiment import load_experiment
+    from ppo_and_friends.settings.plain import experiment_settings
 
     experiment, policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
     outcome = evaluate(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import LauncherResults, count
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.reporting.curves import Array, load_run
 
 POINTS = 300

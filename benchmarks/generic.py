@@ -24,10 +24,10 @@ from benchmarks import learning
 from benchmarks import measurements as measure
 from benchmarks.jobs import Pool, last_line
 from benchmarks.runs import Changes, Run
-from ppo_and_friends.atomic_files import replace_file
-from ppo_and_friends.cores import usable_cores
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.errors import PPOError, UsageError
-from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 
 BUDGETS = {

@@ -21,19 +21,20 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ppo_and_friends.build import build_trainer
+from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.interrupts import Interrupts
-from ppo_and_friends.overrides import apply_settings
-from ppo_and_friends.registry import resolve
+from ppo_and_friends.reporting.composite import CompositeReporter
 from ppo_and_friends.reporting.progress_csv import ProgressCSV
 from ppo_and_friends.reporting.report import IterationReport
-from ppo_and_friends.reporting.reporter import CompositeReporter, SilentReporter
-from ppo_and_friends.run_folder import RunFolder
-from ppo_and_friends.session import Session
-from ppo_and_friends.solo_communicator import SoloCommunicator
+from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.session import Session
+from ppo_and_friends.settings.overrides import apply_settings
+from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import divide
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from ppo_and_friends.cores import affinity
+from ppo_and_friends.distributed.cores import affinity
 from ppo_and_friends.errors import UsageError
 
 LAUNCHERS = ("OMPI_", "PMI", "PMIX_", "MV2_", "SLURM_", "PALS_", "FLUX_", "JSM_", "HYDI_", "MPI_LOCAL")

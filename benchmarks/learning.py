@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.jobs import Job, Pool, begin_log, last_line
 from benchmarks.runs import ROOT, Changes, Run, source_state
 from benchmarks.targets import TARGETS, evaluation_episodes
-from ppo_and_friends.atomic_files import replace_file
-from ppo_and_friends.cores import usable_cores
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.errors import PPOError, UsageError
 
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]

@@ -21,22 +21,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bare_engine import record
 from benchmarks.reporting_cost import Timed, terminal
-from ppo_and_friends.atomic_files import replace_file
-from ppo_and_friends.build import TIMED, build_trainer
-from ppo_and_friends.cli import changed
-from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.cores import threads_per_rank
-from ppo_and_friends.interrupts import Interrupts
-from ppo_and_friends.launch import guard, make_communicator
-from ppo_and_friends.options import Options
-from ppo_and_friends.registry import resolve
+from ppo_and_friends.cli.main import changed
+from ppo_and_friends.cli.options import Options
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.cores import threads_per_rank
+from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.launch import guard, make_communicator
+from ppo_and_friends.distributed.layout import Layout, divide
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.reporting.composite import CompositeReporter, make_reporter
 from ppo_and_friends.reporting.report import IterationReport
-from ppo_and_friends.reporting.reporter import CompositeReporter, SilentReporter, make_reporter
-from ppo_and_friends.run_folder import RunFolder
-from ppo_and_friends.session import Session
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.runs.build import TIMED, build_trainer
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.session import Session
+from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout, divide
 
 WARM_UP = 3
 """Iterations that aren't counted: threads start, buffers are touched for the first time."""

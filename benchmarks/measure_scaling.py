@@ -19,14 +19,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ppo_and_friends.atomic_files import replace_file
-from ppo_and_friends.build import build_trainer
-from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.launch import guard, make_communicator
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.launch import guard, make_communicator
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import divide
 
 MIN_ITERATIONS = 2
 ALLREDUCES = 60

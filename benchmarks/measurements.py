@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.jobs import LAUNCHERS, last_line, pinned
-from ppo_and_friends.cores import affinity
+from ppo_and_friends.distributed.cores import affinity
 from ppo_and_friends.errors import PPOError, UsageError
 
 HERE = Path(__file__).resolve().parent

@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.jobs import last_line
 from benchmarks.measurements import MeasurementError, ended_by_interrupt, plain_variables
 from benchmarks.runs import ROOT, source_state
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.registry import all_launchers, resolve
+from ppo_and_friends.settings.registry import all_launchers, resolve
 
 LIMITS = {"images": 1500.0, "the others": 600.0}
 """Megabytes that a rank may take."""

@@ -25,7 +25,7 @@ from benchmarks.runs import Changes, Run
 from benchmarks.training import run_all, training, training_curve
 from benchmarks.zoo import same_spec
 from ppo_and_friends.errors import PPOError, UsageError
-from ppo_and_friends.registry import resolve
+from ppo_and_friends.settings.registry import resolve
 
 ENVIRONMENTS = ("CartPole", "LunarLander", "HalfCheetah", "BipedalWalker")
 NORMALISED = ("HalfCheetah", "BipedalWalker")

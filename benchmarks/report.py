@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.aggregates import bootstrap_interval, interquartile_mean
 from benchmarks.runs import settings_hash
 from benchmarks.targets import TARGETS, Target
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
@@ -86,8 +86,8 @@ def hash_of(evaluation: Record) -> str:
 
 def current_hash(name: str) -> str | None:
     """Of the launcher's settings as they are now; None: there is no such launcher."""
-    from ppo_and_friends.registry import resolve
-    from ppo_and_friends.saved_experiment import experiment_settings
+    from ppo_and_friends.settings.plain import experiment_settings
+    from ppo_and_friends.settings.registry import resolve
 
     try:
         return settings_hash(experiment_settings(resolve(name)))

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import TextIO
 from unittest import mock
 
-from ppo_and_friends.agent import Agent
-from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.settings.experiment import Experiment
 
 
 class Timed(SilentReporter):

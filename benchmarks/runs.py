@@ -14,13 +14,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ppo_and_friends.atomic_files import replace_file
-from ppo_and_friends.cli import changed
-from ppo_and_friends.experiment import Experiment
-from ppo_and_friends.options import Options
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.run_folder import RunFolder
-from ppo_and_friends.saved_experiment import experiment_settings
+from ppo_and_friends.cli.main import changed
+from ppo_and_friends.cli.options import Options
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.plain import experiment_settings
+from ppo_and_friends.settings.registry import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_SETTINGS = ("random_seed", "checkpoint_seconds", "keep_checkpoints", "target_score")

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import measurements as measure
 from benchmarks.cost_model import Cost, Network, fit_compute, fit_network
 from benchmarks.runs import source_state
-from ppo_and_friends.atomic_files import replace_file
-from ppo_and_friends.cores import usable_cores
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.versions import library_versions
+from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.errors import PPOError, UsageError
-from ppo_and_friends.versions import library_versions
 
 READ_AT = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SIZES = (256, 40_000, 400_000, 4_000_000)

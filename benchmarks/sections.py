@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report import LauncherResults, Record, count, insert, number
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 
 
 def markers(name: str) -> tuple[str, str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import current_hash, hash_of
-from ppo_and_friends.atomic_files import TEMPORARY, replace_file
-from ppo_and_friends.checkpoint import load_latest, save_checkpoint
-from ppo_and_friends.run_folder import RunFolder
+from ppo_and_friends.common.atomic_files import TEMPORARY, replace_file
+from ppo_and_friends.runs.checkpoint import load_latest, save_checkpoint
+from ppo_and_friends.runs.run_folder import RunFolder
 
 MAX_BYTES = 8_000_000
 """A shipped policy is downloaded by everybody who clones the repository."""

@@ -24,11 +24,11 @@ from benchmarks.peer_setup import DEFAULT, peer_python
 from benchmarks.runs import Run, source_state
 from benchmarks.speed_report import write_speed
 from benchmarks.zoo import ZOO, same_spec, zoo_spec
-from ppo_and_friends.cores import usable_cores
+from ppo_and_friends.common.versions import library_versions
+from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.experiment import Experiment
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.versions import library_versions
+from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.registry import resolve
 
 ENVIRONMENTS = ("CartPole", "BipedalWalker", "Hopper", "HalfCheetah", "Ant", "Humanoid", "BreakoutPixels")
 SF_IDS = {

@@ -21,13 +21,13 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bare_engine import record
-from ppo_and_friends.build import build_trainer
-from ppo_and_friends.cores import affinity
+from ppo_and_friends.distributed.cores import affinity
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import PPOError, UsageError
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.solo_communicator import SoloCommunicator
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import divide
 
 FLOORS = {"CartPole": 0.015, "BipedalWalker": 0.3}
 """Least share of the bare engine's rate: about half of what is reached, and of what is aimed at."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measurements import median_of
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 
 Results = dict[str, Any]
 Row = dict[str, list[dict[str, Any]]]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.runs import source_state
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.versions import library_versions
 
 Row = dict[str, Any]
 """score, ranks and set of a launcher's runs, and its runs: ours and sb3."""

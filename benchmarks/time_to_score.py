@@ -27,9 +27,9 @@ from benchmarks.runs import ROOT
 from benchmarks.time_results import SIDES, TimeResults, median_time, table
 from benchmarks.zoo import zoo_spec
 from ppo_and_friends.errors import PPOError, UsageError
-from ppo_and_friends.registry import resolve
 from ppo_and_friends.reporting.progress_csv import read_rows
-from ppo_and_friends.run_folder import RunFolder
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.settings.registry import resolve
 
 SCORES = {"CartPole": 475.0, "LunarLander": 200.0, "BipedalWalker": 300.0, "HalfCheetah": 4000.0}
 EPISODES = 100

@@ -8,7 +8,7 @@ from benchmarks.curve_comparison import Curve
 from benchmarks.jobs import Job, Pool, begin_log, last_line
 from benchmarks.measurements import MeasurementError
 from benchmarks.runs import Run, source_state
-from ppo_and_friends.cores import usable_cores
+from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.reporting.curves import load_run
 
 

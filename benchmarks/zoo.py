@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import Experiment
-from ppo_and_friends.schedules import Schedule
+from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.schedules import Schedule
 
 Spec = dict[str, Any]
 

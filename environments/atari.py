@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ppo_and_friends.experiment import (
+from ppo_and_friends.settings.experiment import (
     AtariSettings,
     EnvironmentSettings,
     Experiment,
@@ -12,7 +12,7 @@ from ppo_and_friends.experiment import (
     friend,
     linear,
 )
-from ppo_and_friends.registry import launcher
+from ppo_and_friends.settings.registry import launcher
 
 
 def _pixels(name: str, id: str, target_score: float, trace_decay: float = 0.95) -> Experiment:

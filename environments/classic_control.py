@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ppo_and_friends.experiment import (
+from ppo_and_friends.settings.experiment import (
     EnvironmentSettings,
     Experiment,
     NetworkSettings,
@@ -10,7 +10,7 @@ from ppo_and_friends.experiment import (
     friend,
     linear,
 )
-from ppo_and_friends.registry import launcher
+from ppo_and_friends.settings.registry import launcher
 
 
 @launcher("CartPole", id="CartPole-v1", spaces="4 -> Discrete(2)")

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from ppo_and_friends.experiment import (
+from ppo_and_friends.settings.experiment import (
     AtariSettings,
     EnvironmentSettings,
     Experiment,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from ppo_and_friends.experiment import (
+from ppo_and_friends.settings.experiment import (
     EnvironmentSettings,
     Experiment,
     FriendSpec,
     NetworkSettings,
     PPOSettings,
-    Schedule,
     friend,
     linear,
 )
-from ppo_and_friends.registry import launcher
+from ppo_and_friends.settings.registry import launcher
 
 NORMALIZERS: tuple[FriendSpec, ...] = (
     friend("ObservationNormalizer"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ppo_and_friends.friends import Friend, FriendContext
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.ppo.rollout import Rollout
 
 
 class SmoothActions(Friend):
@@ -22,7 +22,7 @@ class SmoothActions(Friend):
     def setup(self, context: FriendContext) -> None:
         """What is to be remembered is a statistic: it is saved, and the same on all ranks."""
         super().setup(context)
-        self.add_statistic("cost", np.zeros(()))
+        self.cost = self.statistic("cost", np.zeros(()))
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Collectives belong here: every rank sums its own environments' costs."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 
-from ppo_and_friends.cores import threads_per_rank
-from ppo_and_friends.launch import guard, make_communicator
-from ppo_and_friends.vector.protocol import divide
+from ppo_and_friends.distributed.cores import threads_per_rank
+from ppo_and_friends.distributed.launch import guard, make_communicator
+from ppo_and_friends.distributed.layout import divide
 
 NUM_ENVS = 16
 

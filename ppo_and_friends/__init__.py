@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ppo_and_friends.trained_policy import TrainedPolicy, load_policy
+    from ppo_and_friends.policy.trained_policy import TrainedPolicy, load_policy
 
 __all__ = ["TrainedPolicy", "load_policy"]
 
@@ -23,7 +23,7 @@ if (_ROOT / "environments" / "__init__.py").is_file() and (_ROOT / "setup.py").i
 def __getattr__(name: str) -> Any:
     # Not imported before it is asked for: `--help` must not wait for torch.
     if name in __all__:
-        from ppo_and_friends import trained_policy
+        from ppo_and_friends.policy import trained_policy
 
         return getattr(trained_policy, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.distributed.communicator import Communicator
 
 
 def check(comm: Communicator) -> None:

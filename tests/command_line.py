@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppo_and_friends.checkpoint import Checkpoint, load_latest
-from ppo_and_friends.cli import main
+from ppo_and_friends.cli.main import main
+from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
 from tests.conftest import ROOT, clean_environment
 from tests.toys import FOLDER, NAME
 

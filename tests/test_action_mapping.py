@@ -10,8 +10,8 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppo_and_friends.action_mapping import ActionMapping
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.distributions import Bernoulli, Categorical, Gaussian, SquashedGaussian
 
 pytestmark = pytest.mark.filterwarnings("error")

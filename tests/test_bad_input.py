@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ppo_and_friends.run_folder import RunFolder
-from ppo_and_friends.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.runs.run_folder import RunFolder
 from tests.command_line import SMALL, iterations, latest, rows, run, spawn, toy
 from tests.toys import FOLDER, UNSUPPORTED
 
@@ -219,7 +219,7 @@ def test_a_state_that_doesnt_fit_is_refused(setting: str, said: str, more: str, 
 def test_a_state_of_other_spaces_is_refused(trained: Path, tmp_path: Path) -> None:
     """The same folder, id and arguments, but the environment itself has changed."""
     from ppo_and_friends.errors import IncompatibleState
-    from ppo_and_friends.saved_state import check_identity
+    from ppo_and_friends.runs.checkpoint_contents import check_identity
 
     found = latest(trained)
     asked = {**found.state["identity"], "action_space": {"kind": "Discrete", "n": 3, "start": 0}}

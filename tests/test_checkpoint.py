@@ -22,14 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ppo_and_friends import atomic_files, checkpoint
-from ppo_and_friends.checkpoint import load_latest, save_checkpoint
+from ppo_and_friends.common import atomic_files
+from ppo_and_friends.distributed.replication import assert_replicated, bits_digest
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import CheckpointError, ReplicationError, UsageError
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment, friend
-from ppo_and_friends.replication import assert_replicated, bits_digest
-from ppo_and_friends.saved_experiment import experiment_settings, load_experiment, save_experiment
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.threaded_communicator import run_threaded
+from ppo_and_friends.runs import checkpoint
+from ppo_and_friends.runs.checkpoint import load_latest, save_checkpoint
+from ppo_and_friends.runs.saved_experiment import load_experiment, save_experiment
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, friend
+from ppo_and_friends.settings.plain import experiment_settings
 from tests.conftest import clean_environment
 
 
@@ -244,7 +246,7 @@ def test_a_real_size_limit_is_an_error_of_ours(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys, torch
 from pathlib import Path
-from ppo_and_friends.checkpoint import save_checkpoint, load_latest
+from ppo_and_friends.runs.checkpoint import save_checkpoint, load_latest
 from ppo_and_friends.errors import CheckpointError
 folder = Path(sys.argv[1])
 save_checkpoint(folder, 1, {"w": torch.zeros(10)}, {})
@@ -267,7 +269,7 @@ def test_kill_9_while_saving_loses_nothing(tmp_path: Path) -> None:
     script = """
 import os, signal, sys, torch
 from pathlib import Path
-from ppo_and_friends import checkpoint
+from ppo_and_friends.runs import checkpoint
 folder = Path(sys.argv[1])
 checkpoint.save_checkpoint(folder, 1, {"w": torch.ones(10)}, {})
 real = checkpoint.write_synced

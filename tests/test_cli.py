@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ppo_and_friends import listing
-from ppo_and_friends.command_line import USAGE, HelpShown, parse
+from ppo_and_friends.cli import listing
+from ppo_and_friends.cli.command_line import USAGE, HelpShown, parse
+from ppo_and_friends.cli.options import Options, integer
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.catalog import known_friends
-from ppo_and_friends.options import Options, integer
-from ppo_and_friends.registry import all_launchers
+from ppo_and_friends.settings.registry import all_launchers
 from tests.command_line import run, spawn
 from tests.conftest import ROOT, clean_environment
 
@@ -142,7 +142,7 @@ def test_help_shows_every_option_and_no_empty_default() -> None:
 @pytest.mark.parametrize("arguments", ["--help", "--list", "-e CartPol", ""])
 def test_little_is_imported_before_it_is_needed(arguments: str) -> None:
     program = (
-        "import sys; from ppo_and_friends.cli import main\n"
+        "import sys; from ppo_and_friends.cli.main import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "heavy = ('torch', 'envpool', 'mpi4py', 'matplotlib', 'tensorboard', 'mujoco', 'cv2', 'pandas')\n"
         "print('loaded:', [name for name in heavy if name in sys.modules])"

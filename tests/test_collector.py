@@ -11,10 +11,16 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings, Experiment, NetworkSettings, friend
 from ppo_and_friends.friends import Friend, ObservationStream
-from ppo_and_friends.rollout import Rollout
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import (
+    AtariSettings,
+    EnvironmentSettings,
+    Experiment,
+    NetworkSettings,
+    friend,
+)
 from tests.engine import Episodes, Identity, experiment, on_ranks
 
 
@@ -101,8 +107,8 @@ def test_a_lost_life_ends_the_return_but_not_the_episode() -> None:
     with pytest.MonkeyPatch.context() as patch:
         # The toy stands for a game: what preprocessing would add is in it already.
         patch.setattr("ppo_and_friends.vector.canonical._make_bare", lambda *_: Episodes((3,), "life"))
-        patch.setattr("ppo_and_friends.environments.wrappers.atari.preprocess", lambda env, _: env)
-        patch.setattr("ppo_and_friends.environments.wrappers.atari.LifeLossInfo", lambda env: env)
+        patch.setattr("ppo_and_friends.vector.wrappers.atari.preprocess", lambda env, _: env)
+        patch.setattr("ppo_and_friends.vector.wrappers.atari.LifeLossInfo", lambda env: env)
         changed = dataclasses.replace(plain, environment=game)
         ((first, _),) = on_ranks(changed, 1, two_rollouts)
     # The second step loses a life: d1 = 2 - 10 = -8 without a future, and no reset follows it.

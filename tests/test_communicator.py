@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.threaded_communicator import Aborted, RanksOutOfStepError, run_threaded
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import Aborted, RanksOutOfStepError, run_threaded
 from tests.collectives import check
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from ppo_and_friends import devices
-from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.devices import assign, choose_device, host_zeros
+from ppo_and_friends.distributed import devices
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.devices import assign, choose_device, host_zeros
+from ppo_and_friends.distributed.gradient_sum import connect, sum_staged_
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.gradient_sum import connect, sum_staged_
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.threaded_communicator import run_threaded
 
 
 @pytest.mark.parametrize(

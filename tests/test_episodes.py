@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppo_and_friends.episodes import RECENT, EpisodeStatistics, EpisodeTracker
-from ppo_and_friends.experiment import friend
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.threaded_communicator import run_threaded
-from ppo_and_friends.vector.protocol import Layout, divide
+from ppo_and_friends.distributed.layout import Layout, divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
+from ppo_and_friends.ppo.episodes import RECENT, EpisodeStatistics, EpisodeTracker
+from ppo_and_friends.settings.experiment import friend
 from tests.engine import Episodes, experiment, train
 
 

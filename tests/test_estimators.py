@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppo_and_friends.estimators import discounted_sums, explained_variance, generalized_advantages
+from ppo_and_friends.ppo.estimators import discounted_sums, explained_variance, generalized_advantages
 
 Array = np.ndarray[Any, Any]
 

@@ -12,11 +12,11 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
-from ppo_and_friends import rendering, video
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.evaluation import Episode, Evaluation, evaluate
-from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
-from ppo_and_friends.player import batch_of_one, to_action
+from ppo_and_friends.evaluation.evaluate import Episode, Evaluation, evaluate, rendering, video
+from ppo_and_friends.evaluation.player import batch_of_one, to_action
+from ppo_and_friends.reporting.tables import print_evaluation
+from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 
 SETTINGS = EnvironmentSettings(id="Toy-v0")
 
@@ -133,7 +133,7 @@ def test_test_scores_file(tmp_path: Path) -> None:
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
-    Evaluation("Toy-v0", 12_345, (Episode(1.0, 3), Episode(2.0, 4, cut=True))).print_table()
+    print_evaluation(Evaluation("Toy-v0", 12_345, (Episode(1.0, 3), Episode(2.0, 4, cut=True))))
     text = capsys.readouterr().out
     assert "Toy-v0, deterministic, after 12.3k steps" in text and "1.50" in text
     assert "1 episode cut off after 4 steps" in text
@@ -185,7 +185,8 @@ def test_display_by_platform() -> None:
 
 
 def test_a_closed_window_ends_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ppo_and_friends import evaluation, player
+    from ppo_and_friends.evaluation.evaluate import evaluate as evaluation
+    from ppo_and_friends.evaluation.evaluate import player
 
     asked = iter([False] * 4 + [True] * 9)
     monkeypatch.setattr(evaluation, "require_display", lambda: None)

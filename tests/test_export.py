@@ -13,10 +13,10 @@ from gymnasium import spaces
 
 from ppo_and_friends import load_policy
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import NetworkSettings, friend
-from ppo_and_friends.export import export_onnx, exported_transform
 from ppo_and_friends.friends import Friend
-from ppo_and_friends.space_descriptions import restore
+from ppo_and_friends.policy.export import export_onnx, exported_transform
+from ppo_and_friends.settings.experiment import NetworkSettings, friend
+from ppo_and_friends.vector.space_descriptions import restore
 from tests.engine import Identity, experiment
 from tests.friends.runs import drift
 from tests.test_trained_policy import Parts, saved

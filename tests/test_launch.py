@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ppo_and_friends import cores
-from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.cores import cpu_quota, threads_per_rank, usable_cores
+from ppo_and_friends.distributed import cores
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.cores import cpu_quota, threads_per_rank, usable_cores
+from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.launch import guard, launcher_rank, launcher_size
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.interrupts import Interrupts
-from ppo_and_friends.launch import guard, launcher_rank, launcher_size
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.threaded_communicator import run_threaded
 from tests.conftest import clean_environment
 
 
@@ -56,7 +56,7 @@ def run_python(script: str, **variables: str) -> subprocess.CompletedProcess[str
 
 def test_alone_mpi_is_not_imported() -> None:
     done = run_python(
-        "import sys\nfrom ppo_and_friends.launch import make_communicator\n"
+        "import sys\nfrom ppo_and_friends.distributed.launch import make_communicator\n"
         "assert make_communicator().size == 1\n"
         "assert 'mpi4py' not in sys.modules and 'torch' not in sys.modules"
     )
@@ -65,7 +65,7 @@ def test_alone_mpi_is_not_imported() -> None:
 
 MAKE = """
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.launch import make_communicator
+from ppo_and_friends.distributed.launch import make_communicator
 try:
     make_communicator()
 except PPOError as error:
@@ -237,7 +237,7 @@ def test_one_rank_asked_means_all() -> None:
 
 CHILD = """
 import multiprocessing, os, signal, sys, time
-from ppo_and_friends.interrupts import Interrupts
+from ppo_and_friends.distributed.interrupts import Interrupts
 
 def work():
     time.sleep(60)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment, NetworkSettings, friend
-from ppo_and_friends.replication import assert_replicated
+from ppo_and_friends.distributed.replication import assert_replicated
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, NetworkSettings, friend
 from tests.engine import Episodes, Identity, experiment, on_ranks, train
 
 FRIENDS = (

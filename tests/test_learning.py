@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.build import build_trainer
-from ppo_and_friends.evaluation import evaluate
-from ppo_and_friends.experiment import EnvironmentSettings, NetworkSettings, friend, linear
-from ppo_and_friends.registry import Launcher, all_launchers, resolve
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.evaluation.evaluate import evaluate
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.settings.experiment import EnvironmentSettings, NetworkSettings, friend, linear
+from ppo_and_friends.settings.registry import Launcher, all_launchers, resolve
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import divide
 from tests.engine import Identity, experiment, on_ranks
 
 INF = np.inf

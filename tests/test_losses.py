@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from ppo_and_friends.losses import STATISTICS, clip_fraction, clipped_surrogate, ppo_loss, value_loss
 from ppo_and_friends.networks.distributions import (
     Bernoulli,
     Categorical,
@@ -14,7 +13,8 @@ from ppo_and_friends.networks.distributions import (
     Gaussian,
     SquashedGaussian,
 )
-from ppo_and_friends.rollout import Minibatch
+from ppo_and_friends.ppo.losses import STATISTICS, clip_fraction, clipped_surrogate, ppo_loss, value_loss
+from ppo_and_friends.ppo.minibatches import Minibatch
 
 RNG = np.random.default_rng(0)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.optimizer import FlatOptimizer, ParameterGroup
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.threaded_communicator import run_threaded
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
+from ppo_and_friends.ppo.optimizer import FlatOptimizer, ParameterGroup
 
 
 def net(seed: int = 0) -> nn.Sequential:

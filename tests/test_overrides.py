@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import (
+from ppo_and_friends.settings.experiment import (
     AtariSettings,
     EnvironmentSettings,
     Experiment,
@@ -17,7 +17,7 @@ from ppo_and_friends.experiment import (
     friend,
     linear,
 )
-from ppo_and_friends.overrides import (
+from ppo_and_friends.settings.overrides import (
     apply_settings,
     as_values,
     change_friends,

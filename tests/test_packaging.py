@@ -19,7 +19,7 @@ from tests.conftest import LAUNCHERS, ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths are those of Unix")
 IMPORT = (
-    "import ppo_and_friends, ppo_and_friends.environments as e, ppo_and_friends.environments.wrappers\n"
+    "import ppo_and_friends, ppo_and_friends.environments as e, ppo_and_friends.vector.wrappers\n"
     "import os.path\n"
     "print(os.path.dirname(ppo_and_friends.__file__))\nprint(os.path.dirname(e.__file__))"
 )
@@ -93,7 +93,7 @@ def test_the_launchers_are_found_in_the_checkout(installed: tuple[str, Path, Pat
 @pytest.mark.slow
 def test_trained_policies_are_found_from_anywhere(installed: tuple[str, Path, Path], tmp_path: Path) -> None:
     _, _, python = installed
-    where = "from ppo_and_friends.pretrained import pretrained_folder as p; print(p('Toy'))"
+    where = "from ppo_and_friends.policy.pretrained import pretrained_folder as p; print(p('Toy'))"
     folder = Path(run([str(python), "-c", where], tmp_path).strip())
     assert all((folder / name).read_text() == name for name in POLICY)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from ppo_and_friends.experiment import NetworkSettings, friend
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import NetworkSettings, friend
 from tests.engine import Identity, experiment, on_ranks
 
 NORMALISED = (friend("ObservationNormalizer"), friend("ObservationClip", limit=3.0))

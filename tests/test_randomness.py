@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ppo_and_friends.randomness import Purpose, Randomness
-from ppo_and_friends.vector.protocol import Layout, divide
+from ppo_and_friends.distributed.layout import Layout, divide
+from ppo_and_friends.distributed.randomness import Purpose, Randomness
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ppo_and_friends import registry
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment
-from ppo_and_friends.registry import all_launchers, launcher, resolve
+from ppo_and_friends.settings import registry
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
+from ppo_and_friends.settings.registry import all_launchers, launcher, resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -149,7 +149,7 @@ def test_entry_points_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_listing_imports_nothing_heavy() -> None:
     program = (
-        "import sys; from ppo_and_friends.registry import all_launchers, resolve; "
+        "import sys; from ppo_and_friends.settings.registry import all_launchers, resolve; "
         "[known.experiment() for known in all_launchers()]; resolve('CartPole'); "
         "print([m for m in ('torch', 'gymnasium', 'envpool', 'numpy', 'ale_py') if m in sys.modules])"
     )

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppo_and_friends.randomness import Randomness
-from ppo_and_friends.rollout import Minibatch, MinibatchSource, Rollout, slice_bounds, valid_counts
-from ppo_and_friends.vector.protocol import Layout, divide
+from ppo_and_friends.distributed.layout import Layout, divide
+from ppo_and_friends.distributed.randomness import Randomness
+from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, slice_bounds, valid_counts
+from ppo_and_friends.ppo.rollout import Rollout
 
 
 def rollout(steps: int, envs: int, first: int = 0) -> Rollout:

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.run_folder import RunFolder
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.threaded_communicator import run_threaded
+from ppo_and_friends.runs.run_folder import RunFolder
 from tests.conftest import clean_environment
 
 NOBODY = 65534
 
 HOLDING = """
 import sys, time
-from ppo_and_friends.run_folder import RunFolder
-from ppo_and_friends.solo_communicator import SoloCommunicator
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 with RunFolder(sys.argv[1]).lock(SoloCommunicator()):
     print("locked", flush=True)
     time.sleep(60)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ppo_and_friends.checkpoint import Checkpoint
 from ppo_and_friends.errors import IncompatibleState
-from ppo_and_friends.experiment import NetworkSettings
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.saved_state import check_identity, settings_identity
+from ppo_and_friends.runs.checkpoint import Checkpoint
+from ppo_and_friends.runs.checkpoint_contents import check_identity, settings_identity
+from ppo_and_friends.settings.experiment import NetworkSettings
+from ppo_and_friends.settings.registry import resolve
 
 
 def saved_by_an_older_version(missing: str) -> Checkpoint:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ppo_and_friends.schedules import Schedule, ScheduleLike, linear
+from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, linear
 
 ADAPTER: TypeAdapter[Schedule] = TypeAdapter(ScheduleLike)
 

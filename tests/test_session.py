@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from ppo_and_friends import session as sessions
-from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.distributed.agreement import on_main
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import CheckpointError, UsageError
-from ppo_and_friends.session import on_main
-from ppo_and_friends.threaded_communicator import run_threaded
+from ppo_and_friends.runs import session as sessions
 from tests.command_line import iterations, latest, run, toy
 from tests.conftest import ROOT, clean_environment
 from tests.toys import FOLDER

@@ -9,7 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.space_descriptions import describe, restore
+from ppo_and_friends.vector.space_descriptions import describe, restore
 
 INF = np.inf
 SPACES: list[spaces.Space[Any]] = [

@@ -15,17 +15,17 @@ import pytest
 from gymnasium import spaces
 
 from ppo_and_friends import load_policy
-from ppo_and_friends.build import build_trainer
-from ppo_and_friends.checkpoint import save_checkpoint
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import Experiment, NetworkSettings, friend
-from ppo_and_friends.saved_experiment import save_experiment
-from ppo_and_friends.saved_state import capture
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.trained_policy import TrainedPolicy
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.runs.checkpoint import save_checkpoint
+from ppo_and_friends.runs.checkpoint_contents import capture
+from ppo_and_friends.runs.saved_experiment import save_experiment
+from ppo_and_friends.settings.experiment import Experiment, NetworkSettings, friend
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import divide
 from tests.conftest import clean_environment
 from tests.engine import experiment, train
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.experiment import Experiment, NetworkSettings, friend, linear
 from ppo_and_friends.friends import Controls, Friend
 from ppo_and_friends.networks.actor_critic import ActorCritic
-from ppo_and_friends.rollout import Minibatch
-from ppo_and_friends.trainer import MAX_SKIPPED, Trainer
+from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.ppo.trainer import MAX_SKIPPED, Trainer
+from ppo_and_friends.settings.experiment import Experiment, NetworkSettings, friend, linear
 from tests.engine import Episodes, experiment, on_ranks, train
 
 SMALL = NetworkSettings(actor_hidden=(8,), critic_hidden=(8,), actor_output_gain=1.0)
@@ -228,7 +228,7 @@ class Second(Friend):
     def __init__(self, rate: float | None = None) -> None:
         super().__init__()
         self.learning_rate = rate
-        self.layer = nn.Linear(1, 1, bias=False)
+        self.layer = self.own("layer", nn.Linear(1, 1, bias=False))
         nn.init.ones_(self.layer.weight)
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:

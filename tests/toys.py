@@ -14,8 +14,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from ppo_and_friends.friends.friend import Friend, RolloutRequest
-from ppo_and_friends.launch import launcher_rank
+from ppo_and_friends.distributed.launch import launcher_rank
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.ppo.hooks import RolloutRequest
 
 NAME = "tests.toys:Toy-v0"
 FOLDER = "tests.toys-Toy-v0"
@@ -152,7 +153,7 @@ class Unequal(Friend):
 
     def setup(self, context: Any) -> None:
         super().setup(context)
-        self.add_statistic("count", np.zeros(1))
+        self.count = self.statistic("count", np.zeros(1))
 
     def after_rollout(self, rollout: Any) -> None:
         self.count += self.context.communicator.rank

@@ -16,14 +16,14 @@ import numpy as np
 from gymnasium import spaces
 
 from benchmarks.friends.running import train, variant
-from ppo_and_friends.experiment import (
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import (
     EnvironmentSettings,
     Experiment,
     FriendSpec,
     PPOSettings,
     friend,
 )
-from ppo_and_friends.trainer import Trainer
 
 LENGTH, LIMIT = 60, 120
 

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from benchmarks.friends.running import train, variant
-from ppo_and_friends.agent import Agent
-from ppo_and_friends.collector import evaluate_network
-from ppo_and_friends.experiment import Experiment, FriendSpec, Schedule, friend
 from ppo_and_friends.friends import Friend
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.rollout import Rollout
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.collector import evaluate_network
+from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import Experiment, FriendSpec, Schedule, friend
+from ppo_and_friends.settings.registry import resolve
 
 TARGET = 0.01
 VARIANTS: dict[str, tuple[FriendSpec, ...]] = {

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from benchmarks.friends.running import train, variant
-from ppo_and_friends.build import build_trainer
-from ppo_and_friends.experiment import Experiment, friend
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.distributed.layout import Layout
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.settings.experiment import Experiment, friend
+from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout
 
 
 def unscaled() -> Experiment:
@@ -42,7 +42,7 @@ def largest_change(precision: Literal["float32", "float64"]) -> float:
         def predict(observations: torch.Tensor = observations) -> np.ndarray:
             with torch.no_grad():
                 outputs = trainer.network.values(observations).numpy()
-            return trainer.friends.decode_values("extrinsic", outputs[:, 0].astype(np.float64))
+            return trainer.friends.decode_values(outputs[:, 0].astype(np.float64), "extrinsic")
 
         before = predict()
         trainer.estimate(rollout)

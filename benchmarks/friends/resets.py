@@ -15,8 +15,8 @@ import numpy as np
 from gymnasium import spaces
 
 from benchmarks.friends.running import train
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment, PPOSettings, friend
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, PPOSettings, friend
 
 LENGTH = 200
 

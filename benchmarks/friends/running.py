@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import torch
 
-from ppo_and_friends.build import build_trainer
-from ppo_and_friends.evaluation import evaluate
-from ppo_and_friends.experiment import Experiment, FriendSpec
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.distributed.layout import Layout
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.evaluation.evaluate import evaluate
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.settings.experiment import Experiment, FriendSpec
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout
 
 torch.set_num_threads(1)
 

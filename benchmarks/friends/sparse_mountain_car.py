@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 
 from benchmarks.friends.running import test_score, train, variant
-from ppo_and_friends.experiment import FriendSpec, friend
-from ppo_and_friends.overrides import change_friends
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import FriendSpec, friend
+from ppo_and_friends.settings.overrides import change_friends
+from ppo_and_friends.settings.registry import resolve
 
 VARIANTS: dict[str, tuple[FriendSpec, ...]] = {
     "PPO": (),

@@ -10,9 +10,9 @@ import time
 from dataclasses import replace
 
 from benchmarks.friends.running import test_score, train, variant
-from ppo_and_friends.experiment import FriendSpec, friend
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import FriendSpec, friend
+from ppo_and_friends.settings.registry import resolve
 
 BUDGETS = {"LunarLander": 300_000, "Walker2d": 400_000}
 VARIANTS: dict[str, tuple[FriendSpec, ...]] = {

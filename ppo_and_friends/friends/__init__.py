@@ -1,12 +1,7 @@
 """Friends: plug-ins that change what PPO learns from, or how."""
 
-from ppo_and_friends.friends.friend import (
-    Controls,
-    Friend,
-    FriendContext,
-    ObservationStream,
-    RolloutRequest,
-)
+from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.group import FriendGroup
+from ppo_and_friends.ppo.hooks import Controls, ObservationStream, RolloutRequest
 
 __all__ = ["Controls", "Friend", "FriendContext", "FriendGroup", "ObservationStream", "RolloutRequest"]

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.friend import Controls, Friend
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.ppo.hooks import Controls
 
 Shape = Literal["linear", "cosine", "steps"]
 
@@ -64,7 +65,7 @@ class Annealing(Friend):
             raise UsageError(f"{self.name}: shape=steps, and it alone, needs ascending values in at=[...].")
         self.shape, self.start, self.end = shape, start, end
         self.at, self.by, self.factor = at, by, factor
-        self.add_statistic("reached", np.zeros(()))
+        self.reached = self.statistic("reached", np.zeros(()))
         self._value = float("nan")
 
     def before_update(self, controls: Controls) -> None:

@@ -12,8 +12,8 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ppo_and_friends.errors import UsageError, nearest
-from ppo_and_friends.experiment import FriendSpec
 from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.settings.experiment import FriendSpec
 
 BUILT_IN = {
     "ObservationNormalizer": "ppo_and_friends.friends.normalizers",

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.annealing import annealed
-from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream, RolloutRequest
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
+from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
 

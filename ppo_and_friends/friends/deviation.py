@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from torch import nn
-
-from ppo_and_friends.agent import Agent
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.annealing import annealed
-from ppo_and_friends.friends.friend import Controls, Friend
+from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.networks.actor_critic import PolicyHead
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.hooks import Controls
 
 
 class DeviationAnnealing(Friend):
@@ -52,8 +51,7 @@ class DeviationAnnealing(Friend):
                 f"DeviationAnnealing needs a Box action space and the usual policy head, not "
                 f"{agent.mapping.space} and {type(head).__name__}: use --without DeviationAnnealing."
             )
-        # In a tuple, so that it doesn't become this friend's own.
-        self._log_std: tuple[nn.Parameter] = (head.log_std,)
+        self._log_std = head.log_std
 
     def limit(self) -> float:
         """The bound at this time."""
@@ -66,7 +64,7 @@ class DeviationAnnealing(Friend):
 
     def after_update(self, stats: dict[str, float]) -> None:
         """Lower the deviation where it is above the bound."""
-        self._log_std[0].data.clamp_(max=math.log(self.limit()))
+        self._log_std.data.clamp_(max=math.log(self.limit()))
 
     def metrics(self) -> dict[str, float]:
         """The bound."""

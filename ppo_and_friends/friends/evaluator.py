@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ppo_and_friends.agent import Agent
+from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
-from ppo_and_friends.friends.friend import Controls, Friend
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.hooks import Controls
 
 
 class Evaluator(Friend):
@@ -48,9 +50,9 @@ class Evaluator(Friend):
             raise UsageError(f"Evaluator: every and episodes must be at least 1, not {every} and {episodes}.")
         self.every, self.episodes, self.target = every, episodes, target
         self.deterministic, self.share = deterministic, share
-        self.add_statistic("due", np.array(float(every)))
-        self.add_statistic("score", np.array(np.nan))
-        self.add_statistic("best", np.array(np.nan))
+        self.due = self.statistic("due", np.array(float(every)))
+        self.score = self.statistic("score", np.array(np.nan))
+        self.best = self.statistic("best", np.array(np.nan))
         self._timesteps = self._evaluated = 0
 
     def attach(self, agent: Agent) -> None:
@@ -84,7 +86,7 @@ class Evaluator(Friend):
 
     def _play(self) -> float:
         """Mean score of new episodes, the same on all ranks."""
-        from ppo_and_friends.evaluation import evaluate
+        from ppo_and_friends.evaluation.evaluate import evaluate
 
         communicator = self.context.communicator
         ranks = communicator.size if self.share else 1
@@ -142,15 +144,14 @@ class BestPolicyKeeper(Friend):
     def __init__(self) -> None:
         """Start with no policy."""
         super().__init__()
-        self.add_statistic("best", np.array(np.nan))
+        self.best = self.statistic("best", np.array(np.nan))
         self._timesteps = 0
         self._kept: Kept | None = None
 
     def attach(self, agent: Agent) -> None:
         """Take the agent, and find the evaluator."""
         self._agent = agent
-        # In a tuple, so that it doesn't become a part of this friend.
-        self._evaluators = tuple(friend for friend in agent.friends if isinstance(friend, Evaluator))
+        self._evaluators = self.context.others(Evaluator)
 
     def before_update(self, controls: Controls) -> None:
         """Learn how far the training is."""
@@ -172,26 +173,14 @@ class BestPolicyKeeper(Friend):
 
     def before_checkpoint(self) -> None:
         """Write a policy that was kept since the last time, by rank 0. A collective."""
-        from ppo_and_friends.checkpoint import save_checkpoint
-        from ppo_and_friends.saved_experiment import experiment_settings
-        from ppo_and_friends.saved_state import spaces_of
-        from ppo_and_friends.session import on_main
-
-        context, folder, kept = self.context, self.context.folder, self._kept
-        if folder is None or kept is None:
+        context, kept = self.context, self._kept
+        if context.folder is None or context.save_policy is None or kept is None:
             return
+        folder, save_policy = context.folder / "best", context.save_policy
 
         def save() -> bool:
-            space = context.environment_space or context.observation_space
-            declared = context.declared_space or space
-            state = {
-                "timesteps": kept.timesteps,
-                "score": kept.score,
-                **spaces_of(context.experiment, space, context.action_space, declared),
-            }
-            extra = {"experiment": experiment_settings(context.experiment), "score": kept.score}
             try:
-                save_checkpoint(folder / "best", kept.timesteps, kept.tensors, state, extra, keep=1)
+                save_policy(folder, kept.tensors, kept.timesteps, kept.score)
             except CheckpointError as error:
                 # Training is worth more than its best moment, which the next time may find room.
                 warnings.warn(str(error), stacklevel=2)

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.friend import Friend, RolloutRequest
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.ppo.hooks import RolloutRequest
 
 Array = NDArray[Any]
 

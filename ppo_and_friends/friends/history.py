@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.features import ActionFeatures
-from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream
+from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.ppo.hooks import ObservationStream
 
 Array = NDArray[Any]
 

@@ -15,7 +15,8 @@ from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.moments import global_moments
 from ppo_and_friends.friends.normalizers import RewardNormalizer
 from ppo_and_friends.networks.layers import linear, mlp
-from ppo_and_friends.rollout import Minibatch, RewardStream, Rollout
+from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.ppo.rollout import RewardStream, Rollout
 
 Array = NDArray[Any]
 
@@ -70,6 +71,7 @@ class ICM(Friend):
         self.features, self.hidden, self.learning_rate = features, hidden, lr
         self.normalize, self.own_stream, self.discount = normalize, own_stream, discount
         self.normalizer = RewardNormalizer(discount)
+        self.own("normalizer", self.normalizer.state)
         self._mean = float("nan")
 
     def setup(self, context: FriendContext) -> None:
@@ -85,11 +87,12 @@ class ICM(Friend):
         """Build the three networks."""
         context, generator = self.context, self.weight_generator()
         distribution = context.distribution
-        self.actions = ActionFeatures(distribution, context.action_space)
+        self.actions = self.own("actions", ActionFeatures(distribution, context.action_space))
         outputs = self.actions.size if self.actions.continuous else distribution.parameter_size
-        self.encoder = feature_network(space, self.hidden, self.features, generator)
-        self.inverse_model = self._model(2 * self.features, outputs, generator)
-        self.forward_model = self._model(self.features + self.actions.size, self.features, generator)
+        self.encoder = self.own("encoder", feature_network(space, self.hidden, self.features, generator))
+        self.inverse_model = self.own("inverse_model", self._model(2 * self.features, outputs, generator))
+        forward = self._model(self.features + self.actions.size, self.features, generator)
+        self.forward_model = self.own("forward_model", forward)
         # Not all of the friend: the normaliser's statistics stay in float64 on the CPU.
         self.actions.to(context.device)
         for network in (self.encoder, self.inverse_model, self.forward_model):

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.annealing import annealed
-from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.ppo.hooks import Controls
+from ppo_and_friends.ppo.rollout import Rollout
 
 
 def kl_ahead(kl: float, previous: float) -> float:
@@ -128,7 +129,7 @@ class AdaptiveLearningRate(Friend):
         self.decide = decide
         self._watch = StepWatch(target)
         self._epoch, self._early = 0, False
-        self.add_statistic("rate", np.zeros(()))
+        self.rate = self.statistic("rate", np.zeros(()))
 
     def setup(self, context: FriendContext) -> None:
         """Start at PPO's learning rate."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
-from ppo_and_friends.rollout import Minibatch
+from ppo_and_friends.ppo.minibatches import Minibatch
 
 
 class KLPenalty(Friend):
@@ -40,7 +40,7 @@ class KLPenalty(Friend):
                 f"not target={target}, minimum={minimum}, start={start}, maximum={maximum}."
             )
         self.target, self.minimum, self.maximum = target, minimum, maximum
-        self.add_statistic("coefficient", np.array(start, np.float64))
+        self.coefficient = self.statistic("coefficient", np.array(start, np.float64))
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """The analytic divergence, in which there is a gradient, times beta."""

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
-from ppo_and_friends.rollout import Minibatch, Rollout
+from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
 
@@ -46,7 +47,7 @@ class BootstrapClip(Friend):
             raise UsageError(f"BootstrapClip: low must be below high, not {low} and {high}.")
         self.range, self.low, self.high = range, low, high
         # The negated least and the largest reward, so that one maximum merges both.
-        self.add_statistic("seen", np.full(2, -np.inf))
+        self.seen = self.statistic("seen", np.full(2, -np.inf))
 
     def after_rollout(self, rollout: Rollout) -> None:
         """See the rewards of all ranks, and which values will be bootstrapped from."""
@@ -69,7 +70,7 @@ class BootstrapClip(Friend):
             low, high = min(low, 0.0) * horizon, max(high, 0.0) * horizon
         return low, high
 
-    def adjust_values(self, stream: str, values: Array) -> Array:
+    def adjust_values(self, values: Array, stream: str) -> Array:
         """Clip the environment's values in those rows."""
         if stream != "extrinsic":
             return values

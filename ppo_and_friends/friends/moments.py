@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.distributed.communicator import Communicator
 
 Array = NDArray[Any]
 Moment = Array | np.float64

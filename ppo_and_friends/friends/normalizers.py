@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.estimators import discounted_sums
-from ppo_and_friends.friends.friend import Friend, FriendContext, ObservationStream, RolloutRequest
+from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.moments import global_moments, merge_moments
-from ppo_and_friends.rollout import Minibatch, Rollout
+from ppo_and_friends.ppo.estimators import discounted_sums
+from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
+from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.vector.protocol import VectorStep
 
 Array = NDArray[Any]
@@ -54,9 +56,9 @@ class ObservationNormalizer(Friend):
                 f"ObservationNormalizer works on vectors, not on observations of shape {shape}: "
                 "use --without ObservationNormalizer."
             )
-        self.add_statistic("count", np.zeros(()))
-        self.add_statistic("mean", np.zeros(shape))
-        self.add_statistic("variance", np.ones(shape))
+        self.count = self.statistic("count", np.zeros(()))
+        self.mean = self.statistic("mean", np.zeros(shape))
+        self.variance = self.statistic("variance", np.ones(shape))
         # This rank's last steps, around the frozen mean for accuracy, and the sums of those before.
         width = max(1, context.layout.local * int(np.prod(shape)))
         steps = min(context.steps, max(1, KEPT_NUMBERS // width))
@@ -149,9 +151,9 @@ class RewardNormalizer(Friend):
         super().__init__()
         self.discount = discount
         self.epsilon = epsilon
-        self.add_statistic("count", np.zeros(()))
-        self.add_statistic("mean", np.zeros(()))
-        self.add_statistic("variance", np.ones(()))
+        self.count = self.statistic("count", np.zeros(()))
+        self.mean = self.statistic("mean", np.zeros(()))
+        self.variance = self.statistic("variance", np.ones(()))
 
     def setup(self, context: FriendContext) -> None:
         """Start the running sums of this rank's environments at 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.ppo.rollout import Rollout
 
 
 class AdvantageRecompute(Friend):

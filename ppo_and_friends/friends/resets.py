@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.friend import Friend, FriendContext, RolloutRequest
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.ppo.hooks import RolloutRequest
+from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
 

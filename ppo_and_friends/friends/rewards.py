@@ -6,7 +6,7 @@ import math
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.ppo.rollout import Rollout
 
 
 class RewardScale(Friend):

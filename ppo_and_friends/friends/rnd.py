@@ -16,7 +16,8 @@ from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.moments import global_moments, merge_moments
 from ppo_and_friends.friends.normalizers import RewardNormalizer
 from ppo_and_friends.networks.actor_critic import is_image
-from ppo_and_friends.rollout import Minibatch, RewardStream, Rollout
+from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.ppo.rollout import RewardStream, Rollout
 
 Array = NDArray[Any]
 
@@ -75,6 +76,7 @@ class RND(Friend):
         self.features, self.hidden, self.learning_rate = features, hidden, lr
         self.clip, self.share = clip, share
         self.normalizer = RewardNormalizer(discount)
+        self.own("normalizer", self.normalizer.state)
         self._mean = float("nan")
 
     def setup(self, context: FriendContext) -> None:
@@ -91,9 +93,9 @@ class RND(Friend):
             self._newest = int(np.argmin(space.shape))
             height, width = (n for axis, n in enumerate(space.shape) if axis != self._newest)
             space = spaces.Box(-np.inf, np.inf, (1, height, width), np.float32)
-        self.add_statistic("count", np.zeros(()))
-        self.add_statistic("mean", np.zeros(space.shape))
-        self.add_statistic("variance", np.ones(space.shape))
+        self.count = self.statistic("count", np.zeros(()))
+        self.mean = self.statistic("mean", np.zeros(space.shape))
+        self.variance = self.statistic("variance", np.ones(space.shape))
         generator = self.weight_generator()
 
         def network(hidden: tuple[int, ...]) -> torch.nn.Sequential:
@@ -101,8 +103,9 @@ class RND(Friend):
                 space, hidden, self.features, generator, from_bytes=False, gain=np.sqrt(2.0)
             ).to(context.device, context.dtype)
 
-        self.target = network(self.hidden).requires_grad_(False)
-        self.predictor = network((*self.hidden, (*self.hidden, self.features)[-1]))
+        self.target = self.own("target", network(self.hidden).requires_grad_(False))
+        predictor = network((*self.hidden, (*self.hidden, self.features)[-1]))
+        self.predictor = self.own("predictor", predictor)
         self._use_statistics()
 
     def _use_statistics(self) -> None:

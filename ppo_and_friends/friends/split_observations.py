@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead, is_image
+from ppo_and_friends.networks.kernels.unrolled import Function, unrolled
 from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, linear, mlp
-from ppo_and_friends.networks.unrolled import Function, unrolled
 from ppo_and_friends.vector.spaces import EncodedBox, Leaf
 
 RANGE = re.compile(r"(\d+)-(\d+)")

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.friend import Friend, FriendContext, RolloutRequest
+from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
 from ppo_and_friends.networks.distributions import Gaussian
+from ppo_and_friends.ppo.hooks import RolloutRequest
 
 EPSILON = 1e-6
 """Added to the variance: where all features are 0 the density must stay finite."""
@@ -77,17 +78,16 @@ class StateDependentExploration(Friend):
         """Make the deviation a function of the state."""
         head = StateDependentHead(network.policy_head, self.context.experiment.network.initial_log_std)
         network.policy_head = head  # type: ignore[assignment]
-        # In a tuple, so that the network doesn't become a part of this friend.
-        self._parts = (network, head)
+        self._network, self._head = network, head
         return network
 
     def before_rollout(self, request: RolloutRequest) -> None:
         """Begin to count the steps."""
         self._iteration, self._step = request.iteration, 0
 
-    def shape_noise(self, observations: Tensor, noise: Tensor) -> Tensor:
+    def shape_noise(self, noise: Tensor, observations: Tensor) -> Tensor:
         """Replace the noise by the random function's value, which has the same distribution."""
-        network, head = self._parts
+        network, head = self._network, self._head
         if self._step % self.resample_every == 0:
             first, shape = self.context.layout.first, tuple(head.log_std.shape)
             draws = [

@@ -9,15 +9,17 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ppo_and_friends.agent import Agent
-from ppo_and_friends.collector import evaluate_network
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
+from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.mirror_maps import BODIES, Mirror, SignedPermutation, is_mirror
 from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.networks.distributions import Gaussian
-from ppo_and_friends.rollout import Minibatch, Rollout
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.collector import evaluate_network
+from ppo_and_friends.ppo.hooks import Controls
+from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.ppo.rollout import Rollout
 
 
 class SignedIndex:
@@ -132,14 +134,13 @@ class SymmetryAugmentation(Friend):
             )
 
     def adapt(self, network: ActorCritic) -> ActorCritic:
-        """Know the network, which looks into the mirror."""
-        # In a tuple, so that it doesn't become a part of this friend.
-        self._network = (network,)
+        """Keep the network, which is evaluated on mirrored observations, too."""
+        self._network = network
         return network
 
     def attach(self, agent: Agent) -> None:
         """Find the normaliser of observations."""
-        self._normalizers = tuple(each for each in agent.friends if isinstance(each, ObservationNormalizer))
+        self._normalizers = self.context.others(ObservationNormalizer)
 
     def before_update(self, controls: Controls) -> None:
         """Give the normaliser the moments of all observations and their mirror images together."""
@@ -156,7 +157,7 @@ class SymmetryAugmentation(Friend):
         if self.method == "augment" and epoch == 0:
             observations = torch.from_numpy(rollout.observations)
             mirrored = self._observation(observations.to(self.context.device)).cpu().numpy()
-            parameters, values = evaluate_network(self._network[0], mirrored, self.context.device)
+            parameters, values = evaluate_network(self._network, mirrored, self.context.device)
             self._old = parameters[:-1].flatten(0, 1), values[:-1].flatten(0, 1)
         return False
 
@@ -185,7 +186,7 @@ class SymmetryAugmentation(Friend):
         """Squared differences of the mirrored policy's parameters and values from the unmirrored ones."""
         if self.method != "loss" or self.weight == 0.0:
             return {}
-        parameters, values = self._network[0](self._observation(minibatch.observations))
+        parameters, values = self._network(self._observation(minibatch.observations))
         wanted = self._policy_map(minibatch.policy_parameters).detach()
         policy = (parameters - wanted).square().sum(-1)
         value = (values - minibatch.value_outputs.detach()).square().sum(-1)

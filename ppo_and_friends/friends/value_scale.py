@@ -13,7 +13,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.moments import global_moments, merge_moments
 from ppo_and_friends.networks.actor_critic import ActorCritic
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
 
@@ -50,11 +50,10 @@ class ValueNormalizer(Friend):
     def adapt(self, network: ActorCritic) -> ActorCritic:
         """Make statistics for each of the network's streams."""
         self._names = network.streams
-        # In a tuple, so that the network doesn't become a part of this friend.
-        self._network = (network,)
-        self.add_statistic("count", np.zeros(len(self._names)))
-        self.add_statistic("mean", np.zeros(len(self._names)))
-        self.add_statistic("variance", np.ones(len(self._names)))
+        self._network = network
+        self.count = self.statistic("count", np.zeros(len(self._names)))
+        self.mean = self.statistic("mean", np.zeros(len(self._names)))
+        self.variance = self.statistic("variance", np.ones(len(self._names)))
         return network
 
     def _statistics(self, stream: str) -> tuple[float, float]:
@@ -67,12 +66,12 @@ class ValueNormalizer(Friend):
         """What an output is shifted and scaled by to become a prediction."""
         return self._statistics(stream)
 
-    def decode_values(self, stream: str, outputs: Array) -> Array:
+    def decode_values(self, outputs: Array, stream: str) -> Array:
         """Outputs times the deviation, plus the mean."""
         mean, deviation = self._units(stream)
         return (outputs * deviation + mean).astype(outputs.dtype)
 
-    def encode_returns(self, stream: str, returns: Array) -> Array:
+    def encode_returns(self, returns: Array, stream: str) -> Array:
         """Returns minus the mean, over the deviation."""
         mean, deviation = self._units(stream)
         return ((returns - mean) / deviation).astype(returns.dtype)
@@ -134,7 +133,7 @@ class PopArt(ValueNormalizer):
     def adapt(self, network: ActorCritic) -> ActorCritic:
         """Make statistics for each of the network's streams."""
         super().adapt(network)
-        self.add_statistic("centre", np.zeros(len(self._names)))
+        self.centre = self.statistic("centre", np.zeros(len(self._names)))
         return network
 
     def _units(self, stream: str) -> tuple[float, float]:
@@ -147,7 +146,7 @@ class PopArt(ValueNormalizer):
         outputs = rollout.value_outputs[stream]
         predictions = outputs.astype(np.float64) * old_deviation + centre
         new = float(global_moments(predictions[:-1], rollout.valid, self.context.communicator)[1])
-        head = self._network[0].value_head
+        head = self._network.value_head
         with torch.no_grad():
             head.weight[index] = head.weight[index].double() * (old_deviation / deviation)
             exact = (head.bias[index].double() * old_deviation + centre - new) / deviation

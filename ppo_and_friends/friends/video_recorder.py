@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from ppo_and_friends.agent import Agent
 from ppo_and_friends.errors import PPOError, UsageError
-from ppo_and_friends.friends.friend import Controls, Friend, FriendContext
+from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.hooks import Controls
 
 
 class VideoRecorder(Friend):
@@ -39,17 +40,17 @@ class VideoRecorder(Friend):
         if every < 1:
             raise UsageError(f"VideoRecorder: every must be at least 1, not {every}.")
         self.every, self.format, self.deterministic = every, format, deterministic
-        self.add_statistic("due", np.array(float(every)))
+        self.due = self.statistic("due", np.array(float(every)))
         self._timesteps = 0
         self._records = False
-        self._new: tuple[Path, ...] = ()
+        self._new: dict[str, Path] = {}
 
     def setup(self, context: FriendContext) -> None:
         """See that there is a way to draw, before anything is trained."""
         super().setup(context)
         self._records = context.communicator.is_main and context.folder is not None
         if self._records:
-            from ppo_and_friends.rendering import prepare_offscreen
+            from ppo_and_friends.evaluation.rendering import prepare_offscreen
 
             prepare_offscreen(context.experiment.environment)
 
@@ -70,7 +71,7 @@ class VideoRecorder(Friend):
             self._record()
 
     def _record(self) -> None:
-        from ppo_and_friends.evaluation import evaluate
+        from ppo_and_friends.evaluation.evaluate import evaluate
 
         assert self.context.folder is not None
         path = self.context.folder / "videos" / f"{self._timesteps:012d}.{self.format}"
@@ -85,13 +86,13 @@ class VideoRecorder(Friend):
                 timesteps=self._timesteps,
                 video_path=path,
             )
-            self._new = (path,)
+            self._new = {self.name: path}
         except PPOError as error:
             # Training is worth more than its pictures.
             self._records = False
             warnings.warn(f"VideoRecorder stops: {error}", stacklevel=2)
 
-    def recordings(self) -> tuple[Path, ...]:
+    def recordings(self) -> dict[str, Path]:
         """The film of this iteration, if there is one."""
-        new, self._new = self._new, ()
+        new, self._new = self._new, {}
         return new

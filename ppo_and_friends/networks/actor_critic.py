@@ -8,10 +8,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from ppo_and_friends.experiment import NetworkSettings
 from ppo_and_friends.networks.distributions import Distribution, Gaussian
+from ppo_and_friends.networks.kernels.unrolled import Function, chain, unrolled
 from ppo_and_friends.networks.layers import NatureCNN, VectorEncoder, linear, mlp
-from ppo_and_friends.networks.unrolled import Function, chain, unrolled
+from ppo_and_friends.settings.experiment import NetworkSettings
 
 
 def is_image(space: spaces.Box) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ppo_and_friends.randomness import NoiseKind
+from ppo_and_friends.distributed.randomness import NoiseKind
 
 
 class Distribution(ABC):

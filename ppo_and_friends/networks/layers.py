@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.networks.dense import MLP, Dense
+from ppo_and_friends.networks.kernels.dense import MLP, Dense
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,

@@ -15,10 +15,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.reporting.display import plain_line, render
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
+from ppo_and_friends.settings.experiment import Experiment
 
 OF_EPISODES = ("score_mean", "score_std", "score_min", "score_max", "episode_length_mean")
 """Metrics that are unknown in an iteration in which no episode ended."""

@@ -9,12 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from ppo_and_friends.reporting.formatting import (
-    format_count,
-    format_duration,
-    format_spread,
-    format_value,
-)
+from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.reporting.report import IterationReport
 
 MOST_FRIENDS = 8

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.reporting.plots import COLORS, Plot, label_of, title_of
 
 DASHES = ("solid", "dash", "dashdot", "dot")

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.curves import Run, flatten, load_run
-from ppo_and_friends.reporting.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.reporting.interactive import fragments
 from ppo_and_friends.reporting.page_template import STYLE, TEMPLATE
 from ppo_and_friends.reporting.plots import Plot, make_plot

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ppo_and_friends.common.formatting import format_count
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.curves import Curve, Run, curves, load_run
-from ppo_and_friends.reporting.formatting import format_count
 from ppo_and_friends.reporting.reporter import SilentReporter
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

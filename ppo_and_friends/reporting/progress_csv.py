@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ppo_and_friends.atomic_files import replace_file
-from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.settings.experiment import Experiment
 
 COLUMNS = (
     "iteration",

@@ -1,17 +1,13 @@
-"""What a reporter is, several as one, and none at all."""
+"""What a reporter is, and one that says nothing."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TextIO
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
-from ppo_and_friends.experiment import Experiment
+from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.reporting.report import IterationReport
-
-if TYPE_CHECKING:
-    from ppo_and_friends.agent import Agent
+from ppo_and_friends.settings.experiment import Experiment
 
 Level = Literal["note", "warning"]
 
@@ -107,129 +103,3 @@ class SilentReporter:
 
     def close(self) -> None:
         """See `Reporter`."""
-
-
-class CompositeReporter(SilentReporter):
-    """Several reporters as one; one that fails never stops the training.
-
-    The first failure of a reporter is told through the others. It is then dropped, unless it is the
-    run's record (``must_not_stop``), which is tried again and again.
-    """
-
-    def __init__(self, reporters: Sequence[SilentReporter]) -> None:
-        """Call ``reporters`` in this order (put the one that shows messages first)."""
-        self._reporters = list(reporters)
-        self._failed: list[SilentReporter] = []
-
-    def _each(self, action: Callable[[SilentReporter], None]) -> None:
-        for reporter in tuple(self._reporters):
-            try:
-                action(reporter)
-            except Exception as error:
-                self._failure(reporter, error)
-
-    def _failure(self, reporter: SilentReporter, error: Exception) -> None:
-        if not reporter.must_not_stop:
-            with contextlib.suppress(Exception):
-                reporter.close()
-            if reporter in self._reporters:
-                self._reporters.remove(reporter)
-        if any(failed is reporter for failed in self._failed):
-            return
-        self._failed.append(reporter)
-        what = f"{type(reporter).__name__} failed ({type(error).__name__}: {error})"
-        if reporter.must_not_stop:
-            text = (
-                f"{what}. THE RECORD OF THIS RUN IS INCOMPLETE on disk; training goes on and so do attempts"
-            )
-        else:
-            text = f"{what}; training goes on without it"
-        for other in tuple(self._reporters):
-            if other is not reporter:
-                with contextlib.suppress(Exception):
-                    other.message(text, level="warning")
-
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
-        """Start every reporter."""
-        self._each(
-            lambda one: one.start(experiment, ranks, resumed_from, notes, resumed_timesteps=resumed_timesteps)
-        )
-
-    def model(self, agent: Agent) -> None:
-        """Show every reporter what is trained."""
-        self._each(lambda one: one.model(agent))
-
-    def wants_samples(self) -> bool:
-        """Whether any reporter wants samples. All are asked."""
-        wishes: list[bool] = []
-        self._each(lambda one: wishes.append(one.wants_samples()))
-        return any(wishes)
-
-    def iteration(self, report: IterationReport) -> None:
-        """Pass the report to every reporter."""
-        self._each(lambda one: one.iteration(report))
-
-    def message(self, text: str, *, level: Level = "note") -> None:
-        """Pass the text to every reporter."""
-        self._each(lambda one: one.message(text, level=level))
-
-    def interrupted(self, text: str) -> bool:
-        """Whether any reporter shows the text."""
-        return any(one.interrupted(text) for one in tuple(self._reporters))
-
-    def finish(self, summary: str) -> None:
-        """Finish every reporter, the record before the one that speaks."""
-        self._each(lambda one: one.finish(summary))
-
-    def close(self) -> None:
-        """Close every reporter."""
-        self._each(lambda one: one.close())
-
-
-def make_reporter(
-    folder: Path,
-    is_main: bool,
-    *,
-    verbosity: int = 0,
-    tensorboard: bool = True,
-    wandb: str | None = None,
-    stream: TextIO | None = None,
-) -> SilentReporter:
-    """The reporters of a run: terminal, ``progress.csv``, TensorBoard and ``learning_curve.png``.
-
-    Other ranks than the main one get silence.
-
-    Args:
-        folder: The run's folder; all files are written there.
-        is_main: Whether this rank speaks.
-        verbosity: -1 warnings only, 0 as usual, 1 everything.
-        tensorboard: Whether to write TensorBoard's event files.
-        wandb: Project of Weights & Biases to log to; None: don't.
-        stream: Where to write; None: standard output.
-    """
-    if not is_main:
-        return SilentReporter()
-    from ppo_and_friends.reporting.console import ConsoleReporter
-    from ppo_and_friends.reporting.plots import LearningCurve
-    from ppo_and_friends.reporting.progress_csv import ProgressCSV
-
-    console = ConsoleReporter(verbosity=verbosity, stream=stream)
-    reporters: list[SilentReporter] = [console, ProgressCSV(folder / "progress.csv")]
-    if tensorboard:
-        from ppo_and_friends.reporting.tensorboard import TensorBoardReporter
-
-        reporters.append(TensorBoardReporter(folder / "tensorboard", note=console.message))
-    if wandb is not None:
-        from ppo_and_friends.reporting.wandb import WandbReporter
-
-        reporters.append(WandbReporter(folder, wandb))
-    reporters.append(LearningCurve(folder))
-    return CompositeReporter(reporters)

@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from ppo_and_friends.action_mapping import ActionMapping
+from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.distributions import Gaussian
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
 

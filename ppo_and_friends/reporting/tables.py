@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from ppo_and_friends.reporting.formatting import format_count
+from ppo_and_friends.common.formatting import format_count
 
 if TYPE_CHECKING:
-    from ppo_and_friends.evaluation import Evaluation
+    from ppo_and_friends.evaluation.evaluate import Evaluation
 
 
 def print_evaluation(evaluation: Evaluation, stream: TextIO | None = None) -> None:

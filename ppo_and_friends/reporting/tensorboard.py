@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.samples import SampleClock
+from ppo_and_friends.settings.experiment import Experiment
 
 if TYPE_CHECKING:
-    from ppo_and_friends.agent import Agent
+    from ppo_and_friends.ppo.agent import Agent
 
 HISTOGRAM_BUCKETS = 30
 
@@ -158,7 +158,7 @@ class TensorBoardReporter(SilentReporter):
         """An animated picture in the Images tab, which plays GIFs."""
         from PIL import Image
 
-        from ppo_and_friends.video import gif_of
+        from ppo_and_friends.evaluation.video import gif_of
 
         try:
             data = gif_of(path)

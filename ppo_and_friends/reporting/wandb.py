@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ppo_and_friends.atomic_files import replace_file
+from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import Experiment
 from ppo_and_friends.reporting.hyperparameters import hyperparameters
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.tensorboard import tag_of
+from ppo_and_friends.settings.experiment import Experiment
 
 PROJECT = "ppo-and-friends"
 ID_FILE = "wandb.json"

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.protocol import VectorStep
 
 Array = NDArray[Any]
@@ -46,7 +46,7 @@ def obstacle(settings: EnvironmentSettings) -> str | None:
 
 
 def _game(id: str) -> str:
-    from ppo_and_friends.registry import import_of_id, unknown_environment
+    from ppo_and_friends.settings.registry import import_of_id, unknown_environment
 
     import_of_id(id)
     spec = gymnasium.registry.get(id.rpartition(":")[2])
@@ -76,7 +76,7 @@ class ALEVectorEnv:
         """
         from ale_py.vector_env import AtariVectorEnv
 
-        from ppo_and_friends.registry import quiet_emulator
+        from ppo_and_friends.settings.registry import quiet_emulator
 
         quiet_emulator()
         atari = settings.atari

@@ -9,7 +9,7 @@ import gymnasium
 from gymnasium.wrappers import TimeLimit
 
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 from ppo_and_friends.vector.simulators import quiet_mujoco
 
 
@@ -36,11 +36,11 @@ def make_canonical_env(
     """
     env = _make_bare(settings, render_mode)
     if settings.atari is not None:
-        from ppo_and_friends.environments.wrappers.atari import preprocess
+        from ppo_and_friends.vector.wrappers.atari import preprocess
 
         env = preprocess(env, settings.atari)
     if settings.action_repeat > 1:
-        from ppo_and_friends.environments.wrappers.action_repeat import ActionRepeat
+        from ppo_and_friends.vector.wrappers.action_repeat import ActionRepeat
 
         env = ActionRepeat(env, settings.action_repeat)
     if settings.max_episode_steps is not None:
@@ -48,7 +48,7 @@ def make_canonical_env(
     for name in settings.wrappers:
         env = _wrap(env, name)
     if training and settings.atari is not None and settings.atari.life_loss_ends_episode:
-        from ppo_and_friends.environments.wrappers.atari import LifeLossInfo
+        from ppo_and_friends.vector.wrappers.atari import LifeLossInfo
 
         env = LifeLossInfo(env)
     return env
@@ -69,7 +69,7 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
         if not isinstance(env, gymnasium.Env):
             raise UsageError(f"{settings.id}: its factory made a {type(env).__name__}, no gymnasium.Env.")
         return env
-    from ppo_and_friends.registry import import_of_id, quiet_emulator, unknown_environment
+    from ppo_and_friends.settings.registry import import_of_id, quiet_emulator, unknown_environment
 
     import_of_id(settings.id)
     if settings.atari is not None:

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.protocol import VectorStep
 
 Array = NDArray[Any]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector import ale, envpool
 from ppo_and_friends.vector.checks import CheckedVectorEnv
 from ppo_and_friends.vector.gymnasium import AsyncGymnasiumVectorEnv, GymnasiumVectorEnv
-from ppo_and_friends.vector.protocol import Layout, VectorEnv
+from ppo_and_friends.vector.protocol import VectorEnv
 
 
 def make_vector_env(settings: EnvironmentSettings, layout: Layout, threads: int = 1) -> CheckedVectorEnv:

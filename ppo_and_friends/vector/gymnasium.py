@@ -15,12 +15,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
+from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.checks import CheckedEnv
 from ppo_and_friends.vector.codec import Encoder
-from ppo_and_friends.vector.protocol import Layout, VectorStep
+from ppo_and_friends.vector.protocol import VectorStep
 from ppo_and_friends.vector.spaces import check_action_space
 
 Array = NDArray[Any]

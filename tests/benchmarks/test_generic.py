@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import generic
-from ppo_and_friends.registry import resolve
+from ppo_and_friends.settings.registry import resolve
 
 
 def test_its_environments_have_no_launcher() -> None:

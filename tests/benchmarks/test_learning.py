@@ -12,7 +12,7 @@ from benchmarks.evaluate_run import thin
 from benchmarks.learning import Options, make_job
 from benchmarks.runs import Changes, Run
 from benchmarks.targets import TARGETS
-from ppo_and_friends.registry import all_launchers
+from ppo_and_friends.settings.registry import all_launchers
 
 
 def test_every_launcher_with_a_target_exists_and_aims_at_it() -> None:

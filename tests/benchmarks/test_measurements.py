@@ -23,7 +23,7 @@ from benchmarks.time_results import median_time
 from benchmarks.time_to_score import first_reaching
 from benchmarks.zoo import ZOO, same_spec, zoo_spec
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.registry import resolve
+from ppo_and_friends.settings.registry import resolve
 
 
 def results() -> dict[str, Any]:

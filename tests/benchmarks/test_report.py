@@ -11,8 +11,8 @@ import pytest
 from benchmarks.report import END, START, insert, load_results, table, write_report
 from benchmarks.runs import settings_hash
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.saved_experiment import experiment_settings
+from ppo_and_friends.settings.plain import experiment_settings
+from ppo_and_friends.settings.registry import resolve
 
 
 def put(results: Path, launcher: str, seed: int, mean: float, **changes: Any) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import pytest
 
 from benchmarks.runs import Changes, Run, settings_hash
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import Experiment
-from ppo_and_friends.registry import resolve
-from ppo_and_friends.saved_experiment import experiment_settings, save_experiment
+from ppo_and_friends.runs.saved_experiment import save_experiment
+from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.plain import experiment_settings
+from ppo_and_friends.settings.registry import resolve
 
 
 def pretend(run: Run, experiment: Experiment, timesteps: int) -> None:

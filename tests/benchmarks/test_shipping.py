@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from benchmarks.runs import ROOT
+from ppo_and_friends.cli.request import Request
+from ppo_and_friends.cli.test import load_trained
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.evaluation import evaluate
-from ppo_and_friends.pretrained import pretrained_folder, pretrained_names
-from ppo_and_friends.request import Request
-from ppo_and_friends.saved_experiment import load_experiment
-from ppo_and_friends.testing import load_trained
+from ppo_and_friends.evaluation.evaluate import evaluate
+from ppo_and_friends.policy.pretrained import pretrained_folder, pretrained_names
+from ppo_and_friends.runs.saved_experiment import load_experiment
 
 EPISODES = 3
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import measurements, peer_setup, speed
-from ppo_and_friends.registry import resolve
+from ppo_and_friends.settings.registry import resolve
 
 
 def test_small_minibatches_are_the_same_work_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.registry import Launcher, all_launchers
+from ppo_and_friends.distributed.layout import Layout
+from ppo_and_friends.settings.registry import Launcher, all_launchers
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout
 from ppo_and_friends.vector.spaces import encoded_space
 
 OURS = [known for known in all_launchers() if known.build.__module__.startswith("ppo_and_friends.")]

@@ -9,20 +9,20 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from ppo_and_friends.build import build_trainer
-from ppo_and_friends.communicator import Communicator
-from ppo_and_friends.experiment import (
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.settings.experiment import (
     EnvironmentSettings,
     Experiment,
     FriendSpec,
     NetworkSettings,
     PPOSettings,
 )
-from ppo_and_friends.solo_communicator import SoloCommunicator
-from ppo_and_friends.threaded_communicator import run_threaded
-from ppo_and_friends.trainer import Trainer
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import divide
 
 
 class Drift(gymnasium.Env[Any, Any]):

@@ -11,14 +11,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from ppo_and_friends.checkpoint import Checkpoint
+from ppo_and_friends.distributed.replication import assert_replicated
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import Experiment, NetworkSettings, friend
 from ppo_and_friends.friends import Friend, ObservationStream
 from ppo_and_friends.friends.catalog import BUILT_IN, find_friend
-from ppo_and_friends.replication import assert_replicated
-from ppo_and_friends.saved_state import capture, restore_trainer
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.checkpoint import Checkpoint
+from ppo_and_friends.runs.checkpoint_contents import capture, restore_trainer
+from ppo_and_friends.settings.experiment import Experiment, NetworkSettings, friend
 from tests.engine import Episodes, Identity, experiment, on_ranks, train
 
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))

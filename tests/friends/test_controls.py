@@ -9,16 +9,11 @@ import pytest
 import torch
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import friend
-from ppo_and_friends.friends.annealing import (
-    ClipAnnealing,
-    EntropyAnnealing,
-    LearningRateAnnealing,
-    annealed,
-)
-from ppo_and_friends.friends.friend import Controls
+from ppo_and_friends.friends.annealing import ClipAnnealing, EntropyAnnealing, LearningRateAnnealing, annealed
 from ppo_and_friends.friends.kl import AdaptiveLearningRate
 from ppo_and_friends.friends.kl_penalty import KLPenalty
+from ppo_and_friends.ppo.hooks import Controls
+from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment, trained
 
 
@@ -69,7 +64,7 @@ def test_steps_by_score_stay_reached() -> None:
         values.append(now.clip)
     np.testing.assert_allclose(values, [0.4, 0.4, 0.04, 0.04, 0.004, 0.004])
     again = ClipAnnealing(shape="steps", at=(10.0, 20.0), by="score", start=0.4)
-    again.load_state_dict(member.state_dict())
+    again.state.load_state_dict(member.state.state_dict())
     now = controls()
     again.before_update(now)
     assert now.clip == pytest.approx(0.004)

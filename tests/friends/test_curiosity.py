@@ -10,12 +10,12 @@ import torch
 from gymnasium import spaces
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import friend
 from ppo_and_friends.friends.features import ActionFeatures
 from ppo_and_friends.friends.icm import ICM
 from ppo_and_friends.friends.rnd import RND
 from ppo_and_friends.networks.distributions import Bernoulli, Categorical, Gaussian, SquashedGaussian
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import assert_same_on_any_ranks, build, drift, experiment, trained
 
 

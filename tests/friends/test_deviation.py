@@ -12,13 +12,13 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import FriendSpec, NetworkSettings, friend
 from ppo_and_friends.friends import Friend
 from ppo_and_friends.friends.annealing import annealed
 from ppo_and_friends.friends.deviation import DeviationAnnealing
 from ppo_and_friends.friends.state_dependent_exploration import StateDependentHead
 from ppo_and_friends.networks.actor_critic import ActorCritic
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import FriendSpec, NetworkSettings, friend
 from tests.engine import Identity, experiment, on_ranks
 
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))

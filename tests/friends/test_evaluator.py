@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from ppo_and_friends import checkpoint
-from ppo_and_friends.checkpoint import load_latest
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import CheckpointError, UsageError
-from ppo_and_friends.experiment import friend
 from ppo_and_friends.friends import Controls
 from ppo_and_friends.friends.evaluator import BestPolicyKeeper, Evaluator
-from ppo_and_friends.saved_state import restore_agent
-from ppo_and_friends.threaded_communicator import run_threaded
+from ppo_and_friends.runs import best_policy, checkpoint
+from ppo_and_friends.runs.checkpoint import load_latest
+from ppo_and_friends.runs.checkpoint_contents import restore_agent
+from ppo_and_friends.settings.experiment import friend
 from tests.command_line import run, toy
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment, on_ranks, trained
 from tests.toys import FOLDER
@@ -112,7 +112,7 @@ def test_the_best_is_written_once_for_each_time_the_run_is_saved(
         written.append(timesteps)
         return save(folder, timesteps, *rest, **more)
 
-    monkeypatch.setattr(checkpoint, "save_checkpoint", spy)
+    monkeypatch.setattr(best_policy, "save_checkpoint", spy)
     trainer = build(experiment([friend("BestPolicyKeeper")]), folder=tmp_path)
     (keeper,) = trainer.friends
     for score, done in ((1.0, 10), (2.0, 20), (1.5, 30)):
@@ -138,7 +138,7 @@ def test_a_best_that_found_no_room_is_written_the_next_time(
         raise CheckpointError("No space left on device.")
 
     with monkeypatch.context() as patched, pytest.warns(UserWarning, match="No space"):
-        patched.setattr(checkpoint, "save_checkpoint", full)
+        patched.setattr(best_policy, "save_checkpoint", full)
         keeper.before_checkpoint()
     keeper.before_checkpoint()
     saved = load_latest(tmp_path / "best")

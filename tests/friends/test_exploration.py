@@ -10,12 +10,12 @@ import torch
 from gymnasium import spaces
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import NetworkSettings, friend
 from ppo_and_friends.friends.exploration import CorrelatedNoise, coloured
-from ppo_and_friends.friends.friend import RolloutRequest
 from ppo_and_friends.friends.state_dependent_exploration import StateDependentExploration, StateDependentHead
 from ppo_and_friends.networks.actor_critic import PolicyHead
 from ppo_and_friends.networks.distributions import Gaussian
+from ppo_and_friends.ppo.hooks import RolloutRequest
+from ppo_and_friends.settings.experiment import NetworkSettings, friend
 from tests.friends.runs import assert_same_on_any_ranks, build, drift, experiment, trained
 
 
@@ -102,7 +102,7 @@ def test_gsde_keeps_its_function_for_some_steps() -> None:
     assert isinstance(member, StateDependentExploration)
     member.before_rollout(RolloutRequest(np.zeros((1, 1, 1)), 1))
     same = torch.ones(5, 3)
-    drawn = [member.shape_noise(same, torch.zeros(5, 2)).detach() for _ in range(12)]
+    drawn = [member.shape_noise(torch.zeros(5, 2), same).detach() for _ in range(12)]
     for start in (0, 4, 8):
         for step in range(start, start + 4):
             torch.testing.assert_close(drawn[step], drawn[start])

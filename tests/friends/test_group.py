@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import friend
 from ppo_and_friends.friends import Friend, FriendGroup
 from ppo_and_friends.friends.catalog import find_friend, make_friend
-from ppo_and_friends.rollout import RewardStream
+from ppo_and_friends.ppo.hooks import Hooks
+from ppo_and_friends.ppo.rollout import RewardStream
+from ppo_and_friends.settings.experiment import friend
 from tests.engine import experiment, on_ranks, train
-
-PLAIN = ("add_statistic", "generator", "weight_generator", "name")
 
 
 def hooks() -> list[str]:
-    own = [name for name, value in vars(Friend).items() if inspect.isfunction(value)]
-    return [name for name in own if not name.startswith("_") and name not in PLAIN]
+    """Every hook, those of the setup first, in the order in which they are defined."""
+    own = [
+        name for kind in (Friend, Hooks) for name, value in vars(kind).items() if hasattr(value, "combine")
+    ]
+    return ["setup", "observation_space", *own]
+
+
+HOOKS = hooks()
 
 
 class Diary(Friend):
@@ -95,7 +99,7 @@ def test_hooks_that_nobody_has_are_not_called() -> None:
         pass
 
     group = FriendGroup([Idle()])
-    assert all(group._with(hook) == () for hook in hooks())
+    assert all(group.calls(hook) == () for hook in HOOKS)
     assert group.metrics() == {} and not group.wants_to_stop({})
 
 
@@ -179,8 +183,8 @@ class Needy(Friend):
         ((friend(Extra, stream="extrinsic"),), "'extrinsic' is brought by two"),
         ((friend("KLEarlyStopp"),), "Did you mean KLEarlyStop"),
         ((friend("no_module:Mine"),), "can't be imported"),
-        ((friend("ppo_and_friends.trainer:Trainer"),), "not a friend"),
-        ((friend("ppo_and_friends.trainer:Nobody"),), "can't be imported"),
+        ((friend("ppo_and_friends.ppo.trainer:Trainer"),), "not a friend"),
+        ((friend("ppo_and_friends.ppo.trainer:Nobody"),), "can't be imported"),
         ((friend("KLEarlyStop", tarjet=1.0),), r"no argument 'tarjet'. It accepts: target"),
         ((friend("KLEarlyStop", target="far"),), r"target='far' is not right"),
         ((friend("KLEarlyStop", target=0.0),), "target must be positive"),
@@ -203,3 +207,12 @@ def test_arguments_become_their_types() -> None:
     made: Any = make_friend(friend("KLEarlyStop", target="0.5"))
     assert made.target == 0.5 and isinstance(made.target, float)
     assert find_friend("ppo_and_friends.friends.kl:KLEarlyStop") is type(made)
+
+
+def test_a_module_that_nobody_would_train_is_refused() -> None:
+    class Forgetful(Friend):
+        def build(self, space: Any) -> None:
+            self.layer = nn.Linear(1, 1)
+
+    with pytest.raises(UsageError, match=r"Forgetful has a module 'layer'.*self\.own\('layer'"):
+        train(experiment("CartPole-v1", (friend(Forgetful),)), 1)

@@ -11,13 +11,13 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import friend
 from ppo_and_friends.friends import Friend, ObservationStream, normalizers
 from ppo_and_friends.friends.moments import global_moments, merge_moments
-from ppo_and_friends.rollout import Rollout
-from ppo_and_friends.threaded_communicator import run_threaded
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import friend
 from tests.engine import Episodes, Identity, experiment, on_ranks
 
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
@@ -150,19 +150,22 @@ def test_the_first_rollout_passes_unchanged_and_statistics_are_frozen_within_one
 def test_a_rollout_that_was_broken_off_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = experiment(BOX, (friend("ObservationNormalizer"),), num_envs=4)
 
+    observe, seen, broken_at = ObservationNormalizer.observe, 0, -1
+
+    def fail(self: Any, step: Any) -> None:
+        nonlocal seen
+        observe(self, step)
+        seen += 1
+        if seen == broken_at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ObservationNormalizer, "observe", fail)
+
     def work(trainer: Trainer, _: Any) -> None:
-        friends, steps = trainer.friends, trainer.collector.steps
-        normalizer: Any = friends.members["ObservationNormalizer"]
-        observe, seen = type(normalizer).observe, 0
-
-        def fail(self: Any, step: Any) -> None:
-            nonlocal seen
-            observe(self, step)
-            seen += 1
-            if seen == steps - 1:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(type(normalizer), "observe", fail)
+        nonlocal broken_at
+        steps = trainer.collector.steps
+        normalizer: Any = trainer.friends.members["ObservationNormalizer"]
+        broken_at = steps - 1
         with pytest.raises(KeyboardInterrupt):
             trainer.collect()
         trainer.collect()

@@ -10,9 +10,9 @@ import torch
 from gymnasium import spaces
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import NetworkSettings, friend
-from ppo_and_friends.friends.friend import ObservationStream
 from ppo_and_friends.friends.split_observations import ImageReader, SplitEncoder, SplitObservations
+from ppo_and_friends.ppo.hooks import ObservationStream
+from ppo_and_friends.settings.experiment import NetworkSettings, friend
 from tests.friends.runs import Drift, assert_same_on_any_ranks, build, drift, experiment, trained
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.checkpoint import load_latest, save_checkpoint
 from ppo_and_friends.friends.catalog import BUILT_IN
-from ppo_and_friends.saved_state import capture, restore_trainer
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.checkpoint import load_latest, save_checkpoint
+from ppo_and_friends.runs.checkpoint_contents import capture, restore_trainer
 from tests.friends.runs import build, drift, experiment
 from tests.friends.test_together import compatible, spec
 

@@ -10,13 +10,13 @@ import torch
 from gymnasium import spaces
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.estimators import generalized_advantages
-from ppo_and_friends.experiment import friend
-from ppo_and_friends.friends.friend import RolloutRequest
 from ppo_and_friends.friends.limits import BootstrapClip, GradientClip
 from ppo_and_friends.friends.resets import SegmentLength
-from ppo_and_friends.rollout import Minibatch
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.estimators import generalized_advantages
+from ppo_and_friends.ppo.hooks import RolloutRequest
+from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import Drift, assert_same_on_any_ranks, build, experiment, trained
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.experiment import friend
 from ppo_and_friends.friends import Controls, Friend, ObservationStream
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.kl import AdaptiveLearningRate, KLEarlyStop, kl_ahead
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import friend
 from tests.engine import experiment, on_ranks, train
 
 

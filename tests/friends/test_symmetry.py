@@ -14,10 +14,10 @@ from gymnasium.envs.box2d import lunar_lander
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import friend
 from ppo_and_friends.friends.mirror_maps import BODIES, is_mirror, joined, repeated
 from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.friends.symmetry import SymmetryAugmentation
+from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import build, drift, experiment, trained
 
 DRIFT: dict[str, Any] = {"observation": (-1, 3, 2), "action": (-1, -2)}

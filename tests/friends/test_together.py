@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.cli import main
+from ppo_and_friends.cli.main import main
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import FriendSpec, friend
 from ppo_and_friends.friends.catalog import BUILT_IN, find_friend, make_friend
-from ppo_and_friends.overrides import parse_friend
+from ppo_and_friends.settings.experiment import FriendSpec, friend
+from ppo_and_friends.settings.overrides import parse_friend
 from tests.friends.runs import assert_same_on_any_ranks, build, drift, experiment, trained
 
 ARGUMENTS: dict[str, dict[str, Any]] = {

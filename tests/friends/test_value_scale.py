@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import friend
 from ppo_and_friends.friends.value_scale import PopArt, ValueNormalizer
-from ppo_and_friends.trainer import Trainer
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment
 
 
@@ -31,7 +31,7 @@ def predictions(trainer: Trainer, rollout: Any) -> dict[str, Any]:
         outputs = trainer.network.values(torch.from_numpy(rollout.observations).flatten(0, 1)).numpy()
     shape = rollout.observations.shape[:2]
     return {
-        name: trainer.friends.decode_values(name, outputs[:, index].reshape(shape))
+        name: trainer.friends.decode_values(outputs[:, index].reshape(shape), name)
         for index, name in enumerate(trainer.network.streams)
     }
 
@@ -47,7 +47,7 @@ def test_popart_leaves_predictions_as_they_are() -> None:
     for name, values in after.items():
         np.testing.assert_allclose(values, before[name], atol=1e-9)
         # What the critic gave during the rollout is now in the new units, too.
-        decoded = trainer.friends.decode_values(name, rollout.value_outputs[name])
+        decoded = trainer.friends.decode_values(rollout.value_outputs[name], name)
         np.testing.assert_allclose(decoded, before[name], atol=1e-9)
 
 
@@ -60,7 +60,7 @@ def test_popart_in_single_precision(size: float) -> None:
         rollout.rewards["extrinsic"] = (size * (100.0 + rollout.rewards["extrinsic"])).astype(np.float32)
 
         def decoded(outputs: Any) -> Any:
-            return trainer.friends.decode_values("extrinsic", outputs.astype(np.float64))
+            return trainer.friends.decode_values(outputs.astype(np.float64), "extrinsic")
 
         def heads(rollout: Any = rollout) -> Any:
             with torch.no_grad():

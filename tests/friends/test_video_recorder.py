@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppo_and_friends.communicator import Communicator
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import FriendSpec, friend
 from ppo_and_friends.friends.video_recorder import VideoRecorder
-from ppo_and_friends.threaded_communicator import run_threaded
+from ppo_and_friends.settings.experiment import FriendSpec, friend
 from tests.friends.runs import Drift, build, drift, experiment
 
 

@@ -16,8 +16,8 @@ import sys, warnings
 from datetime import timedelta
 import numpy as np, torch
 import torch.distributed as dist
-from ppo_and_friends import gradient_sum
-from ppo_and_friends.launch import guard, make_communicator
+from ppo_and_friends.distributed import gradient_sum
+from ppo_and_friends.distributed.launch import guard, make_communicator
 comm = make_communicator()
 with guard(comm):
     rank, size = comm.rank, comm.size

@@ -17,13 +17,13 @@ SCRIPT = """
 import json, sys
 from functools import partial
 from gymnasium import spaces
-from ppo_and_friends.launch import guard, make_communicator
+from ppo_and_friends.distributed.launch import guard, make_communicator
 comm = make_communicator()
 with guard(comm):
-    from ppo_and_friends.build import build_trainer
-    from ppo_and_friends.replication import assert_replicated
+    from ppo_and_friends.runs.build import build_trainer
+    from ppo_and_friends.distributed.replication import assert_replicated
     from ppo_and_friends.vector.factory import make_vector_env
-    from ppo_and_friends.vector.protocol import divide
+    from ppo_and_friends.distributed.layout import divide
     from tests.engine import Identity, experiment
     from tests.test_layout_independence import FRIENDS
     found = {}

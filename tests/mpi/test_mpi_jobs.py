@@ -24,7 +24,7 @@ def test_collectives(run_mpi: RunMPI, size: int) -> None:
     done = run_mpi(
         size,
         f"""
-from ppo_and_friends.launch import make_communicator
+from ppo_and_friends.distributed.launch import make_communicator
 from tests.collectives import check
 comm = make_communicator()
 assert comm.size == {size}
@@ -39,7 +39,7 @@ FAILING = """
 import sys
 import numpy as np
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.launch import guard, make_communicator
+from ppo_and_friends.distributed.launch import guard, make_communicator
 
 comm = make_communicator()
 with guard(comm, lambda: "iteration 3"):
@@ -105,8 +105,8 @@ def test_ranks_that_differ_are_named_on_all_ranks(run_mpi: RunMPI) -> None:
         """
 import numpy as np
 from ppo_and_friends.errors import ReplicationError
-from ppo_and_friends.launch import make_communicator
-from ppo_and_friends.replication import assert_replicated
+from ppo_and_friends.distributed.launch import make_communicator
+from ppo_and_friends.distributed.replication import assert_replicated
 comm = make_communicator()
 good = np.arange(5, dtype=np.float32)
 assert_replicated(comm, {"a": good, "b": good})
@@ -123,8 +123,8 @@ except ReplicationError as error:
 
 LOCKING = """
 import sys
-from ppo_and_friends.launch import guard, make_communicator
-from ppo_and_friends.run_folder import RunFolder
+from ppo_and_friends.distributed.launch import guard, make_communicator
+from ppo_and_friends.runs.run_folder import RunFolder
 comm = make_communicator()
 with guard(comm), RunFolder(sys.argv[1]).lock(comm):
     print("locked", flush=True)
@@ -132,8 +132,8 @@ with guard(comm), RunFolder(sys.argv[1]).lock(comm):
 
 
 def test_a_locked_folder_is_refused_on_all_ranks(run_mpi: RunMPI, tmp_path: Path) -> None:
-    from ppo_and_friends.run_folder import RunFolder
-    from ppo_and_friends.solo_communicator import SoloCommunicator
+    from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+    from ppo_and_friends.runs.run_folder import RunFolder
 
     script = tmp_path / "locking.py"
     script.write_text(LOCKING)
@@ -148,8 +148,8 @@ def test_a_locked_folder_is_refused_on_all_ranks(run_mpi: RunMPI, tmp_path: Path
 
 STOPPING = """
 import sys, time
-from ppo_and_friends.interrupts import Interrupts
-from ppo_and_friends.launch import guard, make_communicator
+from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.launch import guard, make_communicator
 comm = make_communicator()
 with guard(comm), Interrupts(comm) as interrupts:
     print("ready", flush=True)

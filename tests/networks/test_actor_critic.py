@@ -12,10 +12,10 @@ from gymnasium import spaces
 from torch.nn import functional
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import NetworkSettings
 from ppo_and_friends.networks.actor_critic import ActorCritic, is_image
 from ppo_and_friends.networks.distributions import Categorical, Distribution, Gaussian
 from ppo_and_friends.networks.layers import ACTIVATIONS
+from ppo_and_friends.settings.experiment import NetworkSettings
 
 VECTOR = spaces.Box(-np.inf, np.inf, (5,), np.float32)
 RAM = spaces.Box(0, 255, (128,), np.uint8)

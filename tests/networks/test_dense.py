@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppo_and_friends.networks import dense
+from ppo_and_friends.networks.kernels import dense
+from ppo_and_friends.networks.kernels.unrolled import unrolled
 from ppo_and_friends.networks.layers import ACTIVATIONS, mlp
-from ppo_and_friends.networks.unrolled import unrolled
 
 # By PyTorch's own word: an operation that is no longer what it was must fail here, not be skipped.
 needs_onednn = pytest.mark.skipif(

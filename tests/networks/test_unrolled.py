@@ -10,11 +10,11 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from ppo_and_friends.experiment import FriendSpec, NetworkSettings, friend
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
 from ppo_and_friends.networks.distributions import Categorical, Distribution, Gaussian
+from ppo_and_friends.networks.kernels.unrolled import unrolled
 from ppo_and_friends.networks.layers import ACTIVATIONS
-from ppo_and_friends.networks.unrolled import unrolled
+from ppo_and_friends.settings.experiment import FriendSpec, NetworkSettings, friend
 from tests.friends.runs import build, experiment
 
 VECTOR = spaces.Box(-np.inf, np.inf, (5,), np.float32)

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ppo_and_friends.evaluation import Episode, Evaluation
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment
+from ppo_and_friends.evaluation.evaluate import Episode, Evaluation
 from ppo_and_friends.reporting.console import ConsoleReporter, is_live, line_interval
 from ppo_and_friends.reporting.display import plain_line, render
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.tables import print_evaluation
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"), num_timesteps=100_000)
 NAMES = (
@@ -33,7 +33,7 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 PROGRAM = """
 import sys
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 from ppo_and_friends.reporting.console import ConsoleReporter
 from ppo_and_friends.reporting.report import IterationReport
 reporter = ConsoleReporter()

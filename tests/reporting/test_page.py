@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppo_and_friends.cli import main
+from ppo_and_friends.cli.main import main
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.curves import load_run
 from ppo_and_friends.reporting.page import MOST_POINTS, plots_of, write_report

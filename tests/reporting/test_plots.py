@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ppo_and_friends.cli.plot import plot
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.curves import curves, flatten, labels, load_run, smooth
 from ppo_and_friends.reporting.interactive import figure
 from ppo_and_friends.reporting.plots import LearningCurve, axis_count, default_window, make_plot, plot_runs
 from ppo_and_friends.reporting.report import IterationReport
-from ppo_and_friends.watching import plot
 
 
 def make_run(

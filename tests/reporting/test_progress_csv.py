@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment
 from ppo_and_friends.reporting import progress_csv
 from ppo_and_friends.reporting.progress_csv import COLUMNS, ProgressCSV, read_rows
 from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"))
 

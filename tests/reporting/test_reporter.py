@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment
-from ppo_and_friends.reporting.formatting import format_count, format_duration, format_spread, format_value
+from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
+from ppo_and_friends.reporting.composite import CompositeReporter, make_reporter
 from ppo_and_friends.reporting.report import IterationReport
-from ppo_and_friends.reporting.reporter import CompositeReporter, SilentReporter, make_reporter
+from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"))
 REPORT = IterationReport(1, 10, 100, 1.0, {"kl": 0.1})

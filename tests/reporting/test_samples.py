@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.action_mapping import ActionMapping
-from ppo_and_friends.reporting.samples import (
-    MOST_VALUES,
-    SampleClock,
-    action_deviation,
-    samples_of,
-    thinned,
-)
-from ppo_and_friends.rollout import Rollout
+from ppo_and_friends.networks.action_mapping import ActionMapping
+from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.reporting.samples import MOST_VALUES, SampleClock, action_deviation, samples_of, thinned
 
 T, B = 5, 3
 

@@ -17,11 +17,11 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 from torch import nn
 
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment, PPOSettings, friend
+from ppo_and_friends.evaluation.video import Recorder
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries, hyperparameters
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.tensorboard import TensorBoardReporter, tag_of
-from ppo_and_friends.video import Recorder
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, PPOSettings, friend
 from tests.friends.runs import build, experiment
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"))

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ppo_and_friends.cli import main
-from ppo_and_friends.command_line import parse
+from ppo_and_friends.cli.command_line import parse
+from ppo_and_friends.cli.main import main
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment
+from ppo_and_friends.reporting.composite import make_reporter
 from ppo_and_friends.reporting.report import IterationReport
-from ppo_and_friends.reporting.reporter import make_reporter
 from ppo_and_friends.reporting.wandb import WandbReporter, require_wandb
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"), random_seed=3)
 

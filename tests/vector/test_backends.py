@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.distributed.layout import Layout, divide
+from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 from ppo_and_friends.vector import envpool
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.checks import CheckedVectorEnv
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout, divide
 from tests.vector.toys import Clock, Spaces, toy
 
 Make = Callable[..., CheckedVectorEnv]

@@ -10,7 +10,7 @@ import pytest
 from gymnasium import spaces
 
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 from tests.vector.toys import Clock, toy
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.vector.checks import CheckedVectorEnv
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout, VectorStep
+from ppo_and_friends.vector.protocol import VectorStep
 from tests.vector.toys import Broken, Clock, Spaces, toy
 
 FAULTS = [

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 from ppo_and_friends.vector import envpool
 from ppo_and_friends.vector.checks import CheckedVectorEnv
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import Layout
 from tests.vector.toys import Clock
 
 ONE = Layout(1, 0, 1)

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from ppo_and_friends.experiment import EnvironmentSettings
+from ppo_and_friends.settings.experiment import EnvironmentSettings
 
 
 class Clock(gymnasium.Env[Any, Any]):

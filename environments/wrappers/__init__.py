@@ -1,1 +1,0 @@
-"""Gymnasium wrappers the launchers use."""

@@ -1,0 +1,160 @@
+"""The command line. Nothing heavy is imported before it is known what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from ppo_and_friends.cli.command_line import HelpShown, parse
+from ppo_and_friends.cli.options import Choice, Options
+from ppo_and_friends.errors import UsageError
+
+if TYPE_CHECKING:
+    from ppo_and_friends.distributed.communicator import Communicator
+    from ppo_and_friends.settings.experiment import Experiment
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Without the program's name; None: the process's own.
+
+    Returns:
+        The exit status: 0, 1 for a failure, 2 for a mistake in the request, 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: With that status, where the run ended by an error.
+    """
+    from ppo_and_friends.distributed.launch import guard, launcher_rank, make_communicator
+    from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    speaks = launcher_rank() == 0
+    options: Options | UsageError
+    try:
+        options = parse(given)
+    except HelpShown as help:
+        return _show(str(help)) if speaks else 0
+    except UsageError as error:
+        options = error
+    if isinstance(options, Options) and (options.list or options.list_friends):
+        return _show(_lists(options)) if speaks else 0
+    place: dict[str, str] = {}
+    with guard(SoloCommunicator()):
+        try:
+            communicator = make_communicator()
+        except UsageError as error:
+            # What is wrong with the launcher is wrong on every rank: one of them says so.
+            if speaks:
+                print(error, file=sys.stderr)
+            return error.exit_code
+    # From here all ranks are together, so that whatever is wrong is said once and ends them all.
+    with guard(communicator, lambda: place.get("where", "start")):
+        if isinstance(options, UsageError):
+            raise options
+        return _run(options, tuple(given), communicator, place)
+
+
+def _run(
+    options: Options, command_line: tuple[str, ...], communicator: Communicator, place: dict[str, str]
+) -> int:
+    if options.of_runs:
+        return _plot_or_report(options, communicator)
+    from ppo_and_friends.settings.registry import resolve
+
+    assert options.environment is not None
+    experiment = changed(resolve(options.environment), options)
+    from ppo_and_friends.cli.request import Request
+    from ppo_and_friends.cli.test import test
+    from ppo_and_friends.cli.train import train
+    from ppo_and_friends.policy.pretrained import pretrained_folder
+
+    folder = options.state_path / experiment.name
+    shipped = pretrained_folder(experiment.name) if options.pretrained else None
+    request = Request(
+        experiment, folder, command_line, options.environment, lambda saved: changed(saved, options), shipped
+    )
+    if options.export is not None:
+        from ppo_and_friends.cli.export import export
+
+        return export(request, communicator, trust=options.trust)
+    if options.num_test_runs is not None:
+        video, episode = _recording(options, folder)
+        return test(
+            request,
+            communicator,
+            episodes=options.num_test_runs,
+            deterministic=not options.test_explore,
+            window=options.render,
+            video=video,
+            video_episode=episode,
+            trust=options.trust,
+        )
+    return train(
+        request,
+        communicator,
+        place,
+        clobber=options.clobber,
+        verbosity=options.verbosity,
+        tensorboard=options.tensorboard,
+        wandb=options.wandb,
+    )
+
+
+def _plot_or_report(options: Options, communicator: Communicator) -> int:
+    """Draw or describe runs that are there, on rank 0."""
+    from ppo_and_friends.cli.plot import plot_or_report
+
+    if communicator.is_main:
+        plot_or_report(options)
+    communicator.barrier()
+    return 0
+
+
+def changed(experiment: Experiment, options: Options) -> Experiment:
+    """The experiment with everything that the command line changes.
+
+    Raises:
+        UsageError: An unknown setting or friend, a wrong value.
+    """
+    from ppo_and_friends.settings.overrides import apply_settings, change_friends
+
+    experiment = change_friends(experiment, [*options.watching_friends, *options.with_], options.without)
+    plain = {
+        "num_timesteps": options.num_timesteps,
+        "environment.num_envs": options.num_envs,
+        "random_seed": options.random_seed,
+        "device": options.device,
+    }
+    given = [f"{name}={value}" for name, value in plain.items() if value is not None]
+    return apply_settings(experiment, [*given, *options.set])
+
+
+def _recording(options: Options, folder: Path) -> tuple[Path | None, Choice]:
+    """Where to record a test, and which of its episodes."""
+    choice: Choice = options.video_episode or "best"
+    if options.video is None:
+        return (folder / "episode.gif" if options.render_gif else None), choice
+    for word in get_args(Choice):
+        if options.video == word:
+            return folder / f"episode_{word}.mp4", word
+    return Path(options.video), choice
+
+
+def _lists(options: Options) -> str:
+    from ppo_and_friends.cli import listing
+
+    parts = [listing.launchers()] if options.list else []
+    return "\n".join([*parts, listing.friends()] if options.list_friends else parts)
+
+
+def _show(text: str) -> int:
+    """Print a long text, to the end or as far as its reader wants it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # such as `| head`
+        sys.stdout = None  # Python would complain again at its end
+    return 0

@@ -1,0 +1,64 @@
+"""The commands about runs that are there: draw their curves, report on one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ppo_and_friends.cli.options import Options
+from ppo_and_friends.errors import UsageError
+
+
+def plot_or_report(options: Options) -> None:
+    """Do what the options ask for, and say where it is. On rank 0.
+
+    Raises:
+        UsageError: A folder holds no run, or something can't be written.
+    """
+    if options.plot:
+        paths = plot(
+            options.plot, column=options.plot_column, axis=options.plot_axis, output=options.plot_file
+        )
+        print(f"Drawn: {paths[0]}, and to look into: {paths[1]}")
+    if options.report is not None:
+        from ppo_and_friends.reporting.page import write_report
+
+        print(f"Written: {write_report(options.report)}")
+
+
+def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None = None) -> list[Path]:
+    """Draw a column of one or many runs as ``<output>.png`` and, to look into, ``<output>.html``.
+
+    Args:
+        folders: The runs' folders.
+        column: What to draw.
+        axis: ``timesteps`` or ``seconds``.
+        output: Where, an extension is left out; None: ``plot_<column>`` in the one run's folder, or in
+            the folder that holds all the runs.
+
+    Returns:
+        The files.
+
+    Raises:
+        UsageError: A folder holds no run, no run has the column, or it can't be written.
+    """
+    from ppo_and_friends.reporting.curves import load_run
+    from ppo_and_friends.reporting.interactive import write_interactive
+    from ppo_and_friends.reporting.plots import draw, make_plot
+
+    runs = [load_run(folder) for folder in folders]
+    prepared = make_plot(runs, column, x=axis)
+    if output is None:
+        output = Path(os.path.commonpath([run.folder.resolve() for run in runs])) / f"plot_{column}"
+    elif output.suffix in (".png", ".html"):
+        output = output.with_suffix("")
+    picture, page = (output.with_name(f"{output.name}{suffix}") for suffix in (".png", ".html"))
+    try:
+        draw(prepared, picture)
+        write_interactive(prepared, page)
+    except OSError as error:
+        raise UsageError(
+            f"{error.filename or output} can't be written: {error.strerror or error}."
+        ) from error
+    return [picture, page]

@@ -1,0 +1,131 @@
+"""Testing a saved policy, as the command line asks for it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+from ppo_and_friends.cli.options import Choice
+from ppo_and_friends.cli.request import Request
+from ppo_and_friends.distributed.agreement import on_main
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.randomness import Purpose, Randomness
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.policy.trained_policy import restored_agent
+from ppo_and_friends.ppo.policy import Policy
+from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
+from ppo_and_friends.runs.checkpoint_contents import check_identity, identity, settings_identity
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.saved_experiment import load_experiment
+from ppo_and_friends.settings.experiment import Experiment
+
+
+def load_trained(request: Request, trust: bool = False) -> tuple[Experiment, Policy, Checkpoint]:
+    """A saved policy with the settings it was trained with.
+
+    Args:
+        request: Whose folder to look in. The settings are the saved ones, with its changes.
+        trust: Whether saved code may be run, for an experiment that isn't plain data.
+
+    Raises:
+        UsageError: Nothing is saved there; says how to train one.
+        IncompatibleState: What is saved is of another environment or network.
+        CheckpointError: What is saved is damaged.
+    """
+    folder = RunFolder(request.trained or request.folder)
+    checkpoint = load_latest(folder.checkpoints)
+    if checkpoint is None:
+        raise UsageError(f"No trained policy in {folder.path}. Train one with: {request.command()}")
+    experiment = request.change(load_experiment(folder.path, trust))
+    # First, since it may be that these settings' environment can't even be made.
+    check_identity(checkpoint, settings_identity(experiment))
+    from ppo_and_friends.vector.canonical import make_canonical_env
+    from ppo_and_friends.vector.spaces import encoded_space
+
+    env = make_canonical_env(experiment.environment)
+    try:
+        observation_space = encoded_space(env.observation_space)
+        action_space = env.action_space
+    finally:
+        env.close()
+    check_identity(checkpoint, identity(experiment, observation_space, action_space))
+    return experiment, restored_agent(experiment, checkpoint).policy(), checkpoint
+
+
+def test(
+    request: Request,
+    communicator: Communicator,
+    *,
+    episodes: int,
+    deterministic: bool = True,
+    window: bool = False,
+    video: Path | None = None,
+    video_episode: Choice = "best",
+    trust: bool = False,
+) -> int:
+    """Run whole episodes of the saved policy on the canonical environment; print and write scores.
+
+    Args:
+        request: What to test, and where it is kept.
+        communicator: Rank 0 tests, the others wait.
+        episodes: How many.
+        deterministic: The most probable actions; False: drawn ones.
+        window: Show it.
+        video: Where to record; None: nowhere.
+        video_episode: Which episode, by its score, or all of them.
+        trust: Whether saved code may be run.
+
+    Returns:
+        0.
+
+    Raises:
+        PPOError: Nothing is saved, it doesn't fit, no display, an environment that fails.
+    """
+    on_main(
+        communicator, lambda: _test(request, episodes, deterministic, window, video, video_episode, trust)
+    )
+    return 0
+
+
+def _test(
+    request: Request,
+    episodes: int,
+    deterministic: bool,
+    window: bool,
+    video: Path | None,
+    video_episode: Choice,
+    trust: bool,
+) -> None:
+    from ppo_and_friends.evaluation.evaluate import evaluate
+    from ppo_and_friends.evaluation.rendering import prepare_offscreen, require_display
+    from ppo_and_friends.reporting.tables import print_evaluation
+
+    if window:
+        require_display()
+    elif video is not None:
+        prepare_offscreen(request.experiment.environment)
+    experiment, policy, checkpoint = load_trained(request, trust)
+    for note in checkpoint.notes:
+        print(note, file=sys.stderr)
+    evaluation = evaluate(
+        policy,
+        experiment.environment,
+        episodes=episodes,
+        seed=Randomness(request.experiment.random_seed).integer(Purpose.EVALUATION),
+        deterministic=deterministic,
+        render="human" if window else "record" if video is not None else None,
+        timesteps=checkpoint.timesteps,
+        video_path=video,
+        video=video_episode,
+    )
+    print_evaluation(evaluation)
+    folder = RunFolder(request.folder)
+    try:
+        evaluation.write(folder.test_scores)
+    except OSError as error:
+        warnings.warn(f"{folder.test_scores} can't be written: {error}", stacklevel=1)
+    else:
+        print(f"Scores written to {folder.test_scores}")
+    if video is not None:
+        print(f"Video written to {video}")

@@ -1,0 +1,1 @@
+"""Small helpers that every room uses: files that are replaced whole, numbers as text, versions."""

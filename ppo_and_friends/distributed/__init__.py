@@ -1,0 +1,1 @@
+"""Ranks: communicators, which environments are whose, randomness that no layout changes, start and stop."""

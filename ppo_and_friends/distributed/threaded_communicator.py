@@ -1,0 +1,187 @@
+"""Ranks as threads of one process, so that tests of distributed code are quick and debuggable."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+
+from ppo_and_friends.distributed.communicator import Array, Communicator, check_buffer
+
+T = TypeVar("T")
+
+TIMEOUT = 60.0
+"""Seconds a rank waits for the others before it gives up: they did not call the same collective."""
+
+
+class RanksOutOfStepError(RuntimeError):
+    """The ranks called different collectives, or one of them ended early."""
+
+
+class Aborted(BaseException):
+    """A rank called ``abort``.
+
+    Attributes:
+        exit_code: What it asked for.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"aborted with exit code {exit_code}")
+        self.exit_code = exit_code
+
+
+class _Barrier:
+    """Like ``threading.Barrier``, but a round that was full has passed for all of its ranks.
+
+    There, a rank that aborts right after a round breaks it for those that haven't woken up yet.
+    """
+
+    def __init__(self, size: int, timeout: float) -> None:
+        self._size, self._timeout = size, timeout
+        self._condition = threading.Condition()
+        self._waiting, self._round, self._broken = 0, 0, False
+
+    def wait(self) -> bool:
+        """Whether all ranks came; False: broken, or too late."""
+        with self._condition:
+            mine = self._round
+            self._waiting += 1
+            if self._waiting == self._size and not self._broken:
+                self._waiting, self._round = 0, mine + 1
+                self._condition.notify_all()
+            self._condition.wait_for(lambda: self._round != mine or self._broken, self._timeout)
+            return self._round != mine
+
+    def abort(self) -> None:
+        """End this round, and all later ones, for those who wait."""
+        with self._condition:
+            self._broken = True
+            self._condition.notify_all()
+
+
+class _World:
+    """What the ranks share: a barrier and a slot for each."""
+
+    def __init__(self, size: int, timeout: float) -> None:
+        self.size = size
+        self.barrier = _Barrier(size, timeout)
+        self.slots: list[Any] = [None] * size
+        self.calls: list[str] = [""] * size
+        self.ended = threading.Event()
+        self.arrived = 0
+        self.lock = threading.Lock()
+
+
+class ThreadedCommunicator(Communicator):
+    """One of ``run_threaded``'s ranks. Sums run in rank order, so every rank gets the same bits."""
+
+    def __init__(self, world: _World, rank: int) -> None:
+        self._world = world
+        self.rank = rank
+        self.size = world.size
+
+    def _wait(self) -> None:
+        if not self._world.barrier.wait():
+            raise RanksOutOfStepError(f"rank {self.rank}: another rank ended or waits elsewhere")
+
+    def _exchange(self, call: str, value: Any, use: Callable[[list[Any]], T]) -> T:
+        """Post ``value``, and ``use`` what all ranks posted, before any of them goes on."""
+        world = self._world
+        world.slots[self.rank], world.calls[self.rank] = value, call
+        self._wait()
+        if len(set(world.calls)) > 1:
+            raise RanksOutOfStepError(f"the ranks called different collectives: {world.calls}")
+        result = use(world.slots)
+        self._wait()
+        return result
+
+    def _reduce(self, name: str, array: Array, combine: np.ufunc) -> None:
+        check_buffer(array, reduce=True)
+
+        def use(slots: list[Any]) -> Array:
+            total: Array = slots[0].copy()
+            for other in slots[1:]:
+                combine(total, other, out=total)
+            return total
+
+        array[...] = self._exchange(f"{name} {array.dtype}{array.shape}", array.copy(), use)
+
+    def sum_(self, array: Array) -> None:
+        """See ``Communicator.sum_``."""
+        self._reduce("sum", array, np.add)
+
+    def max_(self, array: Array) -> None:
+        """See ``Communicator.max_``."""
+        self._reduce("max", array, np.maximum)
+
+    def broadcast_(self, array: Array) -> None:
+        """See ``Communicator.broadcast_``."""
+        check_buffer(array)
+        call = f"broadcast {array.dtype}{array.shape}"
+        array[...] = self._exchange(call, array.copy(), lambda slots: slots[0].copy())
+
+    def broadcast(self, value: Any) -> Any:
+        """See ``Communicator.broadcast``; the object itself, not a copy."""
+        return self._exchange("broadcast", value, lambda slots: slots[0])
+
+    def concatenate(self, rows: Array) -> Array:
+        """See ``Communicator.concatenate``."""
+        call = f"concatenate {rows.dtype}{rows.shape[1:]}"
+        return self._exchange(call, rows, lambda slots: np.concatenate(slots))
+
+    def gather(self, value: Any) -> list[Any]:
+        """See ``Communicator.gather``; the objects themselves, not copies."""
+        return self._exchange("gather", value, list)
+
+    def barrier(self) -> None:
+        """See ``Communicator.barrier``."""
+        self._exchange("barrier", None, lambda slots: None)
+
+    def meet(self, seconds: float) -> bool:
+        """See ``Communicator.meet``."""
+        world = self._world
+        with world.lock:
+            world.arrived += 1
+            if world.arrived == world.size:
+                world.ended.set()
+        return world.ended.wait(seconds)
+
+    def abort(self, exit_code: int) -> NoReturn:
+        """End all ranks: ``run_threaded`` raises ``Aborted``."""
+        raise Aborted(exit_code)
+
+
+def run_threaded(size: int, fn: Callable[[Communicator], T], timeout: float = TIMEOUT) -> list[T]:
+    """Run ``fn(communicator)`` on ``size`` ranks, each a thread, and give their results in rank order.
+
+    Args:
+        size: Ranks, at least 1.
+        fn: What each rank does.
+        timeout: Seconds a rank waits in a collective for the others.
+
+    Raises:
+        BaseException: What the first failing rank raised; the other ranks are ended at once.
+        RanksOutOfStepError: The ranks called different collectives, or waited longer than ``timeout``.
+    """
+    world = _World(size, timeout)
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
+
+    def work(rank: int) -> None:
+        try:
+            results[rank] = fn(ThreadedCommunicator(world, rank))
+        except BaseException as error:
+            errors.append(error)
+            world.barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(rank,), name=f"rank {rank}") for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        # The others only noticed: what matters is what the first one to fail raised itself.
+        raise next((error for error in errors if not isinstance(error, RanksOutOfStepError)), errors[0])
+    return [results[rank] for rank in range(size)]

@@ -1,0 +1,1 @@
+"""Whole episodes on the canonical environment: scores, video, rendering."""

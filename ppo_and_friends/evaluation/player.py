@@ -1,0 +1,175 @@
+"""Plays whole episodes of a policy, one at a time, trusting nothing the environment returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
+from ppo_and_friends.evaluation.rendering import window_closed
+from ppo_and_friends.evaluation.video import Recorder
+from ppo_and_friends.vector.codec import BadObservationError, Encoder
+from ppo_and_friends.vector.spaces import leaves
+
+Array = NDArray[Any]
+
+
+class Policy(Protocol):
+    """What chooses the actions; its observation statistics are frozen."""
+
+    def reset(self, seed: int) -> None:
+        """Called before an episode: forget the last one, and draw noise from ``seed``."""
+        ...
+
+    def act(self, observations: Array, deterministic: bool) -> Array:
+        """Choose actions.
+
+        Args:
+            observations: [B, *observation shape], as the environment encodes them.
+            deterministic: The mode of the distribution instead of a sample.
+
+        Returns:
+            [B, *action shape] in the environment's units.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One whole episode."""
+
+    score: float
+    """Sum of its true rewards, undiscounted."""
+
+    length: int
+    """Its steps, as the agent counts them."""
+
+    cut: bool = False
+    """Whether it was cut off, because the environment didn't end it."""
+
+
+class Player:
+    """Plays single episodes and checks everything the environment returns."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        env: gym.Env[Any, Any],
+        name: str,
+        deterministic: bool,
+        max_steps: int,
+        recorder: Recorder | None,
+    ) -> None:
+        self._policy = policy
+        self._env = env
+        self._name = name
+        self._deterministic = deterministic
+        self._max_steps = max_steps
+        self._recorder = recorder
+        self._encode = Encoder(env.observation_space)
+        self._leaves = leaves(env.observation_space)
+        self._watched = env.render_mode == "human"
+
+    def play(self, index: int, seed: int) -> Episode | None:
+        """One whole episode, reset with ``seed``; None if the user closed the window."""
+        self._policy.reset(seed)
+        score, length, over = 0.0, 0, False
+        observation = self._checked(self._call(index, 0, partial(self._env.reset, seed=seed))[0], index, 0)
+        if self._recorder is not None:
+            self._recorder.begin()
+        self._show(index, 0, score)
+        while not over and length < self._max_steps:
+            actions = self._policy.act(observation, self._deterministic)
+            action = to_action(actions[0], self._env.action_space)
+            result = self._call(index, length + 1, partial(self._env.step, action))
+            length += 1
+            observation = self._checked(result[0], index, length)
+            score += self._reward(result[1], index, length)
+            over = bool(result[2]) or bool(result[3])
+            self._show(index, length, score)
+            if self._watched and window_closed():
+                return None
+        if self._recorder is not None:
+            self._recorder.end(score)
+        return Episode(score, length, cut=not over)
+
+    def _show(self, index: int, length: int, score: float) -> None:
+        if self._recorder is None or not self._recorder.wants(length):
+            return
+        try:
+            frame = self._env.render()
+        except gym.error.DependencyNotInstalled as error:
+            raise UsageError(f"{self._name} can't be rendered: {error}") from error
+        except Exception as error:
+            raise self._fault(index, length, "render", f"raised {type(error).__name__}: {error}") from error
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3:
+            raise self._fault(index, length, "render", f"gave no picture but {type(frame).__name__}")
+        self._recorder.add(frame, score, length)
+
+    def _call(self, index: int, step: int, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except PPOError:
+            raise
+        except gym.error.DependencyNotInstalled as error:
+            raise UsageError(f"{self._name}: {error}") from error
+        except Exception as error:
+            key = "step" if step else "reset"
+            raise self._fault(index, step, key, f"raised {type(error).__name__}: {error}") from error
+
+    def _checked(self, observation: Any, index: int, step: int) -> Array:
+        """The observation, encoded as a batch of one."""
+        for leaf in self._leaves:
+            part = observation
+            try:
+                for key in leaf.path:
+                    part = part[key]
+                array = np.asarray(part)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                what = f"is missing or no array ({type(error).__name__}: {error})"
+                raise self._fault(index, step, leaf.key, what) from error
+            if array.shape != (leaf.space.shape or ()):
+                raise self._fault(index, step, leaf.key, f"has shape {array.shape}, not {leaf.space.shape}")
+            if array.dtype.kind not in "biuf":
+                raise self._fault(index, step, leaf.key, f"has dtype {array.dtype}, which is no number")
+            if not np.isfinite(array).all():
+                raise self._fault(index, step, leaf.key, f"contains {array[~np.isfinite(array)].flat[0]}")
+        try:
+            return self._encode(batch_of_one(observation))
+        except BadObservationError as error:
+            raise self._fault(index, step, error.key, error.problem) from error
+
+    def _reward(self, reward: Any, index: int, step: int) -> float:
+        try:
+            value = float(reward)
+        except (TypeError, ValueError):
+            raise self._fault(index, step, "reward", f"is {reward!r}, not a number") from None
+        if not np.isfinite(value):
+            raise self._fault(index, step, "reward", f"is {value}")
+        return value
+
+    def _fault(self, index: int, step: int, key: str, what: str) -> EnvironmentFault:
+        return EnvironmentFault(f"{self._name}, test episode {index}, step {step}: {key} {what}.")
+
+
+def to_action(action: Any, space: spaces.Space[Any]) -> Any:
+    """One action as the space has it: a NumPy integer for Discrete, an array of its dtype otherwise."""
+    if isinstance(space, spaces.Discrete):
+        return space.dtype.type(action)
+    return np.asarray(action, dtype=space.dtype)
+
+
+def batch_of_one(observation: Any) -> Any:
+    """The observation with a leading axis of one on every array in it."""
+    if isinstance(observation, Mapping):
+        return {key: batch_of_one(part) for key, part in observation.items()}
+    if isinstance(observation, tuple):
+        return tuple(batch_of_one(part) for part in observation)
+    return np.asarray(observation)[None]

@@ -1,0 +1,228 @@
+"""Recording episodes: a GIF that is small enough to send, or a video by its extension."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ppo_and_friends.common.formatting import format_value
+from ppo_and_friends.errors import UsageError
+
+Choice = Literal["best", "worst", "median", "all"]
+
+MAX_FPS = 25.0
+"""Frames a second in a file; GIF viewers slow faster ones down."""
+
+MAX_FRAMES = 3000
+"""Frames kept of an episode: two minutes."""
+
+GIF_WIDTH = 320
+VIDEO_WIDTH = 640
+GIF_MAX_FRAMES = 810
+"""A longer GIF drops frames, and shows each longer, so that it keeps its speed."""
+
+GIF_COLORS = 64
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
+
+
+@dataclass
+class _Clip:
+    frames: list[bytes] = field(default_factory=list)
+    """PNG files in memory: an episode of raw frames would take gigabytes."""
+
+    score: float = 0.0
+    index: int = 0
+
+
+class Recorder:
+    """Collects captioned frames of episodes, and writes the chosen ones."""
+
+    def __init__(self, path: Path, *, choice: Choice = "best", width: int | None = None) -> None:
+        """Record into ``path``.
+
+        Args:
+            path: ``.gif``, or a video format: ``.mp4``, ``.mkv``, ``.mov``, ``.webm``.
+            choice: Which episode is written, by its score, or all of them one after the other.
+            width: Greatest width of the pictures in pixels; None: 320 for a GIF, 640 for a video.
+
+        Raises:
+            UsageError: Another extension.
+        """
+        suffix = path.suffix.lower()
+        if suffix != ".gif" and suffix not in VIDEO_SUFFIXES:
+            known = ", ".join((".gif", *VIDEO_SUFFIXES))
+            raise UsageError(f"Can't record into {path}: the extension must be one of {known}.")
+        self._path = path
+        self._choice = choice
+        self._width = width or (GIF_WIDTH if suffix == ".gif" else VIDEO_WIDTH)
+        self._every = 1
+        self._fps = MAX_FPS
+        self._clips: list[_Clip] = []
+        self._current = _Clip()
+        self._count = 0
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of the recording, at most 25."""
+        return self._fps
+
+    def set_speed(self, steps_per_second: float) -> None:
+        """Set how many steps a second the environment takes at natural speed; before any frame."""
+        self._every = max(1, int(np.ceil(steps_per_second / MAX_FPS - 1e-9)))
+        self._fps = steps_per_second / self._every
+
+    def begin(self) -> None:
+        """Begin an episode."""
+        self._current = _Clip(index=self._count)
+        self._count += 1
+
+    def wants(self, step: int) -> bool:
+        """Whether the frame after this step is kept."""
+        return step % self._every == 0 and len(self._current.frames) < MAX_FRAMES
+
+    def add(self, frame: NDArray[Any], score: float, step: int) -> None:
+        """Add a frame.
+
+        Args:
+            frame: [height, width, 3] uint8.
+            score: The episode's score so far.
+            step: Steps done in the episode.
+        """
+        text = f"episode {self._current.index + 1}   step {step}   score {format_value(score)}"
+        picture = caption(shrink(frame, self._width), text)
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", compress_level=1)
+        self._current.frames.append(buffer.getvalue())
+
+    def end(self, score: float) -> None:
+        """End the episode."""
+        self._current.score = score
+        self._clips.append(self._current)
+        if self._choice in ("best", "worst") and len(self._clips) > 1:
+            # Only the one that can still be chosen stays in memory.
+            self._clips = [_choose(self._clips, self._choice)]
+
+    def write(self) -> Path:
+        """Write the chosen episodes.
+
+        Raises:
+            UsageError: The file can't be written, or the video's encoder isn't installed.
+        """
+        clips = self._clips if self._choice == "all" else [_choose(self._clips, self._choice)]
+        frames = [frame for clip in clips for frame in clip.frames]
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.suffix.lower() == ".gif":
+                write_gif(self._path, frames, self._fps)
+            else:
+                write_video(self._path, frames, self._fps)
+        except OSError as error:
+            raise UsageError(f"Can't write {self._path}: {error}") from error
+        return self._path
+
+
+def _choose(clips: list[_Clip], choice: Choice) -> _Clip:
+    ranked = sorted(clips, key=lambda clip: clip.score)
+    position = {"best": len(ranked) - 1, "worst": 0}.get(choice, (len(ranked) - 1) // 2)
+    return ranked[position]
+
+
+def shrink(frame: NDArray[Any], width: int) -> Image.Image:
+    """The frame as a picture at most ``width`` wide; a tiny one (Atari) is doubled without blur."""
+    picture = Image.fromarray(np.ascontiguousarray(frame[..., :3], dtype=np.uint8))
+    if picture.width * 2 <= width:
+        factor = width // picture.width
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    if picture.width <= width:
+        return picture
+    height = round(picture.height * width / picture.width)
+    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def caption(picture: Image.Image, text: str) -> Image.Image:
+    """The picture above a dark bar with ``text``; both sides even, as video encoders want them."""
+    size = max(10, round(picture.width / 24))
+    font = ImageFont.load_default(size)
+    room = picture.width - size
+    while size > 6 and font.getlength(text) > room:
+        size -= 1
+        font = ImageFont.load_default(size)
+    bar = round(1.7 * max(size, 10))
+    width, height = picture.width + picture.width % 2, picture.height + bar
+    result = Image.new("RGB", (width, height + height % 2), (24, 24, 28))
+    result.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(result)
+    draw.text((width // 2, picture.height + bar // 2), text, fill=(240, 240, 240), font=font, anchor="mm")
+    return result
+
+
+def _open(frame: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(frame)).convert("RGB")
+
+
+def write_gif(path: Path | BinaryIO, frames: list[bytes], fps: float) -> None:
+    """Write PNG frames as a looping GIF with one palette for all, at natural speed."""
+    thin = max(1, -(-len(frames) // GIF_MAX_FRAMES))
+    kept = frames[::thin]
+    sample = [_open(kept[round(i)]) for i in np.linspace(0, len(kept) - 1, min(8, len(kept)))]
+    sheet = Image.new("RGB", (sample[0].width, sum(one.height for one in sample)))
+    top = 0
+    for one in sample:
+        sheet.paste(one, (0, top))
+        top += one.height
+    palette = sheet.quantize(GIF_COLORS, method=Image.Quantize.MEDIANCUT)
+    pictures = [_open(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in kept]
+    # GIF counts in hundredths of a second.
+    duration = max(20, round(100 * thin / fps) * 10)
+    durations = [duration] * (len(pictures) - 1) + [1500]
+    pictures[0].save(
+        path, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
+    )
+
+
+def write_video(path: Path, frames: list[bytes], fps: float) -> None:
+    """Write PNG frames as a video, in the format of the file's extension.
+
+    Raises:
+        UsageError: The encoder isn't installed.
+    """
+    if importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise UsageError(
+            f"{path.suffix} needs the encoder of imageio: pip install 'imageio[ffmpeg]'; or choose .gif."
+        )
+    import imageio.v2 as imageio
+
+    writer: Any = imageio.get_writer(path, fps=fps, macro_block_size=2, quality=7)
+    with writer:
+        for frame in frames:
+            writer.append_data(np.asarray(_open(frame)))
+
+
+def gif_of(path: Path) -> bytes:
+    """A recording as a GIF: as it is, or made from the frames of a video.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    if path.suffix.lower() == ".gif":
+        return path.read_bytes()
+    import imageio.v2 as imageio
+
+    frames = []
+    reader: Any = imageio.get_reader(path)
+    with reader:
+        fps = float(reader.get_meta_data()["fps"])
+        for frame in reader:
+            buffer = io.BytesIO()
+            shrink(np.asarray(frame), GIF_WIDTH).save(buffer, "PNG", compress_level=1)
+            frames.append(buffer.getvalue())
+    result = io.BytesIO()
+    write_gif(result, frames, fps)
+    return result.getvalue()

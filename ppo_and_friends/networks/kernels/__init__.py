@@ -1,0 +1,1 @@
+"""What is written out for speed. Each is tested equal to the readable code it stands for."""

@@ -1,0 +1,182 @@
+"""A trained policy as a plain object: ``load_policy(folder)`` needs no MPI, no launcher and no simulator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+
+from ppo_and_friends.distributed.layout import Layout
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.runs.build import build_agent
+from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint, load_latest, read_checkpoint
+from ppo_and_friends.runs.checkpoint_contents import RAW_SPACE, restore_agent
+from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
+from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.vector.codec import Encoder
+from ppo_and_friends.vector.space_descriptions import restore
+from ppo_and_friends.vector.spaces import leaves
+
+
+class TrainedPolicy:
+    """Raw observations in, the environment's actions out; normalisation and scaling are inside.
+
+    Attributes:
+        observation_space: Of one observation, as the environment declares it.
+        encoded_space: Of one observation as an array: a flat vector, or an image.
+        action_space: Of one action, as the environment declares it.
+        experiment: The settings it was trained with.
+        timesteps: Agent steps it was trained for.
+        agent: Network and friends.
+    """
+
+    def __init__(self, experiment: Experiment, checkpoint: Checkpoint) -> None:
+        """Rebuild the policy that a checkpoint holds; `load_policy` reads one from a folder.
+
+        Args:
+            experiment: The settings it was trained with.
+            checkpoint: Verified.
+
+        Raises:
+            IncompatibleState: The checkpoint doesn't fit the settings.
+        """
+        self.experiment, self.timesteps = experiment, checkpoint.timesteps
+        self.agent = restored_agent(experiment, checkpoint)
+        self.action_space = self.agent.mapping.space
+        self.observation_space = _raw_space(checkpoint)
+        self._encode = Encoder(self.observation_space)
+        self.encoded_space = self._encode.space
+        self._leaves = leaves(self.observation_space)
+        self._policy = self.agent.policy()
+        self._rows = 0
+
+    def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
+        """Choose an action, or one for each observation of a batch.
+
+        Args:
+            observation: As ``observation_space`` has it, or a batch: each of its arrays with a
+                leading axis [B, ...], as Gymnasium's vector environments give it.
+            deterministic: The most probable action; False: draw one.
+
+        Returns:
+            An action as ``action_space`` has it; of a batch, [B, *action shape].
+
+        Raises:
+            UsageError: The observation doesn't fit the space.
+            BadObservationError: A category in it is outside its space.
+        """
+        single = self._is_single(observation)
+        batch = _batch_of_one(observation) if single else observation
+        encoded = self._encode(batch)
+        if len(encoded) != self._rows:
+            # Rows are episodes; other ones begin here.
+            self._policy.reset()
+            self._rows = len(encoded)
+        actions = self._policy.act(encoded, deterministic)
+        return actions[0] if single else actions
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin new episodes in every row: needed by policies that remember what they saw.
+
+        Args:
+            seed: Of the randomness of drawn actions; None: go on with it.
+        """
+        self._policy.reset(seed)
+
+    def _is_single(self, observation: Any) -> bool:
+        """Whether it is one observation and not a batch; all parts must agree, and fit."""
+        batch_sizes: set[int | None] = set()
+        for leaf in self._leaves:
+            part = observation
+            try:
+                for key in leaf.path:
+                    part = part[key]
+            except (KeyError, IndexError, TypeError):
+                raise UsageError(
+                    f"{leaf.key} is missing: the policy takes {self.observation_space}."
+                ) from None
+            got, shape = np.shape(part), leaf.space.shape or ()
+            if got not in (shape, (got[:1] or (0,)) + shape):
+                batch = ", ".join(("B", *map(str, shape)))
+                raise UsageError(
+                    f"{leaf.key} has shape {list(got)}; the policy takes {list(shape)}, or a batch [{batch}]."
+                )
+            batch_sizes.add(None if got == shape else got[0])
+        if len(batch_sizes) > 1:
+            raise UsageError(
+                f"The observation's parts are of different batches: {sorted(map(str, batch_sizes))}."
+            )
+        return batch_sizes == {None}
+
+
+def load_policy(
+    path: str | Path, *, trust: bool = False, device: Literal["auto", "cpu", "cuda"] = "cpu"
+) -> TrainedPolicy:
+    """Load a trained policy.
+
+    Args:
+        path: A run's folder (``saved_states/Humanoid``): its newest checkpoint that is whole. Or the
+            best policy that was kept (``saved_states/Humanoid/best``), or one checkpoint's folder.
+        trust: Whether saved code may be run, for an experiment that isn't plain data.
+        device: Where the network shall live.
+
+    Returns:
+        The policy; ``policy(observation)`` gives the action.
+
+    Raises:
+        UsageError: No policy is saved there, or its experiment holds code and ``trust`` is False.
+        CheckpointError: What is saved is damaged.
+    """
+    folder = Path(path)
+    if (folder / MANIFEST).is_file():
+        checkpoint: Checkpoint | None = read_checkpoint(folder)
+    else:
+        checkpoint = load_latest(folder / "checkpoints") or load_latest(folder)
+    if checkpoint is None:
+        raise UsageError(
+            f"No trained policy in {folder}: give a run's folder, such as saved_states/CartPole "
+            "(python main.py -e CartPole trains one)."
+        )
+    homes = [place for place in (folder, *folder.resolve().parents[:2]) if (place / JSON_NAME).is_file()]
+    home = homes[0] if homes else folder
+    experiment = load_experiment(home, trust)
+    return TrainedPolicy(replace(experiment, device=device), checkpoint)
+
+
+def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
+    """Network and friends as they were saved, for acting; no environment is made.
+
+    Raises:
+        IncompatibleState: The checkpoint doesn't fit the settings.
+    """
+    identity = checkpoint.state["identity"]
+    observation_space = restore(identity["observation_space"])
+    assert isinstance(observation_space, spaces.Box)
+    agent = build_agent(
+        experiment,
+        observation_space,
+        restore(identity["action_space"]),
+        SoloCommunicator(),
+        Layout(1, 0, 1),
+        steps=1,
+    )
+    restore_agent(agent, checkpoint)
+    return agent
+
+
+def _raw_space(checkpoint: Checkpoint) -> spaces.Space[Any]:
+    state = checkpoint.state
+    return restore(state.get(RAW_SPACE, state["identity"]["observation_space"]))
+
+
+def _batch_of_one(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        return {key: _batch_of_one(part) for key, part in observation.items()}
+    if isinstance(observation, tuple):
+        return tuple(_batch_of_one(part) for part in observation)
+    return np.asarray(observation)[None]

@@ -1,0 +1,1 @@
+"""Proximal policy optimization: the algorithm, its mathematics and its data."""

@@ -1,0 +1,46 @@
+"""What is learned: network and friends, fitted to an environment's spaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from ppo_and_friends.networks.action_mapping import ActionMapping
+from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.ppo.hooks import Hooks
+from ppo_and_friends.ppo.policy import Policy
+from ppo_and_friends.ppo.rollout import RewardStream
+
+
+@dataclass
+class Agent:
+    """What is learned and saved: network and friends, fitted to an environment's spaces."""
+
+    network: ActorCritic
+    friends: Hooks
+    mapping: ActionMapping
+    streams: tuple[RewardStream, ...]
+    space: spaces.Box
+    """Of observations as the network sees them."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name; the tensors themselves, not copies."""
+        named = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        named |= {f"friends.{name}": tensor for name, tensor in self.friends.tensors().items()}
+        return named
+
+    def example(self, rows: int) -> Tensor:
+        """Observations of zeros, [rows, *obs], as the network takes them."""
+        observations = torch.zeros((rows, *self.space.shape), device=self.device)
+        return observations.to(torch.uint8 if self.space.dtype == np.uint8 else self.dtype)
+
+    def policy(self) -> Policy:
+        """The agent as a plain object that acts."""
+        return Policy(self.network, self.friends, self.mapping, device=self.device, dtype=self.dtype)

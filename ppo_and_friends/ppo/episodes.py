@@ -1,0 +1,96 @@
+"""True scores of whole episodes, however many rollouts they span."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.layout import Layout
+
+Array = NDArray[Any]
+
+RECENT = 100
+"""Episodes in the moving mean."""
+
+
+class EpisodeTracker:
+    """Adds up scores and lengths of this rank's episodes; carries unfinished ones over."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Begin with no episode under way in any environment of ``layout``."""
+        self._first = layout.first
+        self._score: Array = np.zeros(layout.local)
+        self._length: Array = np.zeros(layout.local)
+
+    def restart(self) -> None:
+        """Forget the episodes under way, since all environments start afresh."""
+        self._score[:] = 0.0
+        self._length[:] = 0.0
+
+    def update(self, scores: Array, finished: Array, valid: Array) -> Array:
+        """Take in a rollout.
+
+        Args:
+            scores: [T, B], true rewards.
+            finished: [T, B] bool, a whole episode ended with this step.
+            valid: [T, B] bool, False where the row is a reset and no step.
+
+        Returns:
+            [n, 4] float64, a row for each finished episode: the step t at which it ended, the
+            global environment index, its score and its length in steps.
+        """
+        score = self._score + np.cumsum(scores * valid, axis=0, dtype=np.float64)
+        length = self._length + np.cumsum(valid, axis=0, dtype=np.float64)
+        rows = []
+        for env in np.flatnonzero(finished.any(axis=0)):
+            before = np.zeros(2)
+            for t in np.flatnonzero(finished[:, env]):
+                total = np.array((score[t, env], length[t, env]))
+                rows.append((float(t), float(self._first + env), *(total - before)))
+                before = total
+            score[-1, env] -= before[0]
+            length[-1, env] -= before[1]
+        self._score, self._length = score[-1].copy(), length[-1].copy()
+        return np.array(rows, dtype=np.float64).reshape(-1, 4)
+
+
+class EpisodeStatistics:
+    """Scores of all ranks' episodes; the same on every rank."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.recent: deque[float] = deque(maxlen=RECENT)
+        self.total = 0
+
+    def summarise(self, episodes: Array, communicator: Communicator) -> dict[str, float]:
+        """Gather an iteration's episodes.
+
+        Args:
+            episodes: [n, 4], this rank's, as ``EpisodeTracker.update`` gives them.
+            communicator: A collective is made.
+
+        Returns:
+            episodes (their number), score_mean, score_std, score_min, score_max,
+            episode_length_mean (NaN without episodes) and score_mean_100.
+        """
+        rows = communicator.concatenate(episodes)
+        # In order of time, then of environment: the same for any division over the ranks.
+        rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+        scores = rows[:, 2]
+        self.recent.extend(scores.tolist())
+        self.total += len(scores)
+        some = len(scores) > 0
+        nan = float("nan")
+        return {
+            "episodes": float(len(scores)),
+            "score_mean": float(scores.mean()) if some else nan,
+            "score_std": float(scores.std()) if some else nan,
+            "score_min": float(scores.min()) if some else nan,
+            "score_max": float(scores.max()) if some else nan,
+            "episode_length_mean": float(rows[:, 3].mean()) if some else nan,
+            "score_mean_100": float(np.mean(self.recent)) if self.recent else nan,
+        }

@@ -1,0 +1,218 @@
+"""The hooks of a training: what the trainer calls, when, and what it hands over.
+
+`Hooks` is the one statement of them. A friend overrides those that it needs; a group of friends calls each on
+all that have it, in the way that the hook's decorator names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.vector.protocol import VectorStep
+
+Array = NDArray[Any]
+Call = Callable[..., Any]
+Hook = TypeVar("Hook", bound=Call)
+
+
+@dataclass
+class Controls:
+    """The step sizes of an update: set from the schedules each iteration, friends may change them."""
+
+    learning_rate: float
+    """Adam's step size for the actor and critic."""
+
+    clip: float
+    """Clip range of the probability ratio."""
+
+    entropy_weight: float
+    """Weight of the entropy bonus."""
+
+    progress: float = 0.0
+    """Share of the run's timesteps that was done before this iteration, in [0, 1]."""
+
+    timesteps: int = 0
+    """Agent steps of the run, this iteration's included."""
+
+    stop: bool = False
+    """Set after a minibatch to end the update there. Must be equal on all ranks."""
+
+
+@dataclass
+class ObservationStream:
+    """B streams of observations that go through the friends: a rollout's, or an evaluation's."""
+
+    fresh: Array
+    """[B] bool, where the observation is the first of an episode."""
+
+    last_actions: Array | None = None
+    """[B, A], the actions taken since the previous observation, as the policy stores them."""
+
+    memory: dict[str, Any] = field(default_factory=dict)
+    """A stateful friend's own place, by its name: copied, kept and dropped with the stream."""
+
+
+@dataclass
+class RolloutRequest:
+    """What friends may ask for before a rollout is collected."""
+
+    noise: Array
+    """[T, B, noise size] float32, the exploration noise; may be changed in place or replaced."""
+
+    iteration: int
+    """The iteration that begins, 1-based."""
+
+    reset: bool = False
+    """Set to start all environments of all ranks afresh. Must be equal on all ranks."""
+
+    progress: float = 0.0
+    """Share of the run's timesteps that is done, in [0, 1]."""
+
+
+def all_of(calls: Sequence[Call], *arguments: Any) -> None:
+    """Call all, in order."""
+    for call in calls:
+        call(*arguments)
+
+
+def pipe(calls: Sequence[Call], value: Any, *arguments: Any) -> Any:
+    """Hand a value through all, in order: each gets what the one before made of it."""
+    for call in calls:
+        value = call(value, *arguments)
+    return value
+
+
+def pipe_back(calls: Sequence[Call], value: Any, *arguments: Any) -> Any:
+    """Hand a value through all, the last one first."""
+    return pipe(calls[::-1], value, *arguments)
+
+
+def any_of(calls: Sequence[Call], *arguments: Any) -> bool:
+    """Whether any says yes. All are asked, since each may change its state or make collectives."""
+    return any([call(*arguments) for call in calls])  # noqa: C419
+
+
+def union(calls: Sequence[Call], *arguments: Any) -> dict[str, Any]:
+    """What all return, in one dictionary."""
+    return {name: value for call in calls for name, value in call(*arguments).items()}
+
+
+def combined_by(combine: Callable[..., Any]) -> Callable[[Hook], Hook]:
+    """Declare the decorated method a hook, and say how a group calls it on its members."""
+
+    def declare(hook: Hook) -> Hook:
+        hook.combine = combine  # type: ignore[attr-defined]
+        return hook
+
+    return declare
+
+
+class Hooks:
+    """What a training calls, in the order of the methods here. Every one does nothing by default."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Called for checkpoints: what must be saved, the tensors themselves by name."""
+        return {}
+
+    @combined_by(all_of)
+    def before_rollout(self, request: RolloutRequest) -> None:
+        """Called before each rollout; may change the noise or ask for a reset."""
+
+    @combined_by(pipe)
+    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+        """Called on every observation, in training and in evaluation; [B, *obs] to [B, *obs']."""
+        return observations
+
+    @combined_by(pipe)
+    def shape_noise(self, noise: Tensor, observations: Tensor) -> Tensor:
+        """Called before each drawing of training actions, with [B, noise size] and [B, *obs']."""
+        return noise
+
+    @combined_by(all_of)
+    def observe(self, step: VectorStep) -> None:
+        """Called after each training step, to gather this rank's statistics. No collectives."""
+
+    @combined_by(all_of)
+    def after_rollout(self, rollout: Rollout) -> None:
+        """Called when a rollout is complete; may change rewards and merge statistics over ranks."""
+
+    @combined_by(pipe)
+    def decode_values(self, outputs: Array, stream: str) -> Array:
+        """Called before estimation: the critic's outputs in the rewards' units, [T+1, B]."""
+        return outputs
+
+    @combined_by(pipe)
+    def adjust_values(self, values: Array, stream: str) -> Array:
+        """Called after all of decode_values: [T+1, B] in the rewards' units, to be bootstrapped from."""
+        return values
+
+    @combined_by(all_of)
+    def after_estimation(self, rollout: Rollout) -> None:
+        """Called when advantages and returns are set (and again each time they are)."""
+
+    @combined_by(pipe_back)
+    def encode_returns(self, returns: Array, stream: str) -> Array:
+        """Called after estimation: returns in the critic's units, [T, B]. Undoes decode_values."""
+        return returns
+
+    @combined_by(all_of)
+    def before_update(self, controls: Controls) -> None:
+        """Called before the epochs; may change this iteration's step sizes."""
+
+    @combined_by(any_of)
+    def before_epoch(self, epoch: int, rollout: Rollout) -> bool:
+        """Called before each epoch (from 0). True asks for values and advantages to be made anew."""
+        return False
+
+    @combined_by(all_of)
+    def before_minibatch(self, minibatch: Minibatch) -> None:
+        """Called before a minibatch's losses; may change its tensors."""
+
+    @combined_by(union)
+    def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
+        """Called for each minibatch; named terms to add to PPO's loss (use ``minibatch.mean``)."""
+        return {}
+
+    @combined_by(all_of)
+    def before_step(self, gradients: Tensor) -> None:
+        """Called with the flat gradient of all parameters, summed over ranks; change it in place."""
+
+    @combined_by(all_of)
+    def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
+        """Called after each gradient step with its statistics over all ranks; may change step sizes."""
+
+    @combined_by(any_of)
+    def wants_to_stop(self, stats: dict[str, float]) -> bool:
+        """Called after each epoch with its mean statistics over all ranks. True ends the update."""
+        return False
+
+    @combined_by(all_of)
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Called when the update is over, with the iteration's statistics over all ranks."""
+
+    @combined_by(all_of)
+    def before_checkpoint(self) -> None:
+        """Called before the run is saved, at its end too; write what waits. Collectives allowed."""
+
+    @combined_by(any_of)
+    def finished(self) -> bool:
+        """Called after each iteration, equal on all ranks. True ends the training."""
+        return False
+
+    @combined_by(union)
+    def metrics(self) -> dict[str, float]:
+        """Called once an iteration on every rank; numbers to report, equal on all ranks."""
+        return {}
+
+    @combined_by(union)
+    def recordings(self) -> dict[str, Path]:
+        """Called once an iteration, after metrics; films made since the last call, on rank 0 alone."""
+        return {}

@@ -1,0 +1,235 @@
+"""Proximal policy optimisation: Algorithm 1 of arXiv:1707.06347.
+
+Collect a rollout, estimate advantages, improve the policy. What else a run does stands elsewhere:
+friends change what is learned from, ``session.py`` saves and reports.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.layout import Layout
+from ppo_and_friends.distributed.randomness import Randomness
+from ppo_and_friends.errors import PPOError
+from ppo_and_friends.ppo import losses
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.collector import Collector, evaluate_network, split_streams
+from ppo_and_friends.ppo.episodes import EpisodeStatistics, EpisodeTracker
+from ppo_and_friends.ppo.estimators import explained_variance, generalized_advantages
+from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
+from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, slice_bounds, valid_counts
+from ppo_and_friends.ppo.optimizer import FlatOptimizer
+from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.ppo.stopwatch import Stopwatch
+from ppo_and_friends.settings.experiment import Experiment
+
+MAX_SKIPPED = 10
+"""Gradient steps in a row that may be skipped for not being finite, before the run is given up."""
+
+
+class Trainer:
+    """Trains one policy, on this rank's share of the environments."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        communicator: Communicator,
+        layout: Layout,
+        collector: Collector,
+        agent: Agent,
+        optimizer: FlatOptimizer,
+        stopwatch: Stopwatch,
+    ) -> None:
+        """Put the parts together; ``build.py`` makes them.
+
+        Args:
+            experiment: Every setting.
+            communicator: The ranks.
+            layout: Which environments are this rank's.
+            collector: Steps them.
+            agent: Network and friends.
+            optimizer: Holds the parameters of network and friends.
+            stopwatch: Told the time spent in each part of an iteration.
+        """
+        self.experiment, self.settings = experiment, experiment.ppo
+        self.communicator, self.layout = communicator, layout
+        self.collector, self.agent, self.optimizer = collector, agent, optimizer
+        self.network, self.friends, self.streams = agent.network, agent.friends, agent.streams
+        self.distribution, self.stopwatch = agent.mapping.distribution, stopwatch
+        self.randomness = Randomness(experiment.random_seed)
+        self.tracker = EpisodeTracker(layout)
+        self.episodes = EpisodeStatistics()
+        self.iteration = 0
+        self.timesteps = 0
+        self._skipped = 0
+        steps_per_rollout = collector.steps * layout.total
+        wanted = max(1, round(steps_per_rollout / self.settings.minibatch_size))
+        self._bounds = slice_bounds(collector.steps, min(wanted, collector.steps))
+
+    @property
+    def progress(self) -> float:
+        """Share of the timesteps that is done, in [0, 1]."""
+        return min(1.0, self.timesteps / self.experiment.num_timesteps)
+
+    def train_iteration(self) -> dict[str, float]:
+        """Collect, estimate, improve.
+
+        Returns:
+            The iteration's metrics, equal on all ranks but for the times.
+
+        Raises:
+            EnvironmentFault: An environment raised, or returned something unusable.
+            PPOError: The gradients were not finite for many steps in a row.
+        """
+        controls = self._scheduled_controls()
+        rollout = self.collect()
+        self.estimate(rollout)
+        stats = self._summary(rollout)
+        controls.timesteps = self.timesteps
+        with self.stopwatch.measure("update"):
+            stats |= self.improve(rollout, controls)
+        stats["learning_rate"], stats["clip"] = controls.learning_rate, controls.clip
+        self.friends.after_update(stats)
+        return stats | self.friends.metrics()
+
+    def collect(self) -> Rollout:
+        """Run the policy in the environments for T steps (lines 2-3 of Algorithm 1)."""
+        self.iteration += 1
+        kind, size = self.distribution.noise_kind, self.distribution.noise_size
+        noise = self.randomness.noise(kind, self.iteration, self.layout, self.collector.steps, size)
+        request = RolloutRequest(noise, self.iteration, self.collector.needs_reset, self.progress)
+        self.friends.before_rollout(request)
+        if request.reset:
+            self.collector.reset(self.iteration)
+            self.tracker.restart()
+        rollout = self.collector.collect(request)
+        rollout.restarted = request.reset
+        self.friends.after_rollout(rollout)
+        return rollout
+
+    def estimate(self, rollout: Rollout) -> None:
+        """Compute advantages and returns of every reward stream (line 4 of Algorithm 1)."""
+        advantages = np.zeros(rollout.valid.shape)
+        for stream in self.streams:
+            values = self.friends.decode_values(rollout.value_outputs[stream.name], stream.name)
+            values = self.friends.adjust_values(values, stream.name)
+            advantage = generalized_advantages(
+                rollout.rewards[stream.name],
+                values,
+                rollout.terminated,
+                rollout.cut | rollout.truncated,
+                rollout.valid,
+                discount=stream.discount,
+                trace_decay=stream.trace_decay,
+                episodic=stream.episodic,
+            )
+            rollout.values[stream.name] = values
+            rollout.returns[stream.name] = (advantage + values[:-1]).astype(values.dtype)
+            advantages += stream.weight * advantage
+        rollout.advantages = advantages.astype(rollout.log_probs.dtype)
+        self.friends.after_estimation(rollout)
+        for name, returns in rollout.returns.items():
+            rollout.value_targets[name] = self.friends.encode_returns(returns, name)
+
+    def improve(self, rollout: Rollout, controls: Controls) -> dict[str, float]:
+        """Optimise the surrogate for several epochs of minibatches (line 6 of Algorithm 1)."""
+        self.friends.before_update(controls)
+        shape = (self.layout, rollout.steps)
+        orders = [
+            self.randomness.shuffles(self.iteration, epoch, *shape) for epoch in range(self.settings.epochs)
+        ]
+        counts = valid_counts(rollout.valid, orders, self._bounds)
+        self._sum(counts)
+        source = MinibatchSource(rollout, self.collector.device)
+        history: list[dict[str, float]] = []
+        for epoch, order in enumerate(orders):
+            if self.friends.before_epoch(epoch, rollout):
+                self.reestimate(rollout)
+            taken: list[dict[str, float]] = []
+            for minibatch in source.epoch(order, self._bounds, counts[epoch]):
+                taken.append(self.improve_on(minibatch, controls))
+                if controls.stop:
+                    break
+            history.append(_mean(taken))
+            if self.friends.wants_to_stop(history[-1]) or controls.stop:
+                break
+        # KL and clip fraction are of the last epoch: how far the policy went, not its mean on the way.
+        last = {name: history[-1][name] for name in ("kl", "clip_fraction")}
+        return _mean(history) | last | {"epochs": float(len(history))}
+
+    def improve_on(self, minibatch: Minibatch, controls: Controls) -> dict[str, float]:
+        """One gradient step; returns its statistics over all ranks."""
+        self.friends.before_minibatch(minibatch)
+        self.optimizer.zero_gradients()
+        minibatch.policy_parameters, minibatch.value_outputs = self.network(minibatch.observations)
+        extra = self.friends.loss(minibatch)
+        loss = losses.ppo_loss(
+            self.distribution,
+            minibatch,
+            clip=controls.clip,
+            entropy_weight=controls.entropy_weight,
+            value_weight=self.settings.value_weight,
+            value_clip=self.settings.value_clip,
+        )
+        sum(extra.values(), start=loss.total).backward()
+        named = (*losses.STATISTICS, *extra)
+        self.optimizer.statistics[: len(loss.statistics)] = loss.statistics
+        for place, term in enumerate(extra.values(), len(loss.statistics)):
+            self.optimizer.statistics[place] = term.detach()
+        with self.stopwatch.measure("communication"):
+            self.optimizer.reduce(self.communicator)
+        self.friends.before_step(self.optimizer.gradients)
+        stats = dict(zip(named, self.optimizer.statistics.tolist(), strict=False))
+        stats["gradient_norm"] = self.optimizer.step(controls.learning_rate)
+        self._count_skipped(stats["gradient_norm"])
+        self.friends.after_minibatch(stats, controls)
+        return stats
+
+    def reestimate(self, rollout: Rollout) -> None:
+        """Values, advantages and returns anew with the current critic (arXiv:2006.05990, 3.5)."""
+        _, outputs = evaluate_network(self.network, rollout.observations, self.collector.device)
+        rollout.value_outputs = split_streams(self.network, outputs)
+        self.estimate(rollout)
+
+    def _scheduled_controls(self) -> Controls:
+        settings, progress = self.settings, self.progress
+        return Controls(
+            learning_rate=settings.learning_rate.at(progress),
+            clip=settings.clip.at(progress),
+            entropy_weight=settings.entropy_weight.at(progress),
+            progress=progress,
+        )
+
+    def _summary(self, rollout: Rollout) -> dict[str, float]:
+        """Scores, counts and explained variance of a rollout, over all ranks."""
+        episodes = self.tracker.update(rollout.scores, rollout.finished, rollout.valid)
+        valid = rollout.valid
+        returns = rollout.returns["extrinsic"][valid].astype(np.float64)
+        errors = returns - rollout.values["extrinsic"][:-1][valid]
+        sums = np.array([valid.sum(), errors.sum(), (errors**2).sum(), returns.sum(), (returns**2).sum()])
+        with self.stopwatch.measure("communication"):
+            self.communicator.sum_(sums)
+            stats = self.episodes.summarise(episodes, self.communicator)
+        self.timesteps += int(sums[0])
+        return stats | {"explained_variance": explained_variance(*sums.tolist())}
+
+    def _sum(self, array: np.ndarray) -> None:
+        with self.stopwatch.measure("communication"):
+            self.communicator.sum_(array)
+
+    def _count_skipped(self, norm: float) -> None:
+        # The norm is of the reduced gradient, so that all ranks count, and give up, alike.
+        self._skipped = 0 if np.isfinite(norm) else self._skipped + 1
+        if self._skipped >= MAX_SKIPPED:
+            raise PPOError(
+                f"Iteration {self.iteration}: the gradient was not finite in {MAX_SKIPPED} steps in a row. "
+                "Lower ppo.learning_rate, or normalise observations and rewards; the last checkpoint is kept."
+            )
+
+
+def _mean(stats: list[dict[str, float]]) -> dict[str, float]:
+    """Name by name mean of statistics with the same names."""
+    # Not NumPy's: for so few numbers it takes twenty times as long.
+    return {name: sum(each[name] for each in stats) / len(stats) for name in stats[0]}

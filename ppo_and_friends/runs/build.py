@@ -1,0 +1,177 @@
+"""From an experiment to the parts of a trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.devices import choose_device
+from ppo_and_friends.distributed.layout import Layout, divide
+from ppo_and_friends.distributed.randomness import Purpose, Randomness
+from ppo_and_friends.friends.catalog import make_friend
+from ppo_and_friends.friends.friend import FriendContext
+from ppo_and_friends.friends.group import FriendGroup, check_ownership, friends_of
+from ppo_and_friends.networks.action_mapping import ActionMapping
+from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.collector import Collector
+from ppo_and_friends.ppo.optimizer import FlatOptimizer, ParameterGroup
+from ppo_and_friends.ppo.rollout import RewardStream
+from ppo_and_friends.ppo.stopwatch import Stopwatch
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.best_policy import policy_saver
+from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.vector.protocol import VectorEnv
+from ppo_and_friends.vector.spaces import declared_space
+
+TIMED = ("environment", "inference", "update", "communication")
+"""Parts of an iteration whose time is reported."""
+
+
+def build_agent(
+    experiment: Experiment,
+    observation_space: spaces.Box,
+    action_space: spaces.Space[Any],
+    communicator: Communicator,
+    layout: Layout,
+    steps: int,
+    folder: Path | None = None,
+    declared_space: spaces.Space[Any] | None = None,
+) -> Agent:
+    """Make the network and the friends, equal on all ranks.
+
+    Args:
+        experiment: Every setting.
+        observation_space: Of one environment, encoded.
+        action_space: Of one environment.
+        communicator: Collectives are made.
+        layout: Which environments are this rank's.
+        steps: T, the rollout's length.
+        folder: Where the run is kept, for friends that write files; None: nowhere.
+        declared_space: Of one environment's observations, not encoded; None: unknown.
+
+    Raises:
+        UsageError: Spaces, network or friends don't fit together.
+    """
+    settings = experiment.network
+    dtype = torch.float64 if experiment.precision == "float64" else torch.float32
+    randomness = Randomness(experiment.random_seed)
+    mapping = ActionMapping(action_space, squash=settings.squash)
+    images = settings.encoder == "nature_cnn" or len(observation_space.shape) == 3
+    device = choose_device(experiment.device, communicator, convolutions=images)
+    friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
+    space = friends.setup_all(
+        FriendContext(
+            experiment=experiment,
+            communicator=communicator,
+            observation_space=observation_space,
+            action_space=action_space,
+            distribution=mapping.distribution,
+            layout=layout,
+            steps=steps,
+            randomness=randomness,
+            device=device,
+            dtype=dtype,
+            environment_space=observation_space,
+            declared_space=declared_space,
+            folder=folder,
+            save_policy=policy_saver(experiment, observation_space, action_space, declared_space),
+        )
+    )
+    extrinsic = RewardStream("extrinsic", experiment.ppo.discount, experiment.ppo.trace_decay)
+    streams = (extrinsic, *friends.all_streams)
+    generator = torch.Generator().manual_seed(randomness.integer(Purpose.INITIALISATION))
+    network = ActorCritic(
+        space, mapping.distribution, settings, [stream.name for stream in streams], generator
+    ).to(device, dtype)
+    network = friends.adapt(network)
+    check_ownership(friends, network)
+    agent = Agent(network, friends, mapping, streams, space, device, dtype)
+    for tensor in agent.tensors().values():
+        broadcast_(tensor, communicator)
+    friends.attach(agent)
+    return agent
+
+
+def broadcast_(tensor: Tensor, communicator: Communicator) -> None:
+    """Replace a tensor, in place, by rank 0's."""
+    if communicator.size == 1:
+        return
+    flat = tensor.detach().cpu().flatten().clone()
+    communicator.broadcast_(flat.numpy())
+    tensor.data.copy_(flat.view(tensor.shape))
+
+
+def build_trainer(
+    experiment: Experiment, communicator: Communicator, envs: VectorEnv, folder: Path | None = None
+) -> Trainer:
+    """Make everything a run trains with.
+
+    Args:
+        experiment: Every setting.
+        communicator: Collectives are made.
+        envs: This rank's environments, ``divide(num_envs, rank, size).local`` of them.
+        folder: Where the run is kept, for friends that write files; None: nowhere.
+    """
+    layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
+    steps = max(1, round(experiment.ppo.rollout_timesteps / layout.total))
+    agent = build_agent(
+        experiment,
+        envs.observation_space,
+        envs.action_space,
+        communicator,
+        layout,
+        steps,
+        folder,
+        declared_space(envs),
+    )
+    stopwatch = Stopwatch(TIMED)
+    collector = Collector(
+        envs,
+        agent.network,
+        agent.friends,
+        agent.mapping,
+        Randomness(experiment.random_seed),
+        layout,
+        steps=steps,
+        space=agent.space,
+        device=agent.device,
+        dtype=agent.dtype,
+        stopwatch=stopwatch,
+    )
+    optimizer = FlatOptimizer(
+        _parameter_groups(agent),
+        epsilon=experiment.ppo.adam_epsilon,
+        max_gradient_norm=experiment.ppo.max_gradient_norm,
+    )
+    return Trainer(
+        experiment,
+        communicator=communicator,
+        layout=layout,
+        collector=collector,
+        agent=agent,
+        optimizer=optimizer,
+        stopwatch=stopwatch,
+    )
+
+
+def _parameter_groups(agent: Agent) -> list[ParameterGroup]:
+    """PPO's parameters with those of friends that follow its step size, then the others'."""
+    ppo = _trainable(agent.network)
+    own = []
+    for friend in friends_of(agent):
+        parameters = [p for p in _trainable(friend.state) if not any(p is known for known in ppo)]
+        if friend.learning_rate is None:
+            ppo += parameters
+        else:
+            own.append(ParameterGroup(friend.name, parameters, friend.learning_rate))
+    return [ParameterGroup("ppo", ppo, None), *own]
+
+
+def _trainable(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]

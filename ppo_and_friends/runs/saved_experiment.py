@@ -1,0 +1,101 @@
+"""A run's settings on disk: ``experiment.json`` always, ``experiment.dill`` for what JSON can't hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dill
+from pydantic import ValidationError
+
+from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.versions import library_versions
+from ppo_and_friends.errors import CheckpointError, UsageError
+from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.plain import experiment_adapter, experiment_settings, is_plain
+
+JSON_NAME, DILL_NAME = "experiment.json", "experiment.dill"
+
+
+def save_experiment(
+    folder: Path, experiment: Experiment, command_line: Sequence[str], ranks: int = 1
+) -> None:
+    """Write ``experiment.json``, and ``experiment.dill`` beside it if JSON can't hold it. On rank 0.
+
+    Args:
+        folder: The run's folder, which exists.
+        experiment: Its settings.
+        command_line: As in ``sys.argv``; for the reader.
+        ranks: W, for the reader.
+
+    Raises:
+        CheckpointError: It can't be written, or an object in it can't be pickled by dill.
+    """
+    plain = is_plain(experiment)
+    record = {
+        "experiment": experiment_settings(experiment),
+        "plain": plain,
+        "command_line": list(command_line),
+        "ranks": ranks,
+        "versions": library_versions(),
+        "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    try:
+        if plain:
+            (folder / DILL_NAME).unlink(missing_ok=True)
+        else:
+            replace_file(folder / DILL_NAME, dill.dumps(experiment, recurse=True))
+        replace_file(folder / JSON_NAME, json.dumps(record, indent=2).encode())
+    except OSError as error:
+        raise CheckpointError(
+            f"The settings can't be written to {folder}: {error.strerror or error}."
+        ) from error
+    except Exception as error:  # dill raises whatever the objects' own methods raise
+        raise CheckpointError(
+            f"The experiment {experiment.name} can't be saved: {type(error).__name__}: {error}.\n"
+            "Name its factory and friends as `module:name` instead of passing objects."
+        ) from error
+
+
+def load_experiment(folder: Path, trust: bool = False) -> Experiment:
+    """The experiment that was saved in a run's folder.
+
+    Args:
+        folder: The run's folder.
+        trust: Whether code that is stored in the folder may be run, for an experiment that isn't
+            plain data.
+
+    Raises:
+        UsageError: None is saved there, it needs ``trust``, or it doesn't fit this version.
+    """
+    path = folder / JSON_NAME
+    try:
+        record = json.loads(path.read_bytes())
+        plain, settings = record["plain"], record["experiment"]
+    except FileNotFoundError:
+        raise UsageError(f"No experiment is saved in {folder}.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); --clobber starts over.") from error
+    if plain:
+        try:
+            return experiment_adapter().validate_json(json.dumps(settings))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(
+                f"{path} doesn't fit this version: {where}: {first['msg']}; --clobber starts over."
+            ) from error
+    if not trust:
+        raise UsageError(
+            f"The experiment in {folder} contains Python objects, which are saved as code ({DILL_NAME}).\n"
+            "--trust loads it, which runs that code: only for files that you or people you trust wrote."
+        )
+    try:
+        experiment = dill.loads((folder / DILL_NAME).read_bytes())
+    except Exception as error:  # whatever the stored code raises
+        raise UsageError(f"{folder / DILL_NAME} can't be loaded: {type(error).__name__}: {error}.") from error
+    if not isinstance(experiment, Experiment):
+        raise UsageError(f"{folder / DILL_NAME} holds a {type(experiment).__name__}, not an Experiment.")
+    return experiment

@@ -1,0 +1,125 @@
+"""A training session: iterations until the budget is reached, with reports and checkpoints."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ppo_and_friends.distributed.agreement import on_main
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.replication import assert_replicated
+from ppo_and_friends.errors import CheckpointError
+from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.reporting.samples import action_deviation, samples_of
+from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
+from ppo_and_friends.runs.checkpoint_contents import capture
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.settings.plain import experiment_settings
+
+T = TypeVar("T")
+
+
+def load_checkpoint(communicator: Communicator, folder: RunFolder) -> Checkpoint | None:
+    """The newest whole checkpoint of a run, read once and given to all ranks. A collective."""
+    return on_main(communicator, lambda: load_latest(folder.checkpoints))
+
+
+@dataclass
+class Session:
+    """Runs a trainer up to its experiment's timesteps. Every rank has one."""
+
+    trainer: Trainer
+    communicator: Communicator
+    folder: RunFolder
+    reporter: SilentReporter
+    interrupts: Interrupts
+    seconds: float = 0.0
+    """Training time so far, over all resumes."""
+
+    place: dict[str, str] = field(default_factory=dict)
+    """Told where the session is, for messages about failures."""
+
+    _saved_at: float = field(default_factory=time.monotonic)
+    _saved_iteration: int = -1
+
+    def run(self) -> int:
+        """Train until the budget is reached, a friend is done or somebody asks to stop; then save.
+
+        Returns:
+            0, or the exit status of the signal that stopped it (130 for Ctrl-C).
+        """
+        experiment = self.trainer.experiment
+        stopped = False
+        finished = self.trainer.friends.finished
+        while self.trainer.timesteps < experiment.num_timesteps and not stopped and not finished():
+            self.place["where"] = f"iteration {self.trainer.iteration + 1}"
+            self.reporter.iteration(self._iterate())
+            stopped = self.interrupts.agreed()
+            if self._is_due():
+                self._save_and_go_on()
+        self._save()
+        return self.interrupts.exit_code if stopped else 0
+
+    def _iterate(self) -> IterationReport:
+        trainer = self.trainer
+        before, start = trainer.timesteps, time.perf_counter()
+        metrics = trainer.train_iteration()
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        times = {f"time_{name}": spent for name, spent in trainer.stopwatch.take().items()}
+        # Communication is measured inside the update, whose time is meant without it.
+        times["time_update"] = max(0.0, times["time_update"] - times["time_communication"])
+        metrics |= times | {"steps_per_second": (trainer.timesteps - before) / seconds}
+        rollout, mapping = trainer.collector.rollout, trainer.agent.mapping
+        samples = samples_of(rollout, mapping) if self.reporter.wants_samples() else {}
+        metrics |= action_deviation(rollout, mapping)
+        return IterationReport(
+            iteration=trainer.iteration,
+            timesteps=trainer.timesteps,
+            num_timesteps=trainer.experiment.num_timesteps,
+            seconds=self.seconds,
+            metrics=metrics,
+            samples=samples,
+            recordings=trainer.friends.recordings(),
+        )
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint, by rank 0's clock. A collective."""
+        elapsed = time.monotonic() - self._saved_at
+        return bool(self.communicator.broadcast(elapsed >= self.trainer.experiment.checkpoint_seconds))
+
+    def _save_and_go_on(self) -> None:
+        """Save; if that fails, say so and train on, since the next attempt may find room."""
+        try:
+            self._save()
+        except CheckpointError as error:
+            self.reporter.message(str(error), level="warning")
+        self._saved_at = time.monotonic()
+
+    def _save(self) -> None:
+        """Check that all ranks agree, then save on rank 0. A collective.
+
+        Raises:
+            ReplicationError: Ranks differ in a parameter or buffer.
+            CheckpointError: It can't be written.
+        """
+        trainer = self.trainer
+        if trainer.iteration == self._saved_iteration:
+            return
+        trainer.friends.before_checkpoint()
+        tensors, state = capture(trainer, self.seconds)
+        assert_replicated(self.communicator, {n: t.detach().cpu().numpy() for n, t in tensors.items()})
+        extra = {
+            "ranks": self.communicator.size,
+            "experiment": experiment_settings(trainer.experiment),
+        }
+        keep = trainer.experiment.keep_checkpoints
+        on_main(
+            self.communicator,
+            lambda: save_checkpoint(self.folder.checkpoints, trainer.timesteps, tensors, state, extra, keep),
+        )
+        self._saved_iteration = trainer.iteration

@@ -1,0 +1,1 @@
+"""What a run is: every setting, schedules, and the registry of launchers."""

@@ -1,0 +1,230 @@
+"""What an experiment is: every setting of a run, in frozen and validated dataclasses.
+
+Nothing heavy is imported here (no torch, no simulator), so that ``--help`` and ``--list`` are quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, linear
+
+__all__ = [
+    "AtariSettings",
+    "EnvironmentSettings",
+    "Experiment",
+    "FriendSpec",
+    "NetworkSettings",
+    "PPOSettings",
+    "Schedule",
+    "friend",
+    "linear",
+]
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Widths = tuple[Positive, ...]
+
+STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AtariSettings:
+    """The standard preprocessing of Atari games (Machado et al. 2018, arXiv:1709.06009)."""
+
+    observation: Literal["pixels", "ram"] = "pixels"
+    """84 x 84 grey images, or the 128 bytes of RAM."""
+
+    frame_skip: Positive = 4
+    """Emulator frames an action lasts."""
+
+    stack: Positive = 4
+    """Observations the policy sees at once."""
+
+    noop_max: Annotated[int, Field(ge=0)] = 30
+    """Most no-op actions at the start of an episode."""
+
+    repeat_action_probability: Fraction = 0.0
+    """Chance that the emulator repeats the previous action (sticky actions)."""
+
+    life_loss_ends_episode: bool = True
+    """In training only: a lost life terminates the episode. Scores are always of whole games."""
+
+    clip_rewards: bool = True
+    """In training only: rewards become their sign. Scores are always unclipped."""
+
+    fire_on_reset: bool = False
+    """Press FIRE after a reset, for games that wait for it."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EnvironmentSettings:
+    """Which environment, how many of them, and what runs them."""
+
+    id: str
+    """Gymnasium id; ``module:Name-v0`` imports the module first."""
+
+    num_envs: Positive = 16
+    """Environments over all ranks. With more ranks than that, each rank gets one."""
+
+    backend: Literal["auto", "envpool", "gymnasium", "async", "ale"] = "auto"
+    """What steps the environments; ``auto`` takes the fastest one known to agree with Gymnasium."""
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of ``gymnasium.make``."""
+
+    max_episode_steps: Positive | None = None
+    """Time limit in agent steps (after frame skip and action repeat); None: the environment's own."""
+
+    action_repeat: Positive = 1
+    """Environment steps for which an action is repeated, their rewards added."""
+
+    atari: AtariSettings | None = None
+    """Preprocessing of an Atari game; None for everything else."""
+
+    wrappers: tuple[str, ...] = ()
+    """Gymnasium wrappers, innermost first, as ``module:callable``. They put it on that backend."""
+
+    factory: Annotated[Callable[..., Any] | None, Field(exclude=True)] = None
+    """Makes the environment instead of ``gymnasium.make``. Such an experiment isn't plain data."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PPOSettings:
+    """Proximal policy optimisation, Algorithm 1 of arXiv:1707.06347."""
+
+    rollout_timesteps: Positive = 4096
+    """Timesteps collected between updates, over all environments of all ranks."""
+
+    minibatch_size: Positive = 1024
+    """Timesteps in a gradient step, over all ranks."""
+
+    epochs: Positive = 5
+    """Passes over the rollout in an update."""
+
+    learning_rate: ScheduleLike = field(default_factory=lambda: Schedule(3e-4))
+    """Adam's step size."""
+
+    clip: ScheduleLike = field(default_factory=lambda: Schedule(0.2))
+    """Clip range epsilon of the probability ratio (eq. 7)."""
+
+    discount: Fraction = 0.99
+    """Gamma, per step."""
+
+    trace_decay: Fraction = 0.95
+    """Lambda of generalised advantage estimation (arXiv:1506.02438)."""
+
+    entropy_weight: ScheduleLike = field(default_factory=lambda: Schedule(0.0))
+    """Weight of the entropy bonus (c2 of eq. 9)."""
+
+    value_weight: NonNegative = 0.5
+    """Weight of the value loss (c1 of eq. 9)."""
+
+    value_clip: Annotated[float, Field(gt=0.0)] | None = None
+    """Largest change of a value prediction in an update, in the critic's units; None: unlimited."""
+
+    max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = 0.5
+    """Global gradient norm above which the gradient is scaled down; None: never."""
+
+    adam_epsilon: Annotated[float, Field(gt=0.0)] = 1e-5
+    """Adam's epsilon (arXiv:2006.05990 uses the same)."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NetworkSettings:
+    """Actor and critic."""
+
+    actor_hidden: Widths = (64, 64)
+    """Widths of the actor's hidden layers. The Nature CNN has none behind its own 512 features."""
+
+    critic_hidden: Widths = (64, 64)
+    """Widths of the critic's hidden layers; as with the actor's."""
+
+    activation: Literal["tanh", "relu", "elu", "leaky_relu", "silu"] = "tanh"
+    """Nonlinearity of the hidden layers."""
+
+    encoder: Literal["auto", "mlp", "nature_cnn"] = "auto"
+    """``auto``: the Nature CNN (Mnih et al. 2015) for images, nothing before the layers otherwise."""
+
+    half_precision: bool = False
+    """Compute convolutions in bfloat16 (parameters stay as they are): faster where processors have it."""
+
+    shared: bool | None = None
+    """Actor and critic share the encoder; None: for images only."""
+
+    initial_log_std: float = 0.0
+    """Log of the Gaussian policy's first standard deviation, in units of half the action range."""
+
+    squash: bool = False
+    """Squash Gaussian actions with tanh into the bounds, instead of clipping at them."""
+
+    actor_output_gain: NonNegative = 0.01
+    """Orthogonal gain of the policy's last layer (arXiv:2006.05990 finds small ones best)."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class FriendSpec:
+    """A friend and its arguments; the class is looked up when the experiment starts."""
+
+    name: str
+    """A registered name (``KLEarlyStop``) or ``module:Class``."""
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the class."""
+
+    kind: Annotated[type | None, Field(exclude=True)] = None
+    """The class itself, for one that can't be imported by name. Such an experiment isn't plain data."""
+
+
+def friend(kind: str | type, **arguments: Any) -> FriendSpec:
+    """Add a friend to an experiment, by registered name, ``module:Class`` or class."""
+    if isinstance(kind, str):
+        return FriendSpec(kind, arguments)
+    return FriendSpec(kind.__name__, arguments, kind)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Experiment:
+    """All that defines a run. Two runs of equal experiments on any number of ranks agree."""
+
+    name: str
+    """The launcher's name; the run's folder is called like it."""
+
+    environment: EnvironmentSettings
+    """What is learned."""
+
+    num_timesteps: Positive = 1_000_000
+    """Agent steps of the whole run, over all ranks."""
+
+    ppo: PPOSettings = field(default_factory=PPOSettings)
+    """The algorithm's settings."""
+
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    """Actor and critic."""
+
+    friends: tuple[FriendSpec, ...] = ()
+    """Friends in the order in which they are called."""
+
+    random_seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Everything random in the run follows from it."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the networks live; ``auto`` takes CUDA if there is one and the network has convolutions."""
+
+    precision: Literal["float32", "float64"] = "float32"
+    """Of parameters, observations and losses."""
+
+    target_score: float | None = None
+    """The mean evaluation score at which the environment counts as solved; for information."""
+
+    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 60.0
+    """Least seconds between checkpoints; 0 saves every iteration. One is always written at the end."""
+
+    keep_checkpoints: Positive = 2
+    """Checkpoints kept, the newest ones."""

@@ -1,0 +1,183 @@
+"""Settings changed on the command line: ``--set``, ``--with`` and ``--without``, typed and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ppo_and_friends.errors import UsageError, nearest
+from ppo_and_friends.settings.experiment import Experiment, FriendSpec
+
+_ADAPTER: TypeAdapter[Experiment] = TypeAdapter(Experiment)
+
+
+def as_values(settings: Any) -> Any:
+    """Nested dataclasses as nested dicts, one level of names at a time; other values unchanged."""
+    if is_dataclass(settings) and not isinstance(settings, type):
+        return {each.name: as_values(getattr(settings, each.name)) for each in fields(settings)}
+    if isinstance(settings, tuple):
+        return tuple(as_values(each) for each in settings)
+    if isinstance(settings, dict):  # a copy, since the values are changed in place
+        return {key: as_values(each) if isinstance(each, dict) else each for key, each in settings.items()}
+    return settings
+
+
+def validated(values: dict[str, Any]) -> Experiment:
+    """An experiment from nested values.
+
+    Raises:
+        UsageError: A value is of the wrong type or out of range; names the setting.
+    """
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+        why = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}={problem['input']!r}: {why}.") from error
+
+
+def setting_names(settings: Any, prefix: str = "") -> list[str]:
+    """All dotted names that ``--set`` takes, except friends'."""
+    names: list[str] = []
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        nested = is_dataclass(value) and type(value).__name__.endswith("Settings")
+        names += setting_names(value, f"{prefix}{each.name}.") if nested else [prefix + each.name]
+    return [name for name in names if name not in ("friends", "name", "environment.factory")]
+
+
+def parse_value(text: str) -> Any:
+    """A value as it is written on the command line: JSON where it is JSON, a list where it has commas."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    if text.lower() in ("none", "true", "false"):
+        return {"none": None, "true": True, "false": False}[text.lower()]
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    if text.startswith(("(", "[")) and text.endswith((")", "]")):
+        text = text[1:-1]
+        return [parse_value(part.strip()) for part in text.split(",") if part.strip()]
+    if "," in text:
+        return [parse_value(part.strip()) for part in text.split(",") if part.strip()]
+    return text
+
+
+def apply_settings(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
+    """Change settings by ``name=value`` texts.
+
+    Args:
+        experiment: The launcher's.
+        assignments: Such as ``ppo.clip=0.1``, ``network.actor_hidden=64,64`` or, for a friend's
+            argument, ``friends.KLEarlyStop.target=0.02``.
+
+    Raises:
+        UsageError: An unknown name (the nearest are listed) or a value that doesn't fit.
+    """
+    values = as_values(experiment)
+    known = setting_names(experiment)
+    present = {spec.name: spec for spec in experiment.friends}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        name = name.strip()
+        if not equals:
+            raise UsageError(f"--set {assignment}: write it as name=value.")
+        value = parse_value(text.strip())
+        parts = name.split(".")
+        if parts[0] == "friends" and len(parts) == 3:
+            if parts[1] not in present:
+                there = ", ".join(present) or "none"
+                raise UsageError(f"--set {name}: no friend {parts[1]!r} here (there are: {there}).")
+            spec = present[parts[1]]
+            present[parts[1]] = FriendSpec(spec.name, {**spec.arguments, parts[2]: value}, spec.kind)
+            continue
+        if name not in known and not name.startswith("environment.arguments."):
+            near = ", ".join(nearest(name, known))
+            raise UsageError(f"--set {name}: there is no such setting. Did you mean {near}?")
+        target = values
+        for part in parts[:-1]:
+            target = target.get(part)
+            if not isinstance(target, dict):
+                raise UsageError(f"--set {name}: {part!r} holds no settings of its own here.")
+        if isinstance(target.get(parts[-1]), tuple | list) and isinstance(value, int | float | str):
+            value = [value]
+        target[parts[-1]] = value
+    values["friends"] = tuple(as_values(spec) for spec in present.values())
+    return validated(values)
+
+
+def parse_friend(text: str) -> FriendSpec:
+    """A friend as written on the command line: ``KLEarlyStop:target=0.02``, ``my.module:MyFriend:scale=1``.
+
+    Raises:
+        UsageError: An argument isn't ``name=value``.
+    """
+    parts = text.split(":")
+    last = parts[-1]
+    arguments: dict[str, Any] = {}
+    if "=" in last:
+        parts = parts[:-1]
+        for piece in _split_arguments(last):
+            key, equals, value = piece.partition("=")
+            if not equals:
+                raise UsageError(f"--with {text}: write arguments as name=value, separated by commas.")
+            arguments[key.strip()] = parse_value(value.strip())
+    return FriendSpec(":".join(parts), arguments)
+
+
+def _split_arguments(text: str) -> list[str]:
+    """Split ``a=1,b=[2,3],c=4`` at the commas outside brackets."""
+    pieces, depth = [""], 0
+    for character in text:
+        depth += (character in "[({") - (character in "])}")
+        if character == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += character
+    return pieces
+
+
+def change_friends(experiment: Experiment, added: Sequence[str], removed: Sequence[str]) -> Experiment:
+    """Add and remove friends. One that is there already gets the new arguments, in its place.
+
+    Raises:
+        UsageError: A friend to remove isn't there, or one to add is written wrongly.
+    """
+    friends = list(experiment.friends)
+    for name in removed:
+        if name not in [spec.name for spec in friends]:
+            there = ", ".join(spec.name for spec in friends) or "none"
+            raise UsageError(f"--without {name}: it isn't among the friends ({there}).")
+        friends = [spec for spec in friends if spec.name != name]
+    for text in added:
+        spec = parse_friend(text)
+        places = [index for index, other in enumerate(friends) if other.name == spec.name]
+        if places:
+            old = friends[places[0]]
+            friends[places[0]] = FriendSpec(old.name, {**old.arguments, **spec.arguments}, old.kind)
+        else:
+            friends.append(spec)
+    return validated({**as_values(experiment), "friends": tuple(as_values(spec) for spec in friends)})
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted names of settings that differ, with the old and the new value."""
+    found: dict[str, tuple[Any, Any]] = {}
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            found |= differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        if list(old) != list(new):  # JSON gives tuples back as lists
+            found[prefix] = (old, new)
+    elif old != new:
+        found[prefix] = (old, new)
+    return found

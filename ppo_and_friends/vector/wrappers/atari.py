@@ -1,0 +1,116 @@
+"""The standard preprocessing of Atari games (Machado et al. 2018, arXiv:1709.06009)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
+from numpy.typing import NDArray
+
+from ppo_and_friends.settings.experiment import AtariSettings
+from ppo_and_friends.vector.wrappers.action_repeat import ActionRepeat
+
+Env = gymnasium.Env[Any, Any]
+
+
+def preprocess(env: Env, atari: AtariSettings) -> Env:
+    """Add no-op starts, frame skip, and stacked frames to a game with a frame skip of 1.
+
+    Returns:
+        Observations are uint8, ``[stack, 84, 84]`` grey pixels or ``[stack * 128]`` RAM, oldest first.
+    """
+    if atari.observation == "pixels":
+        env = AtariPreprocessing(env, noop_max=atari.noop_max, frame_skip=atari.frame_skip)
+    else:
+        env = NoOpStart(env, atari.noop_max)
+        env = ActionRepeat(env, atari.frame_skip)
+    if atari.fire_on_reset:
+        env = FireOnReset(env)
+    if atari.observation == "ram":
+        return StackRam(env, atari.stack)
+    return FrameStackObservation(env, atari.stack)
+
+
+class NoOpStart(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Does nothing for a random 1 to ``noop_max`` frames at the start of each episode."""
+
+    def __init__(self, env: Env, noop_max: int) -> None:
+        """Do nothing for at most ``noop_max`` frames; 0 leaves the start alone."""
+        super().__init__(env)
+        self.noop_max = noop_max
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """Reset, then wait."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        if self.noop_max > 0:
+            for _ in range(int(self.unwrapped.np_random.integers(1, self.noop_max + 1))):
+                observation, _, terminated, truncated, info = self.env.step(0)
+                if terminated or truncated:
+                    observation, info = self.env.reset(options=options)
+        return observation, info
+
+
+class FireOnReset(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Presses FIRE after a reset, for games that wait for it; others are left alone."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """Reset, then fire once."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        meanings = self.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
+        if "FIRE" in meanings:
+            observation, _, terminated, truncated, info = self.env.step(meanings.index("FIRE"))
+            if terminated or truncated:
+                observation, info = self.env.reset(options=options)
+        return observation, info
+
+
+class StackRam(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The last ``stack`` RAM states in one vector, oldest first; a reset repeats the first one."""
+
+    def __init__(self, env: Env, stack: int) -> None:
+        """Stack the RAM, ``[128]`` uint8, of ``stack`` steps."""
+        super().__init__(env)
+        size = int(np.prod(env.observation_space.shape or ()))
+        self.observation_space = spaces.Box(0, 255, (stack * size,), np.uint8)
+        self._rows = np.zeros((stack, size), np.uint8)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], Any]:
+        """Reset and fill the stack with the first state."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._rows[:] = observation
+        return self._rows.reshape(-1).copy(), info
+
+    def step(self, action: Any) -> tuple[NDArray[np.uint8], Any, bool, bool, dict[str, Any]]:
+        """Step and push the new state."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._rows[:-1] = self._rows[1:]
+        self._rows[-1] = observation
+        return self._rows.reshape(-1).copy(), reward, terminated, truncated, info
+
+
+class LifeLossInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Says in ``info["life_lost"]`` whether the step cost a life; the game goes on."""
+
+    def __init__(self, env: Env) -> None:
+        """Watch a game's lives."""
+        super().__init__(env)
+        self._lives = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        """Reset and count the lives."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._lives = int(info.get("lives", 0))
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step and compare the lives."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        lives = int(info.get("lives", 0))
+        info["life_lost"] = lives < self._lives
+        self._lives = lives
+        return observation, reward, terminated, truncated, info
