@@ -1,0 +1,101 @@
+"""Runs that were saved in an earlier format can be tested, loaded and gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ppo_and_friends import load_policy
+from tests.command_line import latest, read_json, rows, run
+
+SAVED = Path(__file__).parent / "fixtures" / "format-1"
+EXPECTED: dict[str, Any] = read_json(SAVED / "expected.json")
+
+OPTIONS = {
+    "CartPole": (
+        "--num_envs=8",
+        "--random_seed=3",
+        "--eval_every=2000",
+        "--eval_episodes=2",
+        "--set=network.actor_hidden=8,8",
+        "--set=network.critic_hidden=8,8",
+        "--set=network.activation=relu",
+        "--set=ppo.clip=0.2:0.1",
+        "--set=ppo.trace_decay=0.9",
+        "--set=ppo.entropy_weight=0.01",
+        "--set=ppo.value_clip=0.5",
+        "--with=ObservationNormalizer",
+        "--with=ObservationClip:limit=5",
+        "--with=RewardClip:low=-0.5,last_low=-1",
+        "--with=ValueNormalizer",
+        "--with=KLEarlyStop:target=0.05",
+        "--with=ClipAnnealing:end=0.1",
+        "--with=LearningRateAnnealing:shape=steps,at=[2000,3000],factor=0.5",
+        "--with=EntropyAnnealing:shape=steps,at=[100],by=score",
+        "--with=SoftReset",
+    ),
+    "Pendulum": (
+        "--random_seed=3",
+        "--set=ppo.rollout_timesteps=512",
+        "--set=ppo.epochs=3",
+        "--set=network.actor_hidden=8",
+        "--set=network.critic_hidden=8,8",
+        "--set=network.initial_log_std=-0.5",
+        "--set=network.squash=true",
+        "--set=network.actor_output_gain=0.5",
+        "--set=ppo.max_gradient_norm=none",
+        "--with=ObservationNormalizer",
+        "--with=DeviationAnnealing:start=0.6,end=0.2",
+        "--with=AdaptiveLearningRate:target=0.02,last_target=0.01",
+        "--with=RewardClip:low=-1,high=0",
+        "--with=PopArt",
+    ),
+}
+"""What asks for these runs on today's command line. How they were made is in the fixtures' README."""
+
+COMPLAINTS = ("starts afresh", "isn't used now")
+"""What a run's notes say where something that is saved isn't taken over."""
+
+every_run = pytest.mark.parametrize("name", OPTIONS)
+
+
+@pytest.fixture
+def state_path(tmp_path: Path) -> Path:
+    """A copy, since testing and training write there."""
+    return Path(shutil.copytree(SAVED, tmp_path / "saved"))
+
+
+@every_run
+def test_it_can_be_tested(name: str, state_path: Path) -> None:
+    done = run("-e", name, "--state_path", state_path, "--num_test_runs", "2")
+    assert done.status == 0 and not done.complaint
+    assert (state_path / name / "test_scores.json").is_file()
+
+
+@pytest.mark.parametrize("place", EXPECTED)
+def test_the_policy_acts_as_it_did(place: str) -> None:
+    expected = EXPECTED[place]
+    policy = load_policy(SAVED / place)
+    assert policy.timesteps == expected["timesteps"]
+    actions = policy(np.asarray(expected["observations"], np.float32))
+    np.testing.assert_allclose(actions, expected["actions"], rtol=1e-4, atol=1e-5)
+
+
+@every_run
+def test_training_goes_on(name: str, state_path: Path) -> None:
+    before, old_rows = latest(state_path, name), rows(state_path, name)
+    asked = before.timesteps + 100
+    done = run(
+        "-e", name, "--state_path", state_path, "--no_tensorboard", f"--num_timesteps={asked}", *OPTIONS[name]
+    )
+    assert done.status == 0 and not done.complaint
+    assert not [words for words in COMPLAINTS if words in done.out], done.out
+    after, new_rows = latest(state_path, name), rows(state_path, name)
+    assert after.timesteps >= asked
+    assert after.state["iteration"] == before.state["iteration"] + 1
+    assert new_rows[: len(old_rows)] == old_rows and len(new_rows) == len(old_rows) + 1
+    assert after.tensors.keys() == before.tensors.keys()
