@@ -27,8 +27,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ppo_and_friends.experiment import EnvironmentSettings, Experiment, NetworkSettings, friend
-from ppo_and_friends.registry import all_launchers, resolve
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, NetworkSettings, friend
+from ppo_and_friends.settings.registry import all_launchers, resolve
 from tests.engine import Identity, experiment
 from tests.friends.runs import build, drift
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ppo_and_friends.errors import UsageError, nearest
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 PLACES = (PACKAGE.parent / "results" / "policies", PACKAGE / "policies")
 """In a checkout, and in an installed package."""
 

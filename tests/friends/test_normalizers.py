@@ -15,6 +15,7 @@ from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends import Friend, ObservationStream, normalizers
 from ppo_and_friends.friends.moments import global_moments, merge_moments
+from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
