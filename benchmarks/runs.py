@@ -19,11 +19,12 @@ from ppo_and_friends.cli.options import Options
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.migration import migrated
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.settings.registry import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_SETTINGS = ("random_seed", "checkpoint_seconds", "keep_checkpoints", "target_score")
+NOT_SETTINGS = ("random_seed", "checkpoint_seconds", "keep_checkpoints", "reward_threshold")
 """Settings that don't change what is learned, or are the seed."""
 
 RECORD = "benchmark.json"
@@ -51,13 +52,15 @@ def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
 def settings_hash(settings: dict[str, Any]) -> str:
     """Twelve hexadecimal digits that change when a setting does; equal for all seeds.
 
-    A setting that came later counts with its default, so that adding one makes no old run another.
+    A setting that came later counts with its default, and one that was renamed under its new name, so that
+    neither makes an old run another.
 
     Args:
         settings: As ``experiment.json`` has them.
     """
     with contextlib.suppress(ValidationError):  # settings that are no more: another run anyway
-        settings = experiment_settings(TypeAdapter(Experiment).validate_json(json.dumps(settings)))
+        validated = TypeAdapter(Experiment).validate_json(json.dumps(migrated(settings)))
+        settings = experiment_settings(validated)
     text = json.dumps(settings_of(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -63,7 +63,7 @@ def describe(settings: Record) -> str:
     """The numbers that people ask for."""
     ppo, network, environments = settings["ppo"], settings["network"], settings["environment"]
     widths = "-".join(map(str, network["actor_hidden"]))
-    start = float(network["initial_log_std"])
+    start = float(network["log_std_init"])
     parts = [
         f"{environments['num_envs']} environments",
         f"rollout {ppo['rollout_timesteps']:,}",
@@ -71,11 +71,15 @@ def describe(settings: Record) -> str:
         f"{ppo['epochs']} epochs",
         f"learning rate {schedule(ppo['learning_rate'])}",
         f"clip {schedule(ppo['clip'])}",
-        f"discount {ppo['discount']:g}",
-        f"trace decay {ppo['trace_decay']:g}",
+        f"discount {ppo['gamma']:g}",
+        f"trace decay {ppo['gae_lambda']:g}",
         f"{widths} {network['activation']}",
         *([f"initial log deviation {start:g}"] if start else []),
-        *([f"entropy weight {schedule(ppo['entropy_weight'])}"] if ppo["entropy_weight"]["start"] else []),
+        *(
+            [f"entropy weight {schedule(ppo['entropy_coefficient'])}"]
+            if ppo["entropy_coefficient"]["start"]
+            else []
+        ),
     ]
     return ", ".join(parts)
 

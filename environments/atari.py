@@ -15,38 +15,38 @@ from ppo_and_friends.settings.experiment import (
 from ppo_and_friends.settings.registry import launcher
 
 
-def _pixels(name: str, id: str, target_score: float, trace_decay: float = 0.95) -> Experiment:
+def _pixels(name: str, id: str, reward_threshold: float, gae_lambda: float = 0.95) -> Experiment:
     return Experiment(
         name=name,
         environment=EnvironmentSettings(id=id, num_envs=8, atari=AtariSettings()),
         num_timesteps=10_000_000,
-        target_score=target_score,
+        reward_threshold=reward_threshold,
         ppo=PPOSettings(
             rollout_timesteps=1024,
             minibatch_size=256,
             epochs=4,
             learning_rate=linear(2.5e-4),
-            clip=Schedule(0.1),
-            entropy_weight=Schedule(0.01),
-            trace_decay=trace_decay,
+            clip_range=Schedule(0.1),
+            entropy_coefficient=Schedule(0.01),
+            gae_lambda=gae_lambda,
         ),
         friends=(friend("AdvantageNormalizer"),),
     )
 
 
-def _ram(name: str, id: str, target_score: float) -> Experiment:
+def _ram(name: str, id: str, reward_threshold: float) -> Experiment:
     return Experiment(
         name=name,
         environment=EnvironmentSettings(id=id, num_envs=32, atari=AtariSettings(observation="ram")),
         num_timesteps=10_000_000,
-        target_score=target_score,
+        reward_threshold=reward_threshold,
         ppo=PPOSettings(
             rollout_timesteps=4096,
             minibatch_size=1024,
             epochs=4,
             learning_rate=linear(5e-4),
-            clip=Schedule(0.1),
-            entropy_weight=Schedule(0.01),
+            clip_range=Schedule(0.1),
+            entropy_coefficient=Schedule(0.01),
         ),
         network=NetworkSettings(actor_hidden=(128, 128), critic_hidden=(256, 256), activation="relu"),
         friends=(friend("AdvantageNormalizer"),),
@@ -56,22 +56,22 @@ def _ram(name: str, id: str, target_score: float) -> Experiment:
 @launcher("BreakoutPixels", id="BreakoutNoFrameskip-v4", spaces="4x84x84 pixels -> Discrete(4)")
 def breakout_pixels() -> Experiment:
     """Knock bricks out of a wall."""
-    return _pixels("BreakoutPixels", "BreakoutNoFrameskip-v4", target_score=420.0)
+    return _pixels("BreakoutPixels", "BreakoutNoFrameskip-v4", reward_threshold=420.0)
 
 
 @launcher("BreakoutRAM", id="BreakoutNoFrameskip-v4", spaces="512 bytes -> Discrete(4)")
 def breakout_ram() -> Experiment:
     """Knock bricks out of a wall, seeing the console's memory."""
-    return _ram("BreakoutRAM", "BreakoutNoFrameskip-v4", target_score=350.0)
+    return _ram("BreakoutRAM", "BreakoutNoFrameskip-v4", reward_threshold=350.0)
 
 
 @launcher("AssaultPixels", id="AssaultNoFrameskip-v4", spaces="4x84x84 pixels -> Discrete(7)")
 def assault_pixels() -> Experiment:
     """Shoot what a mother ship drops."""
-    return _pixels("AssaultPixels", "AssaultNoFrameskip-v4", target_score=6300.0, trace_decay=0.85)
+    return _pixels("AssaultPixels", "AssaultNoFrameskip-v4", reward_threshold=6300.0, gae_lambda=0.85)
 
 
 @launcher("AssaultRAM", id="AssaultNoFrameskip-v4", spaces="512 bytes -> Discrete(7)")
 def assault_ram() -> Experiment:
     """Shoot what a mother ship drops, seeing the console's memory."""
-    return _ram("AssaultRAM", "AssaultNoFrameskip-v4", target_score=4000.0)
+    return _ram("AssaultRAM", "AssaultNoFrameskip-v4", reward_threshold=4000.0)

@@ -29,15 +29,15 @@ def lunar_lander() -> Experiment:
         name="LunarLander",
         environment=EnvironmentSettings(id="LunarLander-v3", num_envs=16),
         num_timesteps=1_500_000,
-        target_score=265.0,
+        reward_threshold=265.0,
         ppo=PPOSettings(
             rollout_timesteps=16_384,
             minibatch_size=1024,
             epochs=5,
             learning_rate=linear(1e-3),
-            discount=0.999,
-            trace_decay=0.98,
-            entropy_weight=Schedule(0.01),
+            gamma=0.999,
+            gae_lambda=0.98,
+            entropy_coefficient=Schedule(0.01),
         ),
         friends=FRIENDS,
     )
@@ -50,18 +50,18 @@ def lunar_lander_continuous() -> Experiment:
         name="LunarLanderContinuous",
         environment=EnvironmentSettings(id="LunarLanderContinuous-v3", num_envs=16),
         num_timesteps=1_500_000,
-        target_score=280.0,
+        reward_threshold=280.0,
         ppo=PPOSettings(
             rollout_timesteps=8192,
             minibatch_size=1024,
             epochs=8,
             learning_rate=linear(1e-3),
-            discount=0.999,
-            trace_decay=0.98,
+            gamma=0.999,
+            gae_lambda=0.98,
         ),
         # Noise burns fuel: with the usual deviation, and a bonus for it, training ends 100 points lower.
         network=NetworkSettings(
-            actor_hidden=(128, 64), critic_hidden=(128, 64), activation="elu", initial_log_std=-0.5
+            actor_hidden=(128, 64), critic_hidden=(128, 64), activation="elu", log_std_init=-0.5
         ),
         friends=(*FRIENDS, friend("AdvantageRecompute")),
     )
@@ -74,16 +74,16 @@ def bipedal_walker() -> Experiment:
         name="BipedalWalker",
         environment=EnvironmentSettings(id="BipedalWalker-v3", num_envs=64),
         num_timesteps=4_000_000,
-        target_score=320.0,
+        reward_threshold=320.0,
         ppo=PPOSettings(
             rollout_timesteps=16_384,
             minibatch_size=2048,
             epochs=5,
             learning_rate=linear(1e-3),
-            discount=0.99,  # at 0.995 it walks more slowly, and learns it later
+            gamma=0.99,  # at 0.995 it walks more slowly, and learns it later
         ),
         # With less noise from the beginning it walks after half as many steps.
-        network=NetworkSettings(initial_log_std=-0.5),
+        network=NetworkSettings(log_std_init=-0.5),
         friends=(
             friend("ObservationNormalizer"),
             friend("ObservationClip", limit=10.0),
@@ -104,13 +104,13 @@ def bipedal_walker_hardcore() -> Experiment:
         name="BipedalWalkerHardcore",
         environment=EnvironmentSettings(id="BipedalWalkerHardcore-v3", num_envs=64),
         num_timesteps=25_000_000,
-        target_score=300.0,
+        reward_threshold=300.0,
         ppo=PPOSettings(
             rollout_timesteps=32_768,
             minibatch_size=4096,
             epochs=5,
             learning_rate=linear(1e-3),
-            discount=0.99,
+            gamma=0.99,
         ),
         network=NetworkSettings(actor_hidden=(256, 256), critic_hidden=(512, 512), activation="leaky_relu"),
         friends=(

@@ -20,7 +20,7 @@ def cart_pole() -> Experiment:
         name="CartPole",
         environment=EnvironmentSettings(id="CartPole-v1", num_envs=32),
         num_timesteps=60_000,
-        target_score=500.0,
+        reward_threshold=500.0,
         ppo=PPOSettings(
             # Four times the environments and half the epochs of RL Zoo's settings, with a larger step:
             # as many timesteps to a perfect score, in a third of the time.
@@ -28,9 +28,9 @@ def cart_pole() -> Experiment:
             minibatch_size=256,
             epochs=8,
             learning_rate=linear(3e-3),
-            clip=linear(0.2),
-            discount=0.98,
-            trace_decay=0.8,
+            clip_range=linear(0.2),
+            gamma=0.98,
+            gae_lambda=0.8,
         ),
         friends=(friend("AdvantageNormalizer"),),
     )
@@ -43,14 +43,14 @@ def pendulum() -> Experiment:
         name="Pendulum",
         environment=EnvironmentSettings(id="Pendulum-v1", num_envs=4),
         num_timesteps=150_000,
-        target_score=-155.0,
+        reward_threshold=-155.0,
         ppo=PPOSettings(
             rollout_timesteps=4096,
             minibatch_size=64,
             epochs=10,
             learning_rate=linear(1e-3),
-            discount=0.98,  # 0.9 is the usual one, and costs 19 points
-            trace_decay=0.95,
+            gamma=0.98,  # 0.9 is the usual one, and costs 19 points
+            gae_lambda=0.95,
         ),
         friends=(
             # Swinging up takes pushes in one direction for a while (arXiv:2312.11091).
@@ -68,13 +68,13 @@ def acrobot() -> Experiment:
         name="Acrobot",
         environment=EnvironmentSettings(id="Acrobot-v1", num_envs=16),
         num_timesteps=500_000,
-        target_score=-75.0,
+        reward_threshold=-75.0,
         ppo=PPOSettings(
             rollout_timesteps=4096,
             minibatch_size=256,
             epochs=8,
             learning_rate=linear(1e-3),
-            trace_decay=0.94,
+            gae_lambda=0.94,
         ),
         friends=(
             friend("ObservationNormalizer"),
@@ -92,15 +92,15 @@ def mountain_car() -> Experiment:
         name="MountainCar",
         environment=EnvironmentSettings(id="MountainCar-v0", num_envs=16),
         num_timesteps=500_000,
-        target_score=-105.0,
+        reward_threshold=-105.0,
         ppo=PPOSettings(
             rollout_timesteps=3200,  # every environment plays about one whole episode
             minibatch_size=320,
             epochs=8,
             learning_rate=linear(1e-3),
-            discount=0.999,
-            trace_decay=0.98,
-            entropy_weight=linear(0.01),
+            gamma=0.999,
+            gae_lambda=0.98,
+            entropy_coefficient=linear(0.01),
         ),
         friends=(
             friend("ObservationNormalizer"),
@@ -120,16 +120,16 @@ def mountain_car_continuous() -> Experiment:
         name="MountainCarContinuous",
         environment=EnvironmentSettings(id="MountainCarContinuous-v0", num_envs=4),
         num_timesteps=200_000,
-        target_score=93.0,
+        reward_threshold=93.0,
         ppo=PPOSettings(
             rollout_timesteps=4096,
             minibatch_size=256,
             epochs=10,
             learning_rate=linear(1e-3),
-            discount=0.9999,
-            trace_decay=0.9,
+            gamma=0.9999,
+            gae_lambda=0.9,
         ),
-        network=NetworkSettings(initial_log_std=0.5),
+        network=NetworkSettings(log_std_init=0.5),
         friends=(
             friend("ObservationNormalizer"),
             friend("ObservationClip", limit=10.0),

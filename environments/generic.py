@@ -60,7 +60,7 @@ def generic_experiment(id: str) -> Experiment:
             minibatch_size=512 if continuous else 256,
             epochs=10,
             learning_rate=linear(3e-4 if continuous else 5e-4),
-            entropy_weight=Schedule(0.0 if continuous else 0.01),
+            entropy_coefficient=Schedule(0.0 if continuous else 0.01),
         ),
         friends=(
             *normalise,
@@ -83,8 +83,8 @@ def _images(name: str, environment: EnvironmentSettings, *, pixels: bool) -> Exp
             minibatch_size=256,
             epochs=4,
             learning_rate=linear(2.5e-4),
-            clip=Schedule(0.1),
-            entropy_weight=Schedule(0.01),
+            clip_range=Schedule(0.1),
+            entropy_coefficient=Schedule(0.01),
         ),
         network=NetworkSettings()
         if pixels

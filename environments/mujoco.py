@@ -46,14 +46,14 @@ def inverted_pendulum() -> Experiment:
         name="InvertedPendulum",
         environment=EnvironmentSettings(id="InvertedPendulum-v5", num_envs=16),
         num_timesteps=150_000,
-        target_score=1000.0,
+        reward_threshold=1000.0,
         ppo=PPOSettings(
             rollout_timesteps=2048,
             minibatch_size=256,
             epochs=10,
             learning_rate=linear(1e-3),
-            discount=0.999,
-            trace_decay=0.9,
+            gamma=0.999,
+            gae_lambda=0.9,
         ),
         friends=NORMALIZERS,
     )
@@ -67,14 +67,14 @@ def inverted_double_pendulum() -> Experiment:
         # Many environments, since a policy that balances for 1000 steps sees few beginnings.
         environment=EnvironmentSettings(id="InvertedDoublePendulum-v5", num_envs=64),
         num_timesteps=1_000_000,
-        target_score=9340.0,
+        reward_threshold=9340.0,
         ppo=PPOSettings(
             rollout_timesteps=8192,
             minibatch_size=1024,
             epochs=10,
             learning_rate=linear(5e-4),
-            discount=0.98,
-            trace_decay=0.8,
+            gamma=0.98,
+            gae_lambda=0.8,
         ),
         # Observations stay as they are: once it balances, hardly any varies, and normalised beginnings
         # would lie far outside (the last poles fell there).
@@ -96,13 +96,13 @@ def hopper() -> Experiment:
         name="Hopper",
         environment=EnvironmentSettings(id="Hopper-v5", num_envs=64),
         num_timesteps=4_000_000,
-        target_score=3500.0,
+        reward_threshold=3500.0,
         ppo=PPOSettings(
             rollout_timesteps=8192,
             minibatch_size=1024,
             epochs=8,
             learning_rate=linear(6e-4),
-            discount=0.993,  # at 0.99 it forgets beginnings, and falls; at 0.995 it hops more slowly
+            gamma=0.993,  # at 0.99 it forgets beginnings, and falls; at 0.995 it hops more slowly
         ),
         network=TAPERED,
         friends=(*SCALED, friend("AdvantageRecompute"), FADING_NOISE),
@@ -116,7 +116,7 @@ def walker_2d() -> Experiment:
         name="Walker2d",
         environment=EnvironmentSettings(id="Walker2d-v5", num_envs=64),
         num_timesteps=10_000_000,
-        target_score=6000.0,
+        reward_threshold=6000.0,
         ppo=PPOSettings(rollout_timesteps=8192, minibatch_size=2048, epochs=5),
         friends=(*SCALED, friend("AdaptiveLearningRate", target=0.01, decide="step")),
     )
@@ -129,7 +129,7 @@ def half_cheetah() -> Experiment:
         name="HalfCheetah",
         environment=EnvironmentSettings(id="HalfCheetah-v5", num_envs=64),
         num_timesteps=10_000_000,
-        target_score=7500.0,
+        reward_threshold=7500.0,
         # With rollouts of 4096 it slid along on its back, and stayed at 1,800.
         ppo=PPOSettings(rollout_timesteps=16_384, minibatch_size=2048, epochs=8),
         network=TAPERED,
@@ -150,14 +150,14 @@ def swimmer() -> Experiment:
         name="Swimmer",
         environment=EnvironmentSettings(id="Swimmer-v5", num_envs=16),
         num_timesteps=3_000_000,
-        target_score=355.0,
+        reward_threshold=355.0,
         ppo=PPOSettings(
             rollout_timesteps=16_000,  # every environment plays about one whole episode
             minibatch_size=800,
             epochs=10,
             learning_rate=linear(1e-3),
-            discount=0.9999,
-            trace_decay=0.98,
+            gamma=0.9999,
+            gae_lambda=0.98,
         ),
         network=NetworkSettings(actor_hidden=(128, 64), critic_hidden=(128, 64), activation="elu"),
         friends=(*NORMALIZERS, friend("AdvantageRecompute")),
@@ -171,9 +171,9 @@ def ant() -> Experiment:
         name="Ant",
         environment=EnvironmentSettings(id="Ant-v5", num_envs=64),
         num_timesteps=20_000_000,
-        target_score=6000.0,
+        reward_threshold=6000.0,
         ppo=PPOSettings(
-            rollout_timesteps=4096, minibatch_size=2048, epochs=4, value_weight=1.0, max_gradient_norm=1.0
+            rollout_timesteps=4096, minibatch_size=2048, epochs=4, value_coefficient=1.0, max_grad_norm=1.0
         ),
         network=TAPERED,
         friends=(*SCALED, friend("AdaptiveLearningRate", target=0.008, decide="step"), FADING_NOISE),
@@ -187,9 +187,9 @@ def humanoid() -> Experiment:
         name="Humanoid",
         environment=EnvironmentSettings(id="Humanoid-v5", num_envs=64),
         num_timesteps=20_000_000,
-        target_score=10_000.0,
+        reward_threshold=10_000.0,
         ppo=PPOSettings(
-            rollout_timesteps=8192, minibatch_size=2048, epochs=5, value_weight=2.0, max_gradient_norm=1.0
+            rollout_timesteps=8192, minibatch_size=2048, epochs=5, value_coefficient=2.0, max_grad_norm=1.0
         ),
         network=NetworkSettings(
             actor_hidden=(512, 256, 128), critic_hidden=(512, 256, 128), activation="elu"
@@ -205,10 +205,10 @@ def humanoid_standup() -> Experiment:
         name="HumanoidStandup",
         environment=EnvironmentSettings(id="HumanoidStandup-v5", num_envs=128),
         num_timesteps=10_000_000,
-        target_score=295_000.0,
+        reward_threshold=295_000.0,
         # Sample-Factory's settings for it, synchronous, which reach 294k and 319k on two seeds.
         ppo=PPOSettings(
-            rollout_timesteps=8192, minibatch_size=2048, epochs=4, value_weight=2.0, max_gradient_norm=1.0
+            rollout_timesteps=8192, minibatch_size=2048, epochs=4, value_coefficient=2.0, max_grad_norm=1.0
         ),
         network=TAPERED,
         friends=(*SCALED, friend("AdaptiveLearningRate", target=0.008, decide="step"), FADING_NOISE),

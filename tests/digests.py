@@ -86,7 +86,7 @@ def normalised_cart_pole() -> Experiment:
         friend("BestPolicyKeeper"),
         friend("VideoRecorder", every=128),
     )
-    return small("CartPole-v1", friends, network=layers("tanh"), learning_rate=3e-3, entropy_weight=0.05)
+    return small("CartPole-v1", friends, network=layers("tanh"), learning_rate=3e-3, entropy_coefficient=0.05)
 
 
 def fading_pendulum() -> Experiment:
@@ -102,8 +102,8 @@ def fading_pendulum() -> Experiment:
         friend("SegmentLength", steps=5),
         friend("HardReset", probability=0.9),
     )
-    network = layers("relu", initial_log_std=0.2)
-    return small("Pendulum-v1", friends, network=network, value_clip=0.2, clip="0.3:0.1")
+    network = layers("relu", log_std_init=0.2)
+    return small("Pendulum-v1", friends, network=network, value_clip_range=0.2, clip_range="0.3:0.1")
 
 
 def squashed_state_dependent() -> Experiment:
@@ -115,7 +115,7 @@ def squashed_state_dependent() -> Experiment:
         friend("KLPenalty", target=0.002),
     )
     network = layers("elu", squash=True, actor_output_gain=0.5)
-    return small(drift(), friends, network=network, max_gradient_norm=None, learning_rate="3e-3:1e-3")
+    return small(drift(), friends, network=network, max_grad_norm=None, learning_rate="3e-3:1e-3")
 
 
 def curious_with_memory() -> Experiment:
@@ -127,7 +127,11 @@ def curious_with_memory() -> Experiment:
     )
     network = layers("leaky_relu")
     return small(
-        drift(spaces.Discrete(3, start=1)), friends, network=network, entropy_weight="0.02:0", value_clip=0.5
+        drift(spaces.Discrete(3, start=1)),
+        friends,
+        network=network,
+        entropy_coefficient="0.02:0",
+        value_clip_range=0.5,
     )
 
 
@@ -139,7 +143,9 @@ def novelty_of_many_choices() -> Experiment:
         friend("AdvantageNormalizer", per_minibatch=True),
     )
     space = spaces.MultiDiscrete([2, 3])
-    return small(partial(Identity, space), friends, network=layers("silu"), entropy_weight=0.01, discount=0.9)
+    return small(
+        partial(Identity, space), friends, network=layers("silu"), entropy_coefficient=0.01, gamma=0.9
+    )
 
 
 def correlated_bits() -> Experiment:
@@ -155,12 +161,12 @@ def correlated_bits() -> Experiment:
 def split_with_two_streams() -> Experiment:
     friends = (
         friend("ValueNormalizer", decay=0.9),
-        friend("ICM", hidden=(8,), features=6, own_stream=True, discount=0.9),
+        friend("ICM", hidden=(8,), features=6, own_stream=True, gamma=0.9),
         friend(
             "SplitObservations", exteroceptive="1-2", exteroceptive_widths=(6,), proprioceptive_widths=(4,)
         ),
     )
-    return small(drift(), friends, network=layers("silu"), value_weight=1.0, adam_epsilon=1e-8)
+    return small(drift(), friends, network=layers("silu"), value_coefficient=1.0, adam_epsilon=1e-8)
 
 
 def mirrored_pendulum() -> Experiment:
@@ -168,18 +174,18 @@ def mirrored_pendulum() -> Experiment:
     environment = EnvironmentSettings(
         id="Pendulum-v1", num_envs=NUM_ENVS, action_repeat=2, max_episode_steps=20
     )
-    return small(environment, friends, network=layers("elu"), trace_decay=0.8)
+    return small(environment, friends, network=layers("elu"), gae_lambda=0.8)
 
 
 def mirrored_cart_pole() -> Experiment:
     friends = (friend("SymmetryAugmentation", method="loss", weight=0.5), friend("AdvantageNormalizer"))
-    return small("CartPole-v1", friends, network=layers("leaky_relu"), clip=0.1)
+    return small("CartPole-v1", friends, network=layers("leaky_relu"), clip_range=0.1)
 
 
 def numbered_places() -> Experiment:
     friends = (friend("PreviousAction"), friend("RewardScale", factor=0.5))
     return small(
-        "CliffWalking-v1", friends, network=layers("relu"), entropy_weight=0.01, learning_rate="5e-3:0"
+        "CliffWalking-v1", friends, network=layers("relu"), entropy_coefficient=0.01, learning_rate="5e-3:0"
     )
 
 

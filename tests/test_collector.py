@@ -29,7 +29,7 @@ def settings(ending: str, lengths: tuple[int, ...] = (3,), **ppo: Any) -> Experi
         partial(Episodes, lengths, ending),
         num_envs=1,
         network=NetworkSettings(actor_hidden=(), critic_hidden=()),
-        **({"rollout_timesteps": 5, "minibatch_size": 5, "discount": 0.5, "trace_decay": 0.5} | ppo),
+        **({"rollout_timesteps": 5, "minibatch_size": 5, "gamma": 0.5, "gae_lambda": 0.5} | ppo),
     )
 
 

@@ -29,7 +29,7 @@ def test_plain_steps_by_hand() -> None:
     # advantages, from the end: -7;  -3 - 7/4 = -4.75;  1 - 4.75/4 = -0.1875
     got = generalized_advantages(
         column(1, 2, 3), column(10, 20, 30, 40), flags("..."), flags("..."), ~flags("..."),
-        discount=0.5, trace_decay=0.5,
+        gamma=0.5, gae_lambda=0.5,
     )  # fmt: skip
     assert got[:, 0].tolist() == [-0.1875, -4.75, -7.0]
 
@@ -51,8 +51,8 @@ def test_ends_and_a_reset_row_by_hand(terminated: bool, expected: list[float]) -
         flags(".x..") & terminated,
         flags(".x.."),
         ~flags("..x."),
-        discount=0.5,
-        trace_decay=0.5,
+        gamma=0.5,
+        gae_lambda=0.5,
     )
     assert got[:, 0].tolist() == expected
 
@@ -61,7 +61,7 @@ def test_a_lost_life_terminates_without_a_reset_row() -> None:
     # Row 0 terminates: 1 - 10 = -9. Row 1 is experience of the next life: 2 + 30/2 - 20 = -3.
     got = generalized_advantages(
         column(1, 2), column(10, 20, 30), flags("x."), flags(".."), ~flags(".."),
-        discount=0.5, trace_decay=0.5,
+        gamma=0.5, gae_lambda=0.5,
     )  # fmt: skip
     assert got[:, 0].tolist() == [-9.0, -3.0]
 
@@ -72,7 +72,7 @@ def test_a_stream_without_episodes_by_hand() -> None:
     # delta_1 = 2 + 30/2 - 20 = -3, A_1 = -3 - 1/4 = -3.25;  delta_0 = 1, A_0 = 1 - 3.25/4 = 0.1875
     got = generalized_advantages(
         column(1, 2, 99, 4), column(10, 20, 30, 40, 50), flags(".x.."), flags(".x.."), ~flags("..x."),
-        discount=0.5, trace_decay=0.5, episodic=False,
+        gamma=0.5, gae_lambda=0.5, episodic=False,
     )  # fmt: skip
     assert got[:, 0].tolist() == [0.1875, -3.25, 0.0, -11.0]
 
@@ -80,7 +80,7 @@ def test_a_stream_without_episodes_by_hand() -> None:
 def test_the_values_need_one_more_row() -> None:
     with pytest.raises(ValueError, match="one row more"):
         generalized_advantages(
-            column(1), column(1), flags("."), flags("."), ~flags("."), discount=1.0, trace_decay=1.0
+            column(1), column(1), flags("."), flags("."), ~flags("."), gamma=1.0, gae_lambda=1.0
         )
 
 
@@ -131,7 +131,7 @@ def episodes(draw: st.DrawFn) -> dict[str, Any]:
 @given(episodes())
 def test_as_a_naive_loop(case: dict[str, Any]) -> None:
     gamma, lam = case.pop("gamma"), case.pop("lam")
-    got = generalized_advantages(**case, discount=gamma, trace_decay=lam)
+    got = generalized_advantages(**case, gamma=gamma, gae_lambda=lam)
     for b in range(3):
         expected = naive(*(array[:, b] for array in case.values()), gamma, lam)
         np.testing.assert_allclose(got[:, b], expected, atol=1e-10)
@@ -142,7 +142,7 @@ def test_without_episodes_resets_take_no_time(case: dict[str, Any]) -> None:
     """With lambda 1 the advantage is the discounted sum of all later rewards, resets left out."""
     gamma = case.pop("gamma")
     del case["lam"]
-    got = generalized_advantages(**case, discount=gamma, trace_decay=1.0, episodic=False)
+    got = generalized_advantages(**case, gamma=gamma, gae_lambda=1.0, episodic=False)
     for b in range(3):
         keep = np.flatnonzero(case["valid"][:, b])
         for position, t in enumerate(keep):
@@ -156,35 +156,35 @@ def test_without_episodes_resets_take_no_time(case: dict[str, Any]) -> None:
 @given(episodes())
 def test_reset_rows_and_far_episodes_have_no_influence(case: dict[str, Any]) -> None:
     gamma, lam = case.pop("gamma"), case.pop("lam")
-    before = generalized_advantages(**case, discount=gamma, trace_decay=lam)
+    before = generalized_advantages(**case, gamma=gamma, gae_lambda=lam)
     noisy = case["rewards"] + 1e6 * ~case["valid"]
-    after = generalized_advantages(**(case | {"rewards": noisy}), discount=gamma, trace_decay=lam)
+    after = generalized_advantages(**(case | {"rewards": noisy}), gamma=gamma, gae_lambda=lam)
     np.testing.assert_array_equal(before, after)
 
 
 def test_float32_stays_float32() -> None:
     one = np.ones((2, 1), np.float32)
     got = generalized_advantages(
-        one, np.ones((3, 1), np.float32), one > 2, one > 2, one > 0, discount=0.9, trace_decay=0.9
+        one, np.ones((3, 1), np.float32), one > 2, one > 2, one > 0, gamma=0.9, gae_lambda=0.9
     )
     np.testing.assert_allclose(got[:, 0], [0.9 + 0.81 * 0.9, 0.9], rtol=1e-6)
 
 
 def test_discounted_sums_by_hand() -> None:
     # gamma = 1/2. Carried 8: 8/2 + 1 = 5;  5/2 + 2 = 4.5, ends;  3;  3/2 + 4 = 5.5
-    got = discounted_sums(column(1, 2, 3, 4), flags(".x.."), np.array([8.0]), discount=0.5)
+    got = discounted_sums(column(1, 2, 3, 4), flags(".x.."), np.array([8.0]), gamma=0.5)
     assert got[:, 0].tolist() == [5.0, 4.5, 3.0, 5.5]
 
 
 @given(episodes(), st.integers(0, 12))
 def test_discounted_sums_carry_over_rollouts(case: dict[str, Any], border: int) -> None:
     rewards, ends, gamma = case["rewards"], case["terminated"] | case["cut"], case["gamma"]
-    whole = discounted_sums(rewards, ends, np.zeros(3), discount=gamma)
+    whole = discounted_sums(rewards, ends, np.zeros(3), gamma=gamma)
     border = min(border, len(rewards))
     carried = np.zeros(3)
     if border:
         carried = np.where(ends[border - 1], 0.0, whole[border - 1])
-    rest = discounted_sums(rewards[border:], ends[border:], carried, discount=gamma)
+    rest = discounted_sums(rewards[border:], ends[border:], carried, gamma=gamma)
     np.testing.assert_array_equal(rest, whole[border:])
 
 

@@ -47,8 +47,8 @@ def test_it_learns_to_do_as_it_is_told(name: str) -> None:
     settings = experiment(
         environment,
         (friend("AdvantageNormalizer"),),
-        network=NetworkSettings(actor_hidden=(32,), critic_hidden=(32,), squash=squash, initial_log_std=-0.5),
-        discount=0.0,
+        network=NetworkSettings(actor_hidden=(32,), critic_hidden=(32,), squash=squash, log_std_init=-0.5),
+        gamma=0.0,
         rollout_timesteps=512,
         minibatch_size=128,
         epochs=8,

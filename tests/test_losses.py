@@ -85,13 +85,13 @@ def test_clip_fraction() -> None:
     [Categorical((3,)), Categorical((2, 4)), Bernoulli(3), Gaussian(2), SquashedGaussian(2)],
     ids=lambda one: f"{type(one).__name__}-{one.parameter_size}",
 )
-@pytest.mark.parametrize("value_clip", [None, 0.3])
-@pytest.mark.parametrize("entropy_weight", [0.0, 0.02])
+@pytest.mark.parametrize("value_clip_range", [None, 0.3])
+@pytest.mark.parametrize("entropy_coefficient", [0.0, 0.02])
 def test_the_whole_loss_by_autograd(
-    distribution: Distribution, value_clip: float | None, entropy_weight: float
+    distribution: Distribution, value_clip_range: float | None, entropy_coefficient: float
 ) -> None:
     """Two reward streams, reset rows, a share of a minibatch that other ranks have a part of."""
-    rows, streams, count, clip, value_weight = 200, 2, 321.0, 0.2, 0.7
+    rows, streams, count, clip, value_coefficient = 200, 2, 321.0, 0.2, 0.7
     generator = torch.Generator().manual_seed(7)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -118,20 +118,24 @@ def test_the_whole_loss_by_autograd(
         policy_parameters=parameters,
         value_outputs=outputs,
     )
-    weights = {"clip": clip, "entropy_weight": entropy_weight, "value_weight": value_weight}
-    got = ppo_loss(distribution, minibatch, value_clip=value_clip, **weights)
+    weights = {
+        "clip_range": clip,
+        "entropy_coefficient": entropy_coefficient,
+        "value_coefficient": value_coefficient,
+    }
+    got = ppo_loss(distribution, minibatch, value_clip_range=value_clip_range, **weights)
 
     ratio = (distribution.log_prob(parameters, actions) - minibatch.old_log_probs).exp()
     held = torch.where(minibatch.advantages > 0, ratio.clamp_max(1 + clip), ratio.clamp_min(1 - clip))
     surrogate = -held * minibatch.advantages
     errors = (outputs - minibatch.value_targets) ** 2
-    if value_clip is not None:
-        change = (outputs - minibatch.old_value_outputs).clamp(-value_clip, value_clip)
+    if value_clip_range is not None:
+        change = (outputs - minibatch.old_value_outputs).clamp(-value_clip_range, value_clip_range)
         near = (minibatch.old_value_outputs + change - minibatch.value_targets) ** 2
         errors = torch.maximum(errors, near)
     entropy = distribution.entropy(parameters)
     means = [(each * minibatch.valid).sum() / count for each in (surrogate, errors.sum(-1), entropy)]
-    loss = means[0] + value_weight * means[1] - entropy_weight * means[2]
+    loss = means[0] + value_coefficient * means[1] - entropy_coefficient * means[2]
     by_parameters, by_outputs = torch.autograd.grad(loss, (parameters, outputs))
     torch.testing.assert_close(got.total, loss)
     # Twice the loss has twice the derivatives.

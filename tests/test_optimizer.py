@@ -23,7 +23,7 @@ def net(seed: int = 0) -> nn.Sequential:
 
 def flat(module: nn.Module, limit: float | None = 0.5, rate: float | None = None) -> FlatOptimizer:
     group = ParameterGroup("ppo", list(module.parameters()), rate)
-    return FlatOptimizer([group], epsilon=1e-5, max_gradient_norm=limit)
+    return FlatOptimizer([group], epsilon=1e-5, max_grad_norm=limit)
 
 
 def loss(module: nn.Module, step: int) -> torch.Tensor:
@@ -89,7 +89,7 @@ def test_a_gradient_that_is_not_finite_is_skipped(bad: float) -> None:
         ParameterGroup("ppo", list(ours.parameters()), None),
         ParameterGroup("friend", list(friend.parameters()), 1e-2),
     ]
-    optimizer = FlatOptimizer(groups, epsilon=1e-5, max_gradient_norm=0.5)
+    optimizer = FlatOptimizer(groups, epsilon=1e-5, max_grad_norm=0.5)
     before = optimizer.parameters.clone()
     for place in (0, -1):  # in PPO's and in the friend's part
         optimizer.zero_gradients()
@@ -110,7 +110,7 @@ def test_groups_have_their_own_norm_and_rate() -> None:
         ParameterGroup("empty", [], 1.0),
         ParameterGroup("friend", list(second.parameters()), 0.02),
     ]
-    optimizer = FlatOptimizer(groups, epsilon=1e-5, max_gradient_norm=0.5)
+    optimizer = FlatOptimizer(groups, epsilon=1e-5, max_grad_norm=0.5)
     old = [parameter.detach().clone() for parameter in (*first.parameters(), *second.parameters())]
     optimizer.zero_gradients()
     size = sum(parameter.numel() for parameter in first.parameters())

@@ -31,7 +31,7 @@ EVERYTHING = (
     "--with=KLEarlyStop:target=0.001",
     "--with=AdaptiveLearningRate:target=0.001",
     "--set=ppo.learning_rate=3e-3:0",
-    "--set=ppo.clip=0.2:0",
+    "--set=ppo.clip_range=0.2:0",
 )
 
 

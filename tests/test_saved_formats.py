@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ppo_and_friends import load_policy
+from ppo_and_friends.settings.migration import RENAMED_COLUMNS, renamed
 from tests.command_line import latest, read_json, rows, run
 
 SAVED = Path(__file__).parent / "fixtures" / "format-1"
@@ -24,10 +25,10 @@ OPTIONS = {
         "--set=network.actor_hidden=8,8",
         "--set=network.critic_hidden=8,8",
         "--set=network.activation=relu",
-        "--set=ppo.clip=0.2:0.1",
-        "--set=ppo.trace_decay=0.9",
-        "--set=ppo.entropy_weight=0.01",
-        "--set=ppo.value_clip=0.5",
+        "--set=ppo.clip_range=0.2:0.1",
+        "--set=ppo.gae_lambda=0.9",
+        "--set=ppo.entropy_coefficient=0.01",
+        "--set=ppo.value_clip_range=0.5",
         "--with=ObservationNormalizer",
         "--with=ObservationClip:limit=5",
         "--with=RewardClip:low=-0.5,last_low=-1",
@@ -44,10 +45,10 @@ OPTIONS = {
         "--set=ppo.epochs=3",
         "--set=network.actor_hidden=8",
         "--set=network.critic_hidden=8,8",
-        "--set=network.initial_log_std=-0.5",
+        "--set=network.log_std_init=-0.5",
         "--set=network.squash=true",
         "--set=network.actor_output_gain=0.5",
-        "--set=ppo.max_gradient_norm=none",
+        "--set=ppo.max_grad_norm=none",
         "--with=ObservationNormalizer",
         "--with=DeviationAnnealing:start=0.6,end=0.2",
         "--with=AdaptiveLearningRate:target=0.02,last_target=0.01",
@@ -87,7 +88,8 @@ def test_the_policy_acts_as_it_did(place: str) -> None:
 
 @every_run
 def test_training_goes_on(name: str, state_path: Path) -> None:
-    before, old_rows = latest(state_path, name), rows(state_path, name)
+    before = latest(state_path, name)
+    old_rows = [renamed(row, RENAMED_COLUMNS) for row in rows(state_path, name)]
     asked = before.timesteps + 100
     done = run(
         "-e", name, "--state_path", state_path, "--no_tensorboard", f"--num_timesteps={asked}", *OPTIONS[name]

@@ -42,9 +42,9 @@ def naive_advantages(rollout: Any, gamma: float, lam: float) -> np.ndarray[Any, 
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-@pytest.mark.parametrize("value_clip", [None, 0.05])
+@pytest.mark.parametrize("value_clip_range", [None, 0.05])
 @pytest.mark.parametrize("epochs", [1, 4])
-def test_an_update_as_written_out(name: str, value_clip: float | None, epochs: int) -> None:
+def test_an_update_as_written_out(name: str, value_clip_range: float | None, epochs: int) -> None:
     """One minibatch an epoch; the later epochs' ratios are not 1. Three iterations, to 1e-6."""
     gamma, lam, clip, beta, c1, rate, limit = 0.9, 0.8, 0.05, 0.01, 0.5, 1e-2, 0.5
     settings = experiment(
@@ -55,14 +55,14 @@ def test_an_update_as_written_out(name: str, value_clip: float | None, epochs: i
         rollout_timesteps=400,
         minibatch_size=400,
         epochs=epochs,
-        discount=gamma,
-        trace_decay=lam,
-        clip=clip,
-        entropy_weight=beta,
-        value_weight=c1,
-        value_clip=value_clip,
+        gamma=gamma,
+        gae_lambda=lam,
+        clip_range=clip,
+        entropy_coefficient=beta,
+        value_coefficient=c1,
+        value_clip_range=value_clip_range,
         learning_rate=rate,
-        max_gradient_norm=limit,
+        max_grad_norm=limit,
     )
 
     def distribution(parameters: Tensor) -> Any:
@@ -99,8 +99,10 @@ def test_an_update_as_written_out(name: str, value_clip: float | None, epochs: i
                 ratio = torch.exp(new.log_prob(actions) - old_log_prob)
                 surrogate = torch.min(ratio * chosen, torch.clamp(ratio, 1 - clip, 1 + clip) * chosen)
                 error = (values[:, 0] - returns) ** 2
-                if value_clip is not None:
-                    held = old_values + torch.clamp(values[:, 0] - old_values, -value_clip, value_clip)
+                if value_clip_range is not None:
+                    held = old_values + torch.clamp(
+                        values[:, 0] - old_values, -value_clip_range, value_clip_range
+                    )
                     error = torch.max(error, (held - returns) ** 2)
                 loss = -surrogate.mean() + c1 * error.mean() - beta * new.entropy().mean()
                 adam.zero_grad()
@@ -174,11 +176,11 @@ def test_the_first_ratio_is_one_and_counts_are_of_all_ranks(name: str, size: int
 
 def test_schedules_follow_the_timesteps() -> None:
     settings = experiment(
-        "Pendulum-v1", num_timesteps=2048, learning_rate=linear(1e-3), clip=linear(0.2, 0.1), epochs=1
+        "Pendulum-v1", num_timesteps=2048, learning_rate=linear(1e-3), clip_range=linear(0.2, 0.1), epochs=1
     )
     (_, metrics), *_ = train(settings, 5)
     assert [each["learning_rate"] for each in metrics] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4, 0.0])
-    assert [each["clip"] for each in metrics] == pytest.approx([0.2, 0.175, 0.15, 0.125, 0.1])
+    assert [each["clip_range"] for each in metrics] == pytest.approx([0.2, 0.175, 0.15, 0.125, 0.1])
 
 
 def test_equal_seeds_repeat_and_others_do_not() -> None:

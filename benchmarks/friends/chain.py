@@ -60,7 +60,7 @@ BASE = Experiment(
         minibatch_size=256,
         epochs=4,
         learning_rate=1e-3,
-        discount=0.99,  # type: ignore[arg-type]
+        gamma=0.99,  # type: ignore[arg-type]
     ),
     friends=(friend("AdvantageNormalizer"),),
 )

@@ -66,7 +66,7 @@ def prepared(name: str, iterations: int) -> Experiment:
         minibatch_size=512,
         epochs=5,
         learning_rate=Schedule(base.ppo.learning_rate.start),
-        clip=Schedule(0.3),
+        clip_range=Schedule(0.3),
     )
     friends = tuple(
         each for each in base.friends if not each.name.startswith(("KL", "Adaptive", "LearningRate"))

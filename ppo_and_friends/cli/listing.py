@@ -38,7 +38,7 @@ def launchers(width: int | None = None) -> str:
         table.add_column(title, justify="right", no_wrap=True)
     for launcher in all_launchers():
         experiment = launcher.experiment()
-        target = experiment.target_score
+        target = experiment.reward_threshold
         table.add_row(
             launcher.name,
             launcher.id,

@@ -94,7 +94,8 @@ class Options:
     """Where the networks live: cpu, cuda or auto (CUDA for images, if it is there)."""
 
     set: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
-    """Change any setting, such as ppo.clip=0.1, network.actor_hidden=64,64 or ppo.learning_rate=1e-3:0."""
+    """Change any setting, such as ppo.clip_range=0.1, network.actor_hidden=64,64 or
+    ppo.learning_rate=1e-3:0."""
 
     with_: Annotated[Texts, tyro.conf.arg(name="with", metavar="FRIEND")] = ()
     """Add a friend, such as KLEarlyStop:target=0.02 or my_package.my_module:MyFriend."""

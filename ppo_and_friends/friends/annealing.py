@@ -31,7 +31,7 @@ def annealed(shape: Literal["linear", "cosine"], start: float, end: float, progr
 class Annealing(Friend):
     """Base of the annealing friends; each moves the one quantity it is named after."""
 
-    quantity: Literal["learning_rate", "clip", "entropy_weight"]
+    quantity: Literal["learning_rate", "clip_range", "entropy_coefficient"]
     """Which of the controls it moves."""
 
     reached: Tensor
@@ -103,11 +103,11 @@ class ClipAnnealing(Annealing):
     """Move PPO's clip range: linear, cosine, or in steps by timesteps or by scores reached."""
 
     source = "arXiv:1707.06347, table 5"
-    quantity = "clip"
+    quantity = "clip_range"
 
 
 class EntropyAnnealing(Annealing):
     """Move the entropy weight: linear, cosine, or in steps by timesteps or by scores reached."""
 
     source = "arXiv:1602.01783, section 5.1"
-    quantity = "entropy_weight"
+    quantity = "entropy_coefficient"

@@ -44,7 +44,7 @@ class ICM(Friend):
         lr: float = 1e-3,
         normalize: bool = True,
         own_stream: bool = False,
-        discount: float | None = None,
+        gamma: float | None = None,
     ) -> None:
         """Choose how curious to be.
 
@@ -57,7 +57,7 @@ class ICM(Friend):
             lr: Adam's step size for them, > 0.
             normalize: Divide the curiosity reward by the deviation of its discounted sum.
             own_stream: Learn a value of its own for it; False: add it to the environment's.
-            discount: Of the stream of its own; None: PPO's.
+            gamma: Of the stream of its own; None: PPO's.
         """
         super().__init__()
         if not (scale > 0.0 and extrinsic_weight >= 0.0 and lr > 0.0 and features > 0):
@@ -69,8 +69,8 @@ class ICM(Friend):
             raise UsageError(f"ICM: forward_share must be between 0 and 1, not {forward_share}.")
         self.scale, self.extrinsic_weight, self.forward_share = scale, extrinsic_weight, forward_share
         self.features, self.hidden, self.learning_rate = features, hidden, lr
-        self.normalize, self.own_stream, self.discount = normalize, own_stream, discount
-        self.normalizer = RewardNormalizer(discount)
+        self.normalize, self.own_stream, self.gamma = normalize, own_stream, gamma
+        self.normalizer = RewardNormalizer(gamma)
         self.own("normalizer", self.normalizer.state)
         self._mean = float("nan")
 
@@ -80,8 +80,8 @@ class ICM(Friend):
         self.normalizer.setup(context)
         ppo = context.experiment.ppo
         if self.own_stream:
-            discount = ppo.discount if self.discount is None else self.discount
-            self.streams = (RewardStream("curiosity", discount, ppo.trace_decay),)
+            gamma = ppo.gamma if self.gamma is None else self.gamma
+            self.streams = (RewardStream("curiosity", gamma, ppo.gae_lambda),)
 
     def build(self, space: spaces.Box) -> None:
         """Build the three networks."""

@@ -15,7 +15,7 @@ class KLPenalty(Friend):
 
     The loss gains :math:`\beta\,\mathrm{KL}(old \,\|\, new)`. Beta doubles after an update that ended above
     1.5 times the target, and halves after one that ended below the target / 1.5. For the penalty
-    alone, without the clipping's effect, widen ``ppo.clip``.
+    alone, without the clipping's effect, widen ``ppo.clip_range``.
     """
 
     source = "arXiv:1707.06347, section 4"

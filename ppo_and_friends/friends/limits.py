@@ -66,7 +66,7 @@ class BootstrapClip(Friend):
         low, high = -self.seen[0].item(), self.seen[1].item()
         if self.range == "returns":
             # An episode may end at any time, so that 0 is always possible.
-            horizon = 1.0 / max(1.0 - self.context.experiment.ppo.discount, 1e-6)
+            horizon = 1.0 / max(1.0 - self.context.experiment.ppo.gamma, 1e-6)
             low, high = min(low, 0.0) * horizon, max(high, 0.0) * horizon
         return low, high
 
@@ -82,7 +82,7 @@ class ValueErrorClip(Friend):
     """Hold value targets within a distance of the predictions the rollout was made with.
 
     So the value loss, and its gradient, is bounded at the start of an update. (PPO's own clipping
-    of the predictions is the setting ``ppo.value_clip``.)
+    of the predictions is the setting ``ppo.value_clip_range``.)
     """
 
     source = "doi:10.1038/nature14236"

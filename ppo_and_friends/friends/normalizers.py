@@ -141,15 +141,15 @@ class RewardNormalizer(Friend):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, discount: float | None = None, epsilon: float = 1e-8) -> None:
+    def __init__(self, gamma: float | None = None, epsilon: float = 1e-8) -> None:
         """Start with no statistics.
 
         Args:
-            discount: Of the running sum, in [0, 1]; None: PPO's.
+            gamma: Of the running sum, in [0, 1]; None: PPO's.
             epsilon: Added to the variance, >= 0.
         """
         super().__init__()
-        self.discount = discount
+        self.gamma = gamma
         self.epsilon = epsilon
         self.count = self.statistic("count", np.zeros(()))
         self.mean = self.statistic("mean", np.zeros(()))
@@ -158,8 +158,8 @@ class RewardNormalizer(Friend):
     def setup(self, context: FriendContext) -> None:
         """Start the running sums of this rank's environments at 0."""
         super().setup(context)
-        if self.discount is None:
-            self.discount = context.experiment.ppo.discount
+        if self.gamma is None:
+            self.gamma = context.experiment.ppo.gamma
         self._running: Array = np.zeros(context.layout.local)
 
     def after_rollout(self, rollout: Rollout) -> None:
@@ -178,10 +178,10 @@ class RewardNormalizer(Friend):
         Returns:
             [T, B], of the same dtype.
         """
-        assert self.discount is not None
+        assert self.gamma is not None
         if rollout.restarted:
             self._running = np.zeros_like(self._running)
-        sums = discounted_sums(rewards, ends, self._running, discount=self.discount)
+        sums = discounted_sums(rewards, ends, self._running, gamma=self.gamma)
         self._running = np.where(ends[-1], 0.0, sums[-1])
         merged = merge_moments(
             self.count.item(),

@@ -42,8 +42,8 @@ class RND(Friend):
     def __init__(
         self,
         weight: float = 0.5,
-        discount: float = 0.99,
-        trace_decay: float = 0.95,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
         features: int = 64,
         hidden: tuple[int, ...] = (64, 64),
         lr: float = 1e-4,
@@ -54,8 +54,8 @@ class RND(Friend):
 
         Args:
             weight: Of its advantage beside the environment's, > 0 (the paper's 1 to 2).
-            discount: Of its rewards, in [0, 1].
-            trace_decay: Lambda of its advantages, in [0, 1].
+            gamma: Of its rewards, in [0, 1].
+            gae_lambda: Lambda of its advantages, in [0, 1].
             features: Size of the random features.
             hidden: Widths of the target's hidden layers; the predictor has one more.
             lr: Adam's step size for the predictor, > 0.
@@ -68,14 +68,12 @@ class RND(Friend):
                 "RND needs weight, lr, clip and features > 0 and share in (0, 1]: "
                 f"not {weight}, {lr}, {clip}, {features} and {share}."
             )
-        if not (0.0 <= discount <= 1.0 and 0.0 <= trace_decay <= 1.0):
-            raise UsageError(
-                f"RND: discount and trace_decay must be in [0, 1], not {discount} and {trace_decay}."
-            )
-        self.streams = (RewardStream("novelty", discount, trace_decay, episodic=False, weight=weight),)
+        if not (0.0 <= gamma <= 1.0 and 0.0 <= gae_lambda <= 1.0):
+            raise UsageError(f"RND: gamma and gae_lambda must be in [0, 1], not {gamma} and {gae_lambda}.")
+        self.streams = (RewardStream("novelty", gamma, gae_lambda, episodic=False, weight=weight),)
         self.features, self.hidden, self.learning_rate = features, hidden, lr
         self.clip, self.share = clip, share
-        self.normalizer = RewardNormalizer(discount)
+        self.normalizer = RewardNormalizer(gamma)
         self.own("normalizer", self.normalizer.state)
         self._mean = float("nan")
 

@@ -21,17 +21,17 @@ EPSILON = 1e-6
 class StateDependentHead(nn.Module):
     r"""A Gaussian policy head with deviation :math:`\sqrt{\sum_j \sigma_{ij}^2 \phi_j(s)^2}`."""
 
-    def __init__(self, head: PolicyHead, initial_log_std: float) -> None:
+    def __init__(self, head: PolicyHead, log_std_init: float) -> None:
         """Take over a head's means.
 
         Args:
             head: Of a Gaussian policy.
-            initial_log_std: Log of the deviation at first, where features are of size 1.
+            log_std_init: Log of the deviation at first, where features are of size 1.
         """
         super().__init__()
         self.outputs = head.outputs
         actions, features = head.outputs.weight.shape
-        start = initial_log_std - 0.5 * math.log(features)
+        start = log_std_init - 0.5 * math.log(features)
         weight = head.outputs.weight
         self.log_std = nn.Parameter(
             torch.full((features, actions), start, dtype=weight.dtype, device=weight.device)
@@ -76,7 +76,7 @@ class StateDependentExploration(Friend):
 
     def adapt(self, network: ActorCritic) -> ActorCritic:
         """Make the deviation a function of the state."""
-        head = StateDependentHead(network.policy_head, self.context.experiment.network.initial_log_std)
+        head = StateDependentHead(network.policy_head, self.context.experiment.network.log_std_init)
         network.policy_head = head  # type: ignore[assignment]
         self._network, self._head = network, head
         return network

@@ -30,7 +30,7 @@ class PolicyHead(nn.Module):
         self.outputs = linear(features, distribution.output_size, settings.actor_output_gain, generator)
         self.log_std: nn.Parameter | None = None
         if isinstance(distribution, Gaussian):
-            start = torch.full((distribution.action_size,), float(settings.initial_log_std))
+            start = torch.full((distribution.action_size,), float(settings.log_std_init))
             self.log_std = nn.Parameter(start)
 
     def forward(self, features: Tensor) -> Tensor:

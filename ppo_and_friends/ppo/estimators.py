@@ -17,8 +17,8 @@ def generalized_advantages(
     cut: Array,
     valid: Array,
     *,
-    discount: float,
-    trace_decay: float,
+    gamma: float,
+    gae_lambda: float,
     episodic: bool = True,
 ) -> Array:
     r"""Generalised advantage estimation (arXiv:1506.02438, eq. 16), truncated at episode ends.
@@ -36,8 +36,8 @@ def generalized_advantages(
         terminated: [T, B] bool, s_{t+1} has no future.
         cut: [T, B] bool, the trace ends after t: truncations, and segments cut on purpose.
         valid: [T, B] bool, False where row t is an automatic reset. Its advantage is 0.
-        discount: Gamma in [0, 1].
-        trace_decay: Lambda in [0, 1].
+        gamma: Gamma in [0, 1].
+        gae_lambda: Lambda in [0, 1].
         episodic: False: episode ends are ignored, as for RND's stream (arXiv:1810.12894, 2.3).
             The trace passes a reset row as if no time went by.
 
@@ -48,14 +48,14 @@ def generalized_advantages(
     if values.shape[0] != steps + 1:
         raise ValueError(f"values need one row more than rewards: got {values.shape[0]} and {steps}")
     if episodic:
-        future = discount * ~terminated
+        future = gamma * ~terminated
         deltas = rewards + future * values[1:] - values[:-1]
-        decay = future * trace_decay * ~cut
+        decay = future * gae_lambda * ~cut
         deltas *= valid
         decay *= valid
     else:
-        deltas = np.where(valid, rewards + discount * values[1:], values[1:]) - values[:-1]
-        decay = np.where(valid, discount * trace_decay, 1.0).astype(values.dtype)
+        deltas = np.where(valid, rewards + gamma * values[1:], values[1:]) - values[:-1]
+        decay = np.where(valid, gamma * gae_lambda, 1.0).astype(values.dtype)
     advantages = np.empty_like(deltas)
     trace = np.zeros_like(deltas[0])
     for t in range(steps - 1, -1, -1):
@@ -66,14 +66,14 @@ def generalized_advantages(
     return advantages
 
 
-def discounted_sums(rewards: Array, ends: Array, carried: Array, *, discount: float) -> Array:
+def discounted_sums(rewards: Array, ends: Array, carried: Array, *, gamma: float) -> Array:
     r"""Running discounted sums of past rewards, :math:`R_t = \gamma R_{t-1} + r_t`.
 
     Args:
         rewards: [T, B].
         ends: [T, B] bool, the sum starts afresh after this step.
         carried: [B], the sums before the first step.
-        discount: Gamma in [0, 1].
+        gamma: Gamma in [0, 1].
 
     Returns:
         [T, B] sums, each including its own step's reward.
@@ -81,7 +81,7 @@ def discounted_sums(rewards: Array, ends: Array, carried: Array, *, discount: fl
     sums = np.empty(rewards.shape, dtype=np.float64)
     running = np.asarray(carried, dtype=np.float64)
     for t in range(rewards.shape[0]):
-        running = discount * running + rewards[t]
+        running = gamma * running + rewards[t]
         sums[t] = running
         running = np.where(ends[t], 0.0, running)
     return sums

@@ -30,10 +30,10 @@ class Controls:
     learning_rate: float
     """Adam's step size for the actor and critic."""
 
-    clip: float
+    clip_range: float
     """Clip range of the probability ratio."""
 
-    entropy_weight: float
+    entropy_coefficient: float
     """Weight of the entropy bonus."""
 
     progress: float = 0.0

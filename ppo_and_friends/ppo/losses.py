@@ -112,37 +112,39 @@ def ppo_loss(
     distribution: Distribution,
     minibatch: Minibatch,
     *,
-    clip: float,
-    entropy_weight: float,
-    value_weight: float,
-    value_clip: float | None,
+    clip_range: float,
+    entropy_coefficient: float,
+    value_coefficient: float,
+    value_clip_range: float | None,
 ) -> PPOLoss:
     """The surrogate, plus the weighted value loss, less the weighted entropy (arXiv:1707.06347, eq. 9).
 
     Args:
         distribution: What the policy draws from.
         minibatch: With the current network's parameters and outputs set.
-        clip: Epsilon of eq. 7.
-        entropy_weight: c2 of eq. 9.
-        value_weight: c1 of eq. 9.
-        value_clip: Largest change of a prediction; None: unlimited.
+        clip_range: Epsilon of eq. 7.
+        entropy_coefficient: c2 of eq. 9.
+        value_coefficient: c1 of eq. 9.
+        value_clip_range: Largest change of a prediction; None: unlimited.
     """
     ends = minibatch.policy_parameters, minibatch.value_outputs
     parameters, outputs = (end.detach() for end in ends)
     policy = slopes(distribution, parameters, minibatch.actions)
     log_ratio = policy.log_prob - minibatch.old_log_probs
-    surrogate, by_log_ratio = clipped_surrogate(log_ratio, minibatch.advantages, clip)
-    errors, by_values = value_loss(outputs, minibatch.value_targets, minibatch.old_value_outputs, value_clip)
+    surrogate, by_log_ratio = clipped_surrogate(log_ratio, minibatch.advantages, clip_range)
+    errors, by_values = value_loss(
+        outputs, minibatch.value_targets, minibatch.old_value_outputs, value_clip_range
+    )
     divergence = distribution.kl(minibatch.old_policy_parameters, parameters)
-    clipped = clip_fraction(log_ratio, clip)
+    clipped = clip_fraction(log_ratio, clip_range)
     weights = minibatch.valid / minibatch.count
     samples = torch.stack((surrogate, errors.sum(-1), policy.entropy, divergence, clipped))
     statistics = samples @ weights
     column = weights.unsqueeze(-1)
     by_parameters = policy.of_log_prob * (by_log_ratio * weights).unsqueeze(-1)
-    if entropy_weight:
-        by_parameters -= policy.of_entropy * (entropy_weight * column)
-    value = statistics[0] + value_weight * statistics[1] - entropy_weight * statistics[2]
-    by_outputs = by_values * (value_weight * column)
+    if entropy_coefficient:
+        by_parameters -= policy.of_entropy * (entropy_coefficient * column)
+    value = statistics[0] + value_coefficient * statistics[1] - entropy_coefficient * statistics[2]
+    by_outputs = by_values * (value_coefficient * column)
     total: Tensor = _Known.apply(*ends, value, by_parameters, by_outputs)  # type: ignore[no-untyped-call]
     return PPOLoss(total, statistics)

@@ -42,17 +42,17 @@ class FlatOptimizer:
     """Adam over groups of parameters that it moves into flat buffers."""
 
     def __init__(
-        self, groups: Sequence[ParameterGroup], *, epsilon: float, max_gradient_norm: float | None
+        self, groups: Sequence[ParameterGroup], *, epsilon: float, max_grad_norm: float | None
     ) -> None:
         """Move the parameters into one buffer; they stay usable as before.
 
         Args:
             groups: At least one parameter in all, all of one dtype and device.
             epsilon: Adam's epsilon.
-            max_gradient_norm: Norm above which a group's gradient is scaled down; None: never.
+            max_grad_norm: Norm above which a group's gradient is scaled down; None: never.
         """
         self.groups = [group for group in groups if group.parameters]
-        self.max_gradient_norm = max_gradient_norm
+        self.max_grad_norm = max_grad_norm
         everything = [parameter for group in self.groups for parameter in group.parameters]
         size = sum(parameter.numel() for parameter in everything)
         self.parameters = torch.empty(size, dtype=everything[0].dtype, device=everything[0].device)
@@ -116,8 +116,8 @@ class FlatOptimizer:
         if not all(map(_is_finite, norms)):
             return next(norm for norm in norms if not _is_finite(norm))
         for group, span, moments, norm in zip(self.groups, self._segments, self._moments, norms, strict=True):
-            if self.max_gradient_norm is not None and norm > self.max_gradient_norm:
-                self.gradients[span] *= self.max_gradient_norm / norm
+            if self.max_grad_norm is not None and norm > self.max_grad_norm:
+                self.gradients[span] *= self.max_grad_norm / norm
             rate = learning_rate if group.learning_rate is None else group.learning_rate
             self._adam(span, moments, rate)
         return norms[0]

@@ -18,10 +18,10 @@ class RewardStream:
     name: str
     """Unique in the run; ``extrinsic`` is the environment's."""
 
-    discount: float
+    gamma: float
     """Gamma, per step."""
 
-    trace_decay: float
+    gae_lambda: float
     """Lambda of generalised advantage estimation."""
 
     episodic: bool = True

@@ -90,7 +90,7 @@ class Trainer:
         controls.timesteps = self.timesteps
         with self.stopwatch.measure("update"):
             stats |= self.improve(rollout, controls)
-        stats["learning_rate"], stats["clip"] = controls.learning_rate, controls.clip
+        stats["learning_rate"], stats["clip_range"] = controls.learning_rate, controls.clip_range
         self.friends.after_update(stats)
         return stats | self.friends.metrics()
 
@@ -121,8 +121,8 @@ class Trainer:
                 rollout.terminated,
                 rollout.cut | rollout.truncated,
                 rollout.valid,
-                discount=stream.discount,
-                trace_decay=stream.trace_decay,
+                gamma=stream.gamma,
+                gae_lambda=stream.gae_lambda,
                 episodic=stream.episodic,
             )
             rollout.values[stream.name] = values
@@ -168,10 +168,10 @@ class Trainer:
         loss = losses.ppo_loss(
             self.distribution,
             minibatch,
-            clip=controls.clip,
-            entropy_weight=controls.entropy_weight,
-            value_weight=self.settings.value_weight,
-            value_clip=self.settings.value_clip,
+            clip_range=controls.clip_range,
+            entropy_coefficient=controls.entropy_coefficient,
+            value_coefficient=self.settings.value_coefficient,
+            value_clip_range=self.settings.value_clip_range,
         )
         sum(extra.values(), start=loss.total).backward()
         named = (*losses.STATISTICS, *extra)
@@ -197,8 +197,8 @@ class Trainer:
         settings, progress = self.settings, self.progress
         return Controls(
             learning_rate=settings.learning_rate.at(progress),
-            clip=settings.clip.at(progress),
-            entropy_weight=settings.entropy_weight.at(progress),
+            clip_range=settings.clip_range.at(progress),
+            entropy_coefficient=settings.entropy_coefficient.at(progress),
             progress=progress,
         )
 

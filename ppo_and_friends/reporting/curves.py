@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.progress_csv import read_rows
+from ppo_and_friends.settings.migration import migrated
 
 Array = NDArray[np.float64]
 
 GRID = 400
 """Points on which runs of different lengths of iteration are averaged."""
 
-NOT_SETTINGS = ("random_seed", "device", "checkpoint_seconds", "keep_checkpoints", "target_score")
+NOT_SETTINGS = ("random_seed", "device", "checkpoint_seconds", "keep_checkpoints", "reward_threshold")
 """Settings by which runs of one group may differ."""
 
 
@@ -29,7 +30,7 @@ class Run:
 
     folder: Path
     settings: dict[str, Any]
-    """Flat, like ``{"ppo.clip": 0.2}``; empty if ``experiment.json`` is missing."""
+    """Flat, like ``{"ppo.clip_range": 0.2}``; empty if ``experiment.json`` is missing."""
 
     columns: dict[str, Array]
     """``progress.csv`` by column, each [iterations], NaN where a cell is blank."""
@@ -78,7 +79,7 @@ def load_run(folder: Path) -> Run:
     columns = {name: np.array([_number(row[name]) for row in rows]) for name in names}
     try:
         record = json.loads((path.parent / "experiment.json").read_text())
-        settings = flatten(record.get("experiment", {}))
+        settings = flatten(migrated(record.get("experiment", {}), record.get("format", 1)))
     except (OSError, ValueError, AttributeError):
         settings = {}
     return Run(path.parent, settings, columns)

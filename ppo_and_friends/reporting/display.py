@@ -44,7 +44,7 @@ def losses(report: IterationReport) -> list[tuple[str, str]]:
         ("clip fraction", format_value(report.metric("clip_fraction"))),
         ("explained variance", format_value(report.metric("explained_variance"))),
         ("learning rate", format_value(report.metric("learning_rate"))),
-        ("clip range", format_value(report.metric("clip"))),
+        ("clip range", format_value(report.metric("clip_range"))),
     ]
 
 

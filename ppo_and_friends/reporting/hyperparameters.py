@@ -21,7 +21,7 @@ UNSET = (None, "[]", "{}")
 
 
 def hyperparameters(experiment: Experiment, ranks: int) -> dict[str, Value]:
-    """What is set, by dotted name (``ppo.clip``); schedules as ``start:end``, friends as one text."""
+    """What is set, by dotted name (``ppo.clip_range``); schedules as ``start:end``, friends as one text."""
     settings = experiment_settings(experiment)
     friends = settings.pop("friends")
     flat = {

@@ -144,8 +144,8 @@ def _cards(run: Run, scores: Mapping[str, Any]) -> list[dict[str, str]]:
     if "mean" in scores:
         count = len(scores.get("episodes", []))
         cards.append((f"test score, {count} episodes", format_spread(scores["mean"], scores["std"])))
-    if run.settings.get("target_score") is not None:
-        cards.append(("target score", format_value(float(run.settings["target_score"]))))
+    if run.settings.get("reward_threshold") is not None:
+        cards.append(("reward threshold", format_value(float(run.settings["reward_threshold"]))))
     return [{"label": label, "value": value} for label, value in cards]
 
 

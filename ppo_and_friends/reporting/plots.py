@@ -110,7 +110,9 @@ def make_plot(
     raw = curves(runs, column, x=x) if len(runs) == 1 and window > 1 else []
     one_name = len({run.settings.get("name") for run in runs}) == 1
     heading = str(runs[0].settings.get("name", runs[0].folder.name)) if one_name else ""
-    target = runs[0].settings.get("target_score") if one_name and column.startswith("score_mean") else None
+    target = (
+        runs[0].settings.get("reward_threshold") if one_name and column.startswith("score_mean") else None
+    )
     if target is not None and not _near(target, drawn, raw):
         target = None
     return Plot(drawn, raw, column, x, window, heading, target)

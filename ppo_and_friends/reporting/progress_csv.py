@@ -12,6 +12,7 @@ from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.migration import RENAMED_COLUMNS
 
 COLUMNS = (
     "iteration",
@@ -78,7 +79,7 @@ def parse_rows(data: bytes) -> tuple[list[str], list[Row]]:
     lines = list(csv.reader(io.StringIO(text)))
     if not lines or (torn and len(lines) == 1):
         return [], []
-    columns = lines[0]
+    columns = [RENAMED_COLUMNS.get(name, name) for name in lines[0]]
     if torn:
         lines[-1] = lines[-1][:-1]
     rows = []

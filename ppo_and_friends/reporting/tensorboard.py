@@ -42,7 +42,7 @@ TAGS = {
     "clip_fraction": "policy/clip_fraction",
     "explained_variance": "loss/explained_variance",
     "learning_rate": "schedule/learning_rate",
-    "clip": "schedule/clip",
+    "clip_range": "schedule/clip_range",
     "epochs": "policy/epochs",
     "action_std": "policy/action_std",
     "gradient_norm": "loss/gradient_norm",

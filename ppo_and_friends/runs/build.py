@@ -83,7 +83,7 @@ def build_agent(
             save_policy=policy_saver(experiment, observation_space, action_space, declared_space),
         )
     )
-    extrinsic = RewardStream("extrinsic", experiment.ppo.discount, experiment.ppo.trace_decay)
+    extrinsic = RewardStream("extrinsic", experiment.ppo.gamma, experiment.ppo.gae_lambda)
     streams = (extrinsic, *friends.all_streams)
     generator = torch.Generator().manual_seed(randomness.integer(Purpose.INITIALISATION))
     network = ActorCritic(
@@ -147,7 +147,7 @@ def build_trainer(
     optimizer = FlatOptimizer(
         _parameter_groups(agent),
         epsilon=experiment.ppo.adam_epsilon,
-        max_gradient_norm=experiment.ppo.max_gradient_norm,
+        max_grad_norm=experiment.ppo.max_grad_norm,
     )
     return Trainer(
         experiment,

@@ -12,6 +12,7 @@ from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.settings.experiment import Experiment, NetworkSettings
+from ppo_and_friends.settings.migration import migrated_network
 from ppo_and_friends.settings.overrides import as_values, differences
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.vector.space_descriptions import describe
@@ -100,6 +101,7 @@ def check_identity(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
         IncompatibleState: Names each difference and what to do.
     """
     saved = dict(checkpoint.state["identity"])
+    saved["network"] = migrated_network(saved["network"])
     # A setting that is younger than the checkpoint had its default's effect.
     saved["network"] = as_values(NetworkSettings()) | saved["network"]
     found = differences({name: saved.get(name) for name in asked}, asked)

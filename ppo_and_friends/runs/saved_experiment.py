@@ -14,6 +14,7 @@ from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.migration import FORMAT, migrated
 from ppo_and_friends.settings.plain import experiment_adapter, experiment_settings, is_plain
 
 JSON_NAME, DILL_NAME = "experiment.json", "experiment.dill"
@@ -35,6 +36,7 @@ def save_experiment(
     """
     plain = is_plain(experiment)
     record = {
+        "format": FORMAT,
         "experiment": experiment_settings(experiment),
         "plain": plain,
         "command_line": list(command_line),
@@ -73,7 +75,7 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
     path = folder / JSON_NAME
     try:
         record = json.loads(path.read_bytes())
-        plain, settings = record["plain"], record["experiment"]
+        plain, settings = record["plain"], migrated(record["experiment"], record.get("format", 1))
     except FileNotFoundError:
         raise UsageError(f"No experiment is saved in {folder}.") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -111,25 +111,25 @@ class PPOSettings:
     learning_rate: ScheduleLike = field(default_factory=lambda: Schedule(3e-4))
     """Adam's step size."""
 
-    clip: ScheduleLike = field(default_factory=lambda: Schedule(0.2))
+    clip_range: ScheduleLike = field(default_factory=lambda: Schedule(0.2))
     """Clip range epsilon of the probability ratio (eq. 7)."""
 
-    discount: Fraction = 0.99
+    gamma: Fraction = 0.99
     """Gamma, per step."""
 
-    trace_decay: Fraction = 0.95
+    gae_lambda: Fraction = 0.95
     """Lambda of generalised advantage estimation (arXiv:1506.02438)."""
 
-    entropy_weight: ScheduleLike = field(default_factory=lambda: Schedule(0.0))
+    entropy_coefficient: ScheduleLike = field(default_factory=lambda: Schedule(0.0))
     """Weight of the entropy bonus (c2 of eq. 9)."""
 
-    value_weight: NonNegative = 0.5
+    value_coefficient: NonNegative = 0.5
     """Weight of the value loss (c1 of eq. 9)."""
 
-    value_clip: Annotated[float, Field(gt=0.0)] | None = None
+    value_clip_range: Annotated[float, Field(gt=0.0)] | None = None
     """Largest change of a value prediction in an update, in the critic's units; None: unlimited."""
 
-    max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = 0.5
+    max_grad_norm: Annotated[float, Field(gt=0.0)] | None = 0.5
     """Global gradient norm above which the gradient is scaled down; None: never."""
 
     adam_epsilon: Annotated[float, Field(gt=0.0)] = 1e-5
@@ -158,7 +158,7 @@ class NetworkSettings:
     shared: bool | None = None
     """Actor and critic share the encoder; None: for images only."""
 
-    initial_log_std: float = 0.0
+    log_std_init: float = 0.0
     """Log of the Gaussian policy's first standard deviation, in units of half the action range."""
 
     squash: bool = False
@@ -220,7 +220,7 @@ class Experiment:
     precision: Literal["float32", "float64"] = "float32"
     """Of parameters, observations and losses."""
 
-    target_score: float | None = None
+    reward_threshold: float | None = None
     """The mean evaluation score at which the environment counts as solved; for information."""
 
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 60.0

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.settings.experiment import Experiment, FriendSpec
+from ppo_and_friends.settings.other_names import todays_name
 
 _ADAPTER: TypeAdapter[Experiment] = TypeAdapter(Experiment)
 
@@ -77,7 +78,7 @@ def apply_settings(experiment: Experiment, assignments: Iterable[str]) -> Experi
 
     Args:
         experiment: The launcher's.
-        assignments: Such as ``ppo.clip=0.1``, ``network.actor_hidden=64,64`` or, for a friend's
+        assignments: Such as ``ppo.clip_range=0.1``, ``network.actor_hidden=64,64`` or, for a friend's
             argument, ``friends.KLEarlyStop.target=0.02``.
 
     Raises:
@@ -101,8 +102,7 @@ def apply_settings(experiment: Experiment, assignments: Iterable[str]) -> Experi
             present[parts[1]] = FriendSpec(spec.name, {**spec.arguments, parts[2]: value}, spec.kind)
             continue
         if name not in known and not name.startswith("environment.arguments."):
-            near = ", ".join(nearest(name, known))
-            raise UsageError(f"--set {name}: there is no such setting. Did you mean {near}?")
+            raise UsageError(f"--set {name}: there is no such setting. {_meant(name, known)}")
         target = values
         for part in parts[:-1]:
             target = target.get(part)
@@ -113,6 +113,18 @@ def apply_settings(experiment: Experiment, assignments: Iterable[str]) -> Experi
         target[parts[-1]] = value
     values["friends"] = tuple(as_values(spec) for spec in present.values())
     return validated(values)
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """What somebody may have meant by an unknown name: a setting, or a friend, by its name here."""
+    today = todays_name(name)
+    if today is None:
+        same_end = [each for each in known if each.rpartition(".")[2] == name]
+        return f"Did you mean {', '.join(same_end or nearest(name, known))}?"
+    if today.startswith("friends."):
+        _, friend, *argument = today.split(".")
+        return f"Here that is a friend: --with {friend}{''.join(f':{each}=...' for each in argument)}"
+    return f"Here it is called {today}."
 
 
 def parse_friend(text: str) -> FriendSpec:

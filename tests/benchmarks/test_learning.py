@@ -21,7 +21,7 @@ def test_every_launcher_with_a_target_exists_and_aims_at_it() -> None:
     for name, target in TARGETS.items():
         experiment = launchers[name].experiment()
         assert experiment.num_timesteps <= target.timesteps, name
-        assert experiment.target_score == target.ours, name
+        assert experiment.reward_threshold == target.ours, name
 
 
 def test_thinning_keeps_both_ends_and_the_order() -> None:
@@ -35,10 +35,10 @@ def test_thinning_keeps_both_ends_and_the_order() -> None:
 def test_changed_settings_need_folders_of_their_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert learning.main(["--environments", "CartPole", "--set", "ppo.discount=0.9"]) == 2
+    assert learning.main(["--environments", "CartPole", "--set", "ppo.gamma=0.9"]) == 2
     assert "of their own" in capsys.readouterr().err
     elsewhere = ["--results", str(tmp_path)]
-    assert learning.main(["--environments", "CartPole", "--set", "ppo.discount=0.9", *elsewhere]) == 2
+    assert learning.main(["--environments", "CartPole", "--set", "ppo.gamma=0.9", *elsewhere]) == 2
     assert learning.main(["--environments", "CartPoole", *elsewhere]) == 2
     assert "CartPole" in capsys.readouterr().err
 

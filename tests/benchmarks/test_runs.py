@@ -24,11 +24,11 @@ def pretend(run: Run, experiment: Experiment, timesteps: int) -> None:
 
 def test_the_hash_sees_every_setting_but_the_seed() -> None:
     base = experiment_settings(resolve("CartPole"))
-    for name in ("random_seed", "target_score", "checkpoint_seconds"):
+    for name in ("random_seed", "reward_threshold", "checkpoint_seconds"):
         assert settings_hash(base | {name: 7}) == settings_hash(base)
     for changed in (
         base | {"num_timesteps": 61_000},
-        base | {"ppo": base["ppo"] | {"discount": 0.5}},
+        base | {"ppo": base["ppo"] | {"gamma": 0.5}},
         base | {"friends": []},
         base | {"environment": base["environment"] | {"num_envs": 7}},
     ):
@@ -38,19 +38,19 @@ def test_the_hash_sees_every_setting_but_the_seed() -> None:
 def test_a_setting_that_came_later_counts_with_its_default() -> None:
     base = experiment_settings(resolve("CartPole"))
     older = json.loads(json.dumps(base))
-    del older["ppo"]["value_clip"], older["precision"]
+    del older["ppo"]["value_clip_range"], older["precision"]
     assert settings_hash(older) == settings_hash(base)
 
 
 def test_the_command_is_the_one_a_user_types(tmp_path: Path) -> None:
-    changes = Changes(("ppo.discount=0.9",), ("KLEarlyStop",), ())
+    changes = Changes(("ppo.gamma=0.9",), ("KLEarlyStop",), ())
     run = Run.of("CartPole-v1", 3, tmp_path, changes)
     words = run.command()
     assert words[2:] == (
         "-e", "CartPole-v1", "--random_seed", "3", "--state_path", str(tmp_path / "seed-3"),
-        "--no_tensorboard", "-q", "--set", "ppo.discount=0.9", "--with", "KLEarlyStop",
+        "--no_tensorboard", "-q", "--set", "ppo.gamma=0.9", "--with", "KLEarlyStop",
     )  # fmt: skip
-    assert run.experiment.ppo.discount == 0.9 and run.experiment.random_seed == 3
+    assert run.experiment.ppo.gamma == 0.9 and run.experiment.random_seed == 3
     with pytest.raises(UsageError, match="no such setting"):
         Run.of("CartPole", 1, tmp_path, Changes(("ppo.nonsense=1",)))
 
@@ -63,7 +63,7 @@ def test_a_new_run_a_half_one_a_whole_one_and_one_of_other_settings(tmp_path: Pa
     assert "--clobber" not in run.command()
     pretend(run, run.experiment, 60_168)
     assert (run.stale, run.trained) == (False, True)
-    other = Run.of("CartPole", 1, tmp_path, Changes(("ppo.discount=0.9",)))
+    other = Run.of("CartPole", 1, tmp_path, Changes(("ppo.gamma=0.9",)))
     assert (other.stale, other.trained) == (True, False)
     assert other.command()[-1] == "--clobber"
 
@@ -77,6 +77,6 @@ def test_each_start_is_written_down_until_the_run_starts_over(tmp_path: Path) ->
         ("a", False, 0),
         ("b", True, 30_000),
     ]
-    over = Run.of("CartPole", 1, tmp_path, Changes(("ppo.discount=0.9",)))
+    over = Run.of("CartPole", 1, tmp_path, Changes(("ppo.gamma=0.9",)))
     over.note_start({"commit": "c", "dirty": False})
     assert [one["commit"] for one in over.sessions()] == ["c"]

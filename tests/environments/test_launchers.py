@@ -32,7 +32,7 @@ def test_all_are_there_easiest_first() -> None:
 def test_settings_fit_together(known: Launcher) -> None:
     experiment = known.experiment()
     ppo, num_envs = experiment.ppo, experiment.environment.num_envs
-    assert experiment.target_score is not None
+    assert experiment.reward_threshold is not None
     assert (known.build.__doc__ or "").strip()
     assert ppo.rollout_timesteps % num_envs == 0
     assert ppo.rollout_timesteps % ppo.minibatch_size == 0

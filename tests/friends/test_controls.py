@@ -41,7 +41,7 @@ def test_each_moves_its_own_quantity_from_what_ppo_has() -> None:
     now = controls(progress=0.5)
     for kind in (LearningRateAnnealing, ClipAnnealing, EntropyAnnealing):
         kind().before_update(now)
-    assert (now.learning_rate, now.clip, now.entropy_weight) == (0.25, 0.1, 0.005)
+    assert (now.learning_rate, now.clip_range, now.entropy_coefficient) == (0.25, 0.1, 0.005)
 
 
 def test_steps_by_timesteps() -> None:
@@ -61,13 +61,13 @@ def test_steps_by_score_stay_reached() -> None:
         member.after_update({"score_mean_100": score})
         now = controls()
         member.before_update(now)
-        values.append(now.clip)
+        values.append(now.clip_range)
     np.testing.assert_allclose(values, [0.4, 0.4, 0.04, 0.04, 0.004, 0.004])
     again = ClipAnnealing(shape="steps", at=(10.0, 20.0), by="score", start=0.4)
     again.state.load_state_dict(member.state.state_dict())
     now = controls()
     again.before_update(now)
-    assert now.clip == pytest.approx(0.004)
+    assert now.clip_range == pytest.approx(0.004)
 
 
 def test_the_run_uses_the_annealed_rate() -> None:
@@ -125,7 +125,7 @@ def test_beta_doubles_and_halves_within_bounds() -> None:
 
 
 def test_the_penalty_holds_the_policy_back() -> None:
-    settings = {"learning_rate": 0.01, "epochs": 6, "clip": 10.0}
+    settings = {"learning_rate": 0.01, "epochs": 6, "clip_range": 10.0}
     free = trained(experiment(ppo=settings), 4)[1]["kl"]
     held = trained(experiment([friend("KLPenalty", start=100.0)], ppo=settings), 4)[1]["kl"]
     assert held < 0.3 * free

@@ -149,7 +149,7 @@ def test_their_step_size_is_their_own() -> None:
         lambda: ICM(extrinsic_weight=-1.0),
         lambda: RND(weight=0.0),
         lambda: RND(share=0.0),
-        lambda: RND(discount=1.5),
+        lambda: RND(gamma=1.5),
     ],
 )
 def test_mistakes(make: Any) -> None:

@@ -90,7 +90,7 @@ def test_observations(name: str, size: int, kept: int, monkeypatch: pytest.Monke
 @environments
 def test_rewards(name: str, size: int) -> None:
     trainers, recorders = recorded(ENVIRONMENTS[name], "RewardNormalizer", size)
-    gamma = trainers[0].settings.discount
+    gamma = trainers[0].settings.gamma
     sums = []
     for recorder in recorders:
         running = np.zeros(recorder.rewards[0].shape[1])

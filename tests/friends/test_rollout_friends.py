@@ -48,8 +48,8 @@ def test_recompute_estimates_with_the_current_critic() -> None:
         rollout.terminated,
         rollout.truncated,
         rollout.valid,
-        discount=0.99,
-        trace_decay=0.95,
+        gamma=0.99,
+        gae_lambda=0.95,
     )
     np.testing.assert_allclose(rollout.advantages, expected)
 

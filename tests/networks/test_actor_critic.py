@@ -74,7 +74,7 @@ def test_a_plain_network_as_written_out() -> None:
 
 
 def test_initialisation_is_orthogonal_with_the_usual_gains() -> None:
-    net = network(IMAGE, Gaussian(2), actor_output_gain=0.01, initial_log_std=-0.5)
+    net = network(IMAGE, Gaussian(2), actor_output_gain=0.01, log_std_init=-0.5)
     net_mlp = network(
         VECTOR, Gaussian(2), actor_hidden=(64, 64), critic_hidden=(64, 64), actor_output_gain=0.3
     )

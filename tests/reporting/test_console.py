@@ -26,7 +26,7 @@ from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"), num_timesteps=100_000)
 NAMES = (
     *("steps_per_second", "episodes", "score_mean", "score_std", "score_min", "score_max", "score_mean_100"),
-    *("episode_length_mean", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "clip"),
+    *("episode_length_mean", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "clip_range"),
     *("explained_variance", "learning_rate", "gradient_norm", "time_environment", "time_update"),
 )
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

@@ -22,9 +22,9 @@ from tests.reporting.test_plots import Page
 SETTINGS = {
     "name": "Toy <b>",
     "random_seed": 7,
-    "target_score": 40,
+    "reward_threshold": 40,
     "environment": {"id": "Toy-v0", "num_envs": 16},
-    "ppo": {"clip": {"start": 0.2, "end": 0.0}, "value_clip": None},
+    "ppo": {"clip_range": {"start": 0.2, "end": 0.0}, "value_clip_range": None},
     "friends": [{"name": "KLEarlyStop", "arguments": {"target": 0.02}}],
 }
 

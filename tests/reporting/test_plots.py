@@ -28,8 +28,8 @@ def make_run(
     settings = {
         "name": name,
         "random_seed": seed,
-        "target_score": 40,
-        "ppo": {"clip": {"start": clip, "end": None}},
+        "reward_threshold": 40,
+        "ppo": {"clip_range": {"start": clip, "end": None}},
     }
     (folder / "experiment.json").write_text(json.dumps({"experiment": settings, "plain": True}))
     lines = [f"{i},{100 * i},{i + offset if i % 5 else ''}" for i in range(1, rows + 1)]
@@ -69,7 +69,7 @@ def test_labels_say_what_differs(tmp_path: Path) -> None:
     runs = [
         load_run(make_run(tmp_path / f"{clip}{seed}", seed, clip)) for clip in (0.1, 0.2) for seed in (1, 2)
     ]
-    assert labels(runs) == ["ppo.clip=0.1"] * 2 + ["ppo.clip=0.2"] * 2
+    assert labels(runs) == ["ppo.clip_range=0.1"] * 2 + ["ppo.clip_range=0.2"] * 2
     others = [
         load_run(make_run(tmp_path / name, name=name, clip=clip)) for name, clip in (("A", 0.1), ("B", 0.3))
     ]
@@ -78,10 +78,10 @@ def test_labels_say_what_differs(tmp_path: Path) -> None:
 
 def test_schedules_and_lists_are_one_setting() -> None:
     settings = {
-        "ppo": {"clip": {"start": 0.2, "end": 0.0}, "rate": {"start": 0.001, "end": None}},
+        "ppo": {"clip_range": {"start": 0.2, "end": 0.0}, "rate": {"start": 0.001, "end": None}},
         "w": [1, 2],
     }
-    assert flatten(settings) == {"ppo.clip": "0.2:0", "ppo.rate": 0.001, "w": "[1, 2]"}
+    assert flatten(settings) == {"ppo.clip_range": "0.2:0", "ppo.rate": 0.001, "w": "[1, 2]"}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_png_and_page_of_several_runs(tmp_path: Path) -> None:
     )
     text = page.read_text()
     assert Page(text).loads == []
-    assert "ppo.clip=0.1 (2 runs)" in text and "ppo.clip=0.2 (2 runs)" in text
+    assert "ppo.clip_range=0.1 (2 runs)" in text and "ppo.clip_range=0.2 (2 runs)" in text
     # The curves' data is in the page: two bands, two lines.
     prepared = make_plot([load_run(folder) for folder in folders])
     traces = figure(prepared).data

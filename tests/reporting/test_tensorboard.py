@@ -108,7 +108,11 @@ def test_hyperparameters_say_what_is_set() -> None:
         replace(EXPERIMENT, friends=(friend("KLEarlyStop", target=0.02), friend("ICM"))), 3
     )
     assert values["friends"] == "KLEarlyStop:target=0.02, ICM" and values["ranks"] == 3
-    assert "ppo.value_clip" not in values and "environment.wrappers" not in values and "device" not in values
+    assert (
+        "ppo.value_clip_range" not in values
+        and "environment.wrappers" not in values
+        and "device" not in values
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
     events = accumulator(tmp_path)
     content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    assert start.hparams["ppo.clip"].number_value == 0.2
+    assert start.hparams["ppo.clip_range"].number_value == 0.2
     assert start.hparams["environment.id"].string_value == "Toy-v0"
     assert start.hparams["ranks"].number_value == 2
     content = events.summary_metadata["_hparams_/experiment"].plugin_data.content

@@ -96,7 +96,7 @@ def test_what_is_logged(tmp_path: Path, package: StandIn) -> None:
     (asked,), (run,) = package.inits, package.runs
     assert (asked["project"], asked["id"], asked["resume"]) == ("mine", None, None)
     assert asked["name"] == "Toy seed 3" and asked["dir"] == str(tmp_path / "run")
-    assert asked["config"]["ppo.clip"] == 0.2 and asked["config"]["ranks"] == 2
+    assert asked["config"]["ppo.clip_range"] == 0.2 and asked["config"]["ranks"] == 2
     assert run.logged[0] == {
         "score/mean": 1.0, "score/mean_of_100": 2.0,
         "histograms/advantages": (5, 64), "timesteps": 100, "iteration": 1,
