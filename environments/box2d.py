@@ -91,8 +91,8 @@ def bipedal_walker() -> Experiment:
             # Lidar and body read apart: it walks after 0.8M timesteps instead of 1M and more.
             friend("SplitObservations", exteroceptive="14-23"),
             # A fall costs 1 at first, or it learns to stand still, and its true 100 at last.
-            friend("RewardClip", low=-1.0, high=10.0, last_low=-100.0),
-            friend("DeviationAnnealing", start=1.0, end=0.15),
+            friend("RewardClip", low=linear(-1.0, -100.0), high=10.0),
+            friend("StdClip", limit=linear(1.0, 0.15)),
         ),
     )
 

@@ -35,7 +35,7 @@ TAPERED = NetworkSettings(actor_hidden=(256, 128, 64), critic_hidden=(256, 128, 
 """For bodies with many joints: HalfCheetah learns about twice as fast as with 64-64 tanh."""
 
 
-FADING_NOISE: FriendSpec = friend("DeviationAnnealing", start=1.0, end=0.1)
+FADING_NOISE: FriendSpec = friend("StdClip", limit=linear(1.0, 0.1))
 """For those that run fast: what is best without noise isn't what is best with it."""
 
 
@@ -137,7 +137,7 @@ def half_cheetah() -> Experiment:
             *SCALED,
             friend("AdvantageRecompute"),
             # Half the divergence at the end; a fifth of it learned too slowly already half way.
-            friend("AdaptiveLearningRate", target=0.02, last_target=0.01),
+            friend("AdaptiveLearningRate", target=linear(0.02, 0.01)),
             FADING_NOISE,
         ),
     )

@@ -27,7 +27,15 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, NetworkSettings, friend
+from ppo_and_friends.settings.experiment import (
+    EnvironmentSettings,
+    Experiment,
+    NetworkSettings,
+    cosine,
+    friend,
+    linear,
+    steps,
+)
 from ppo_and_friends.settings.registry import all_launchers, resolve
 from tests.engine import Identity, experiment
 from tests.friends.runs import build, drift
@@ -75,18 +83,21 @@ def normalised_cart_pole() -> Experiment:
         friend("ObservationNormalizer"),
         friend("ObservationClip", limit=1.5),
         friend("RewardNormalizer"),
-        friend("RewardClip", low=0.06, high=0.2, last_low=-0.5),
+        friend("RewardClip", low=linear(0.06, -0.5), high=0.2),
         friend("AdvantageNormalizer"),
         friend("KLEarlyStop", target=0.0004),
-        friend("LearningRateAnnealing", shape="steps", at=(200,), factor=0.5),
-        friend("ClipAnnealing", start=0.05, end=0.01),
-        friend("EntropyAnnealing", shape="cosine", end=0.001),
-        friend("SoftReset"),
         friend("Evaluator", every=128, episodes=2),
         friend("BestPolicyKeeper"),
         friend("VideoRecorder", every=128),
     )
-    return small("CartPole-v1", friends, network=layers("tanh"), learning_rate=3e-3, entropy_coefficient=0.05)
+    return small(
+        "CartPole-v1",
+        friends,
+        network=layers("tanh"),
+        learning_rate=steps(3e-3, (200, 1.5e-3)),
+        clip_range=linear(0.05, 0.01),
+        entropy_coefficient=cosine(0.05, 0.001),
+    )
 
 
 def fading_pendulum() -> Experiment:
@@ -95,8 +106,8 @@ def fading_pendulum() -> Experiment:
         friend("RewardScale", factor=0.1),
         friend("ValueNormalizer"),
         friend("AdvantageNormalizer"),
-        friend("AdaptiveLearningRate", target=0.01, last_target=0.002),
-        friend("DeviationAnnealing", start=0.9, end=0.3, shape="cosine"),
+        friend("AdaptiveLearningRate", target=linear(0.01, 0.002)),
+        friend("StdClip", limit=cosine(0.9, 0.3)),
         friend("AdvantageRecompute"),
         friend("BootstrapClip", range="rewards"),
         friend("SegmentLength", steps=5),
@@ -152,10 +163,14 @@ def correlated_bits() -> Experiment:
     friends = (
         friend("CorrelatedNoise", exponent=1.0),
         friend("KLEarlyStop", target=0.001, decide="epoch"),
-        friend("EntropyAnnealing", shape="steps", at=(100, 200), start=0.05),
-        friend("LearningRateAnnealing", shape="cosine", start=5e-3, end=1e-3),
     )
-    return small(partial(Identity, spaces.MultiBinary(2)), friends, network=layers("tanh", shared=True))
+    return small(
+        partial(Identity, spaces.MultiBinary(2)),
+        friends,
+        network=layers("tanh", shared=True),
+        entropy_coefficient=steps(0.05, (100, 0.005), (200, 0.0005)),
+        learning_rate=cosine(5e-3, 1e-3),
+    )
 
 
 def split_with_two_streams() -> Experiment:

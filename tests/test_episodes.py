@@ -78,7 +78,9 @@ def test_a_restart_forgets_what_was_under_way() -> None:
 def test_statistics() -> None:
     statistics, solo = EpisodeStatistics(), SoloCommunicator()
     nothing = statistics.summarise(np.empty((0, 4)), solo)
-    assert nothing["episodes"] == 0 and all(np.isnan(nothing[key]) for key in nothing if key != "episodes")
+    assert nothing["episodes"] == 0 and all(
+        np.isnan(nothing[key]) for key in nothing if not key.startswith("episodes")
+    )
     found = statistics.summarise(np.array([[0, 0, 2.0, 5], [1, 0, 6.0, 7]]), solo)
     assert found == {
         "episodes": 2,
@@ -88,6 +90,7 @@ def test_statistics() -> None:
         "score_max": 6,
         "episode_length_mean": 6,
         "score_mean_100": 4,
+        "episodes_in_mean": 2,
     }
     many = np.column_stack([np.arange(150), np.zeros(150), np.arange(150), np.ones(150)])
     found = statistics.summarise(many, solo)

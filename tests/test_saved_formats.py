@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from ppo_and_friends import load_policy
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.runs.saved_experiment import load_experiment
+from ppo_and_friends.settings.experiment import friend, linear
 from ppo_and_friends.settings.migration import RENAMED_COLUMNS, renamed
 from tests.command_line import latest, read_json, rows, run
 
@@ -26,18 +29,15 @@ OPTIONS = {
         "--set=network.critic_hidden=8,8",
         "--set=network.activation=relu",
         "--set=ppo.clip_range=0.2:0.1",
+        "--set=ppo.learning_rate=3e-3,1.5e-3@2000,7.5e-4@3000",
         "--set=ppo.gae_lambda=0.9",
-        "--set=ppo.entropy_coefficient=0.01",
+        "--set=ppo.entropy_coefficient=0.01,0.001@score_mean_100>=100",
         "--set=ppo.value_clip_range=0.5",
         "--with=ObservationNormalizer",
         "--with=ObservationClip:limit=5",
-        "--with=RewardClip:low=-0.5,last_low=-1",
+        "--with=RewardClip:low=-0.5:-1",
         "--with=ValueNormalizer",
         "--with=KLEarlyStop:target=0.05",
-        "--with=ClipAnnealing:end=0.1",
-        "--with=LearningRateAnnealing:shape=steps,at=[2000,3000],factor=0.5",
-        "--with=EntropyAnnealing:shape=steps,at=[100],by=score",
-        "--with=SoftReset",
     ),
     "Pendulum": (
         "--random_seed=3",
@@ -50,8 +50,8 @@ OPTIONS = {
         "--set=network.actor_output_gain=0.5",
         "--set=ppo.max_grad_norm=none",
         "--with=ObservationNormalizer",
-        "--with=DeviationAnnealing:start=0.6,end=0.2",
-        "--with=AdaptiveLearningRate:target=0.02,last_target=0.01",
+        "--with=StdClip:limit=0.6:0.2",
+        "--with=AdaptiveLearningRate:target=0.02:0.01",
         "--with=RewardClip:low=-1,high=0",
         "--with=PopArt",
     ),
@@ -99,5 +99,21 @@ def test_training_goes_on(name: str, state_path: Path) -> None:
     after, new_rows = latest(state_path, name), rows(state_path, name)
     assert after.timesteps >= asked
     assert after.state["iteration"] == before.state["iteration"] + 1
-    assert new_rows[: len(old_rows)] == old_rows and len(new_rows) == len(old_rows) + 1
-    assert after.tensors.keys() == before.tensors.keys()
+    assert len(new_rows) == len(old_rows) + 1
+    for old, new in zip(old_rows, new_rows, strict=False):
+        assert {column: new[column] for column in old} == old
+    gone = {name for name in before.tensors if name.endswith("Annealing.reached")}  # schedules now
+    assert after.tensors.keys() == before.tensors.keys() - gone
+
+
+def test_an_experiment_that_was_saved_as_code_becomes_todays() -> None:
+    folder = SAVED / "Pickled"
+    with pytest.raises(UsageError, match="--trust"):
+        load_experiment(folder)
+    experiment = load_experiment(folder, trust=True)
+    assert experiment.ppo.gamma == 0.9 and experiment.ppo.max_grad_norm is None
+    assert experiment.ppo.clip_range == linear(0.3, 0.05)  # what ClipAnnealing and the setting made together
+    assert experiment.network.log_std_init == -0.5 and experiment.reward_threshold == 3.0
+    assert experiment.friends == (friend("RewardClip", low={"start": -0.5, "end": -2.0}),)
+    assert experiment.environment.factory is not None
+    assert experiment.environment.factory().spec.id == "CartPole-v1"

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, linear
+from ppo_and_friends.settings.schedules import (
+    Schedule,
+    ScheduleLike,
+    Status,
+    cosine,
+    linear,
+    logarithmic,
+    schedule_text,
+    steps,
+)
 
 ADAPTER: TypeAdapter[Schedule] = TypeAdapter(ScheduleLike)
 
@@ -23,13 +34,13 @@ ADAPTER: TypeAdapter[Schedule] = TypeAdapter(ScheduleLike)
     ],
 )
 def test_values(schedule: Schedule, progress: float, value: float) -> None:
-    assert schedule.at(progress) == value
+    assert schedule.value(Status(progress)) == value
 
 
 @given(st.floats(0, 1e3), st.floats(0, 1e3), st.floats(-1, 2))
 def test_stays_between_its_ends(start: float, end: float, progress: float) -> None:
     slack = 1e-9 * max(start, end)
-    assert min(start, end) - slack <= Schedule(start, end).at(progress) <= max(start, end) + slack
+    assert min(start, end) - slack <= Schedule(start, end).value(Status(progress)) <= max(start, end) + slack
 
 
 @pytest.mark.parametrize(
@@ -42,13 +53,78 @@ def test_stays_between_its_ends(start: float, end: float, progress: float) -> No
         ("1:0.5", linear(1.0, 0.5)),
         ({"start": 1.0, "end": 0.5}, linear(1.0, 0.5)),
         (linear(2.0), linear(2.0)),
+        ("1e-3:1e-5:log", logarithmic(1e-3, 1e-5)),
+        ("1:0:cosine", cosine(1.0)),
+        ("1,0.5@100,0.1@2e5", steps(1.0, (100, 0.5), (2e5, 0.1))),
+        ([1, "0.5@score_mean_100>=200"], steps(1.0, (200, 0.5), by="score_mean_100")),
+        ("my_module:my_function", Schedule(function="my_module:my_function")),
     ],
 )
 def test_accepts(given: object, expected: Schedule) -> None:
     assert ADAPTER.validate_python(given) == expected
 
 
-@pytest.mark.parametrize("given", [-1, "-1", "1:-2", "a", "1:b", "1:2:3", "", "nan", True, None, [1, 2]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        -1,
+        "-1",
+        "1:-2",
+        "a",
+        "1:b",
+        "1:2:3",
+        "1:0:log",
+        "1,2",
+        "1,2@5,3@4",
+        "1,2@a>=1,3@b>=2",
+        "",
+        "nan",
+        True,
+        None,
+        [1, 2],
+    ],
+)
 def test_refuses(given: object) -> None:
     with pytest.raises(ValidationError):
         ADAPTER.validate_python(given)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "progress", "expected"),
+    [
+        (cosine(4.0, 1.0), 0.5, 2.5),
+        (cosine(4.0, 1.0), 1 / 3, 1.0 + 3.0 * 0.75),
+        (cosine(4.0, 1.0), 1.0, 1.0),
+        (logarithmic(1.0, 1e-4), 0.5, 1e-2),
+        (logarithmic(1.0, 1e-4), 1.0, 1e-4),
+    ],
+)
+def test_shapes(schedule: Schedule, progress: float, expected: float) -> None:
+    assert schedule.value(Status(progress)) == pytest.approx(expected)
+
+
+def test_steps_are_reached_by_any_number_of_the_status() -> None:
+    schedule = steps(0.5, (100, 0.25), (200, 0.125), by="Evaluator/score")
+    for highest, value in ((None, 0.5), (99.0, 0.5), (100.0, 0.25), (199.0, 0.25), (1e9, 0.125)):
+        status = Status(0.3, {} if highest is None else {"Evaluator/score": highest, "timesteps": 1e9})
+        assert schedule.value(status) == value
+
+
+def half_way(status: Status) -> float:
+    return 1.0 if status.progress < 0.5 else float(status.highest["kl"])
+
+
+def test_a_function_gets_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "of_a_user", sys.modules[__name__])
+    schedule = ADAPTER.validate_python("of_a_user:half_way")
+    assert [schedule.value(Status(p, {"kl": 0.25})) for p in (0.0, 0.7)] == [1.0, 0.25]
+    with pytest.raises(ValueError, match=r"returned nan at progress 0\.7"):
+        schedule.value(Status(0.7, {"kl": float("nan")}))
+    with pytest.raises(ValueError, match="no_such_module"):
+        Schedule(function="no_such_module:f").value(Status(0.0))
+
+
+@pytest.mark.parametrize("text", ["0.001", "0.001:0", "1:0.1:cosine", "1,0.5@100", "1,0.5@kl>=0.1", "a:b"])
+def test_text_there_and_back(text: str) -> None:
+    plain = TypeAdapter(Schedule).dump_python(ADAPTER.validate_python(text))
+    assert ADAPTER.validate_python(schedule_text(plain)) == ADAPTER.validate_python(text)

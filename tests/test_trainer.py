@@ -78,7 +78,7 @@ def test_an_update_as_written_out(name: str, value_clip_range: float | None, epo
             parameter.grad = None
         adam = torch.optim.Adam(peer.parameters(), lr=rate, eps=1e-5, fused=False, foreach=False)
         for _ in range(3):
-            controls = trainer._scheduled_controls()
+            controls = trainer._scheduled_controls(trainer.progress, {})
             rollout = trainer.collect()
             trainer.estimate(rollout)
             advantages = naive_advantages(rollout, gamma, lam)
@@ -279,7 +279,7 @@ def test_stops_and_rates_are_decided_alike_on_all_ranks() -> None:
 
 def test_explained_variance_and_timesteps() -> None:
     def work(trainer: Trainer) -> None:
-        controls = trainer._scheduled_controls()
+        controls = trainer._scheduled_controls(trainer.progress, {})
         rollout = trainer.collect()
         trainer.estimate(rollout)
         stats = trainer._summary(rollout)

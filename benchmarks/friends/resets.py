@@ -43,7 +43,7 @@ def main() -> None:
     print("| environments | steps a rollout | resets | episodes finished in 20 rollouts |")
     print("|---|---|---|---|")
     for envs in (8, 4, 2):
-        for name in ("SoftReset", "HardReset"):
+        for resets in ((), (friend("HardReset"),)):
             finished: list[float] = []
 
             def watch(_: Trainer, stats: dict[str, float], finished: list[float] = finished) -> None:
@@ -56,10 +56,13 @@ def main() -> None:
                 ),
                 num_timesteps=20 * 1024 - 512,
                 ppo=PPOSettings(rollout_timesteps=1024, minibatch_size=256, epochs=1),
-                friends=(friend(name),),
+                friends=resets,
             )
             train(experiment, watch)
-            print(f"| {envs} | {1024 // envs} | {name} | {sum(finished):.0f} |", flush=True)
+            print(
+                f"| {envs} | {1024 // envs} | {resets[0].name if resets else 'none'} | {sum(finished):.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend
@@ -25,7 +25,6 @@ BUILT_IN = {
     "AdaptiveLearningRate": "ppo_and_friends.friends.kl",
     "RewardScale": "ppo_and_friends.friends.rewards",
     "AdvantageRecompute": "ppo_and_friends.friends.recompute",
-    "SoftReset": "ppo_and_friends.friends.resets",
     "HardReset": "ppo_and_friends.friends.resets",
     "SegmentLength": "ppo_and_friends.friends.resets",
     "CorrelatedNoise": "ppo_and_friends.friends.exploration",
@@ -36,11 +35,8 @@ BUILT_IN = {
     "SplitObservations": "ppo_and_friends.friends.split_observations",
     "Evaluator": "ppo_and_friends.friends.evaluator",
     "BestPolicyKeeper": "ppo_and_friends.friends.evaluator",
-    "DeviationAnnealing": "ppo_and_friends.friends.deviation",
+    "StdClip": "ppo_and_friends.friends.std_clip",
     "KLPenalty": "ppo_and_friends.friends.kl_penalty",
-    "LearningRateAnnealing": "ppo_and_friends.friends.annealing",
-    "ClipAnnealing": "ppo_and_friends.friends.annealing",
-    "EntropyAnnealing": "ppo_and_friends.friends.annealing",
     "ObservationHistory": "ppo_and_friends.friends.history",
     "PreviousAction": "ppo_and_friends.friends.history",
     "ValueNormalizer": "ppo_and_friends.friends.value_scale",
@@ -51,6 +47,15 @@ BUILT_IN = {
     "VideoRecorder": "ppo_and_friends.friends.video_recorder",
 }
 """Name to module of the friends that come with the project."""
+
+FORMER = {
+    "SoftReset": "environments go on where they were unless HardReset starts them afresh",
+    "LearningRateAnnealing": "--set ppo.learning_rate=1e-3:0 is a schedule",
+    "ClipAnnealing": "--set ppo.clip_range=0.2:0 is a schedule",
+    "EntropyAnnealing": "--set ppo.entropy_coefficient=0.01:0 is a schedule",
+    "DeviationAnnealing": "--with StdClip:limit=1:0.1 is what it is called now",
+}
+"""Friends of earlier versions, and what does the same now."""
 
 ENTRY_POINTS = "ppo_and_friends.friends"
 """Entry-point group by which other packages add friends."""
@@ -81,6 +86,8 @@ def find_friend(name: str) -> type[Friend]:
             return _checked(getattr(importlib.import_module(module), attribute), name)
         except (ImportError, AttributeError) as error:
             raise UsageError(f"Friend {name!r} can't be imported: {error}.") from error
+    if name in FORMER:
+        raise UsageError(f"There is no friend {name!r} any more: {FORMER[name]}.")
     near = ", ".join(nearest(name, known_friends()))
     raise UsageError(f"There is no friend {name!r}. Did you mean {near}? Own ones are given as module:Class.")
 
@@ -93,7 +100,7 @@ def _checked(kind: Any, name: str) -> type[Friend]:
 
 @cache
 def _argument_types(kind: type[Friend]) -> dict[str, Any]:
-    hints = get_type_hints(kind.__init__)
+    hints = get_type_hints(kind.__init__, include_extras=True)
     parameters = list(inspect.signature(kind.__init__).parameters)[1:]
     return {name: hints.get(name, Any) for name in parameters}
 
@@ -111,7 +118,7 @@ def make_friend(spec: FriendSpec) -> Friend:
         if name not in types:
             accepted = ", ".join(types) or "none"
             raise UsageError(f"{kind.__name__} has no argument {name!r}. It accepts: {accepted}.")
-        adapter: TypeAdapter[Any] = TypeAdapter(types[name], config=ConfigDict(arbitrary_types_allowed=True))
+        adapter = _adapter(types[name])
         try:
             arguments[name] = adapter.validate_python(value)
         except ValidationError as error:
@@ -124,6 +131,13 @@ def make_friend(spec: FriendSpec) -> Friend:
         return kind(**arguments)
     except TypeError as error:
         raise UsageError(f"{kind.__name__} can't be made: {error}.") from error
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(kind, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # a dataclass, which has a configuration of its own
+        return TypeAdapter(kind)
 
 
 def _has_nan(value: Any) -> bool:

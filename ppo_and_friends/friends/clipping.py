@@ -9,10 +9,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.annealing import annealed
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.settings.schedules import AnySchedule, Schedule, as_schedule
 
 Array = NDArray[Any]
 
@@ -55,29 +55,22 @@ class RewardClip(Friend):
 
     source = "doi:10.1038/nature14236"
 
-    def __init__(self, low: float = -1.0, high: float = 1.0, last_low: float | None = None) -> None:
+    def __init__(self, low: AnySchedule = Schedule(-1.0), high: float = 1.0) -> None:
         """Choose the range.
 
         Args:
-            low: Its lower end.
+            low: Its lower end; a schedule such as ``-1:-100``, by which it falls.
             high: Its upper end.
-            last_low: Its lower end at the end of the run, reached in a straight line; None: always the same.
         """
         super().__init__()
-        if not low < high:
+        self.schedule, self.high = as_schedule(low), high
+        if not all(value < high for value in self.schedule.extremes()):
             raise UsageError(f"RewardClip: low must be below high, not {low} and {high}.")
-        if last_low is not None and not (-np.inf < last_low < high and low > -np.inf):
-            raise UsageError(
-                "RewardClip: with last_low, both lower ends must be finite and below high, "
-                f"not low={low}, last_low={last_low} and high={high}."
-            )
-        self.first_low, self.last_low, self.high = low, last_low, high
-        self.low = low
+        self.low = self.schedule.start
 
     def before_rollout(self, request: RolloutRequest) -> None:
         """Move the lower end."""
-        if self.last_low is not None:
-            self.low = annealed("linear", self.first_low, self.last_low, request.progress)
+        self.low = self.schedule.value(request.status)
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Clip the extrinsic rewards."""
@@ -85,4 +78,4 @@ class RewardClip(Friend):
 
     def metrics(self) -> dict[str, float]:
         """The lower end, if it moves."""
-        return {} if self.last_low is None else {"low": self.low}
+        return {"low": self.low} if self.schedule.moves else {}

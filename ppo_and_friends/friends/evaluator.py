@@ -12,6 +12,7 @@ from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.episodes import RECENT
 from ppo_and_friends.ppo.hooks import Controls
 
 
@@ -164,7 +165,9 @@ class BestPolicyKeeper(Friend):
             new = self._evaluators[0].evaluate_if_due()
             score = self._evaluators[0].score.item() if new else np.nan
         else:
-            score = stats["score_mean_100"] if stats["episodes"] else np.nan
+            # The mean of fewer is of a run's shortest episodes, and a lucky one would decide for good.
+            full = stats["episodes"] and stats["episodes_in_mean"] >= RECENT
+            score = stats["score_mean_100"] if full else np.nan
         if np.isnan(score) or score <= self.best.item():
             return
         self.best.fill_(score)

@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.annealing import annealed
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.ppo.hooks import Controls
 from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.settings.schedules import AnySchedule, Schedule, as_schedule
 
 
 def kl_ahead(kl: float, previous: float) -> float:
@@ -99,35 +99,37 @@ class AdaptiveLearningRate(Friend):
 
     def __init__(
         self,
-        target: float = 0.01,
+        target: AnySchedule = Schedule(0.01),
         factor: float = 1.5,
         minimum: float = 1e-5,
         maximum: float = 1e-2,
         decide: Literal["update", "step"] = "update",
-        last_target: float | None = None,
     ) -> None:
         """Start at PPO's learning rate.
 
         Args:
-            target: KL(old || new) in nats, > 0.
+            target: KL(old || new) in nats, > 0; a schedule such as ``0.02:0.01``.
             factor: By which the rate is multiplied or divided, > 1.
             minimum: Least learning rate, > 0.
             maximum: Largest learning rate.
             decide: Once an update, which ends at the target, or after each gradient step, by its KL.
-            last_target: Target at the end of the run, > 0, reached in a straight line; None: always the same.
         """
         super().__init__()
-        last = target if last_target is None else last_target
-        if not (min(target, last) > 0.0 and factor > 1.0 and 0.0 < minimum <= maximum):
+        self.schedule = as_schedule(target)
+        if not (
+            all(value > 0.0 for value in self.schedule.extremes())
+            and factor > 1.0
+            and 0.0 < minimum <= maximum
+        ):
             raise UsageError(
                 "AdaptiveLearningRate needs targets > 0, factor > 1 and 0 < minimum <= maximum: "
-                f"not target={target}, last_target={last}, factor={factor}, minimum={minimum}, "
+                f"not target={target}, factor={factor}, minimum={minimum}, "
                 f"maximum={maximum}."
             )
-        self.first_target, self.last_target, self.target = target, last, target
+        self.target = self.schedule.start
         self.factor, self.minimum, self.maximum = factor, minimum, maximum
         self.decide = decide
-        self._watch = StepWatch(target)
+        self._watch = StepWatch(self.target)
         self._epoch, self._early = 0, False
         self.rate = self.statistic("rate", np.zeros(()))
 
@@ -139,7 +141,7 @@ class AdaptiveLearningRate(Friend):
     def before_update(self, controls: Controls) -> None:
         """Take the place of the schedule."""
         controls.learning_rate = float(self.rate)
-        self.target = annealed("linear", self.first_target, self.last_target, controls.progress)
+        self.target = self.schedule.value(controls.status)
         self._watch = StepWatch(self.target)
         self._early = False
 

@@ -15,13 +15,6 @@ from ppo_and_friends.ppo.rollout import Rollout
 Array = NDArray[Any]
 
 
-class SoftReset(Friend):
-    """Let environments go on at the next rollout where they were: what happens anyway, made explicit."""
-
-    source = "PPO and Friends"
-    conflicts = ("HardReset",)
-
-
 class HardReset(Friend):
     """Start all environments of all ranks afresh before a rollout, always or with a probability."""
 

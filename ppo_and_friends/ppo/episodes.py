@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +77,8 @@ class EpisodeStatistics:
 
         Returns:
             episodes (their number), score_mean, score_std, score_min, score_max,
-            episode_length_mean (NaN without episodes) and score_mean_100.
+            episode_length_mean (NaN without episodes), score_mean_100 (of the last 100 episodes, or of as
+            many as there were) and episodes_in_mean (how many these are).
         """
         rows = communicator.concatenate(episodes)
         # In order of time, then of environment: the same for any division over the ranks.
@@ -93,4 +96,25 @@ class EpisodeStatistics:
             "score_max": float(scores.max()) if some else nan,
             "episode_length_mean": float(rows[:, 3].mean()) if some else nan,
             "score_mean_100": float(np.mean(self.recent)) if self.recent else nan,
+            "episodes_in_mean": float(len(self.recent)),
         }
+
+
+class Highest:
+    """The highest value that each number of a run's status has had: a bound that is reached stays reached."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.numbers: dict[str, float] = {}
+
+    def take(self, numbers: Mapping[str, float]) -> None:
+        """Take in an iteration's numbers, equal on all ranks; what isn't a number is left out.
+
+        A moving mean counts only over a full window: that of a run's first episodes is of the shortest
+        ones, which finish first, and a single lucky one would decide for good.
+        """
+        for name, value in numbers.items():
+            if name == "score_mean_100" and numbers["episodes_in_mean"] < RECENT:
+                continue
+            if not math.isnan(value):
+                self.numbers[name] = max(value, self.numbers.get(name, -math.inf))

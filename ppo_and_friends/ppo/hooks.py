@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.settings.schedules import Status
 from ppo_and_friends.vector.protocol import VectorStep
 
 Array = NDArray[Any]
@@ -36,8 +37,8 @@ class Controls:
     entropy_coefficient: float
     """Weight of the entropy bonus."""
 
-    progress: float = 0.0
-    """Share of the run's timesteps that was done before this iteration, in [0, 1]."""
+    status: Status = Status(0.0)
+    """How far the run is: progress as it was before this iteration, numbers with this iteration's rollout."""
 
     timesteps: int = 0
     """Agent steps of the run, this iteration's included."""
@@ -73,8 +74,8 @@ class RolloutRequest:
     reset: bool = False
     """Set to start all environments of all ranks afresh. Must be equal on all ranks."""
 
-    progress: float = 0.0
-    """Share of the run's timesteps that is done, in [0, 1]."""
+    status: Status = Status(0.0)
+    """How far the run is."""
 
 
 def all_of(calls: Sequence[Call], *arguments: Any) -> None:

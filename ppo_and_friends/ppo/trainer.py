@@ -15,7 +15,7 @@ from ppo_and_friends.errors import PPOError
 from ppo_and_friends.ppo import losses
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector, evaluate_network, split_streams
-from ppo_and_friends.ppo.episodes import EpisodeStatistics, EpisodeTracker
+from ppo_and_friends.ppo.episodes import EpisodeStatistics, EpisodeTracker, Highest
 from ppo_and_friends.ppo.estimators import explained_variance, generalized_advantages
 from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
 from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, slice_bounds, valid_counts
@@ -23,6 +23,7 @@ from ppo_and_friends.ppo.optimizer import FlatOptimizer
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.schedules import Status
 
 MAX_SKIPPED = 10
 """Gradient steps in a row that may be skipped for not being finite, before the run is given up."""
@@ -61,6 +62,7 @@ class Trainer:
         self.randomness = Randomness(experiment.random_seed)
         self.tracker = EpisodeTracker(layout)
         self.episodes = EpisodeStatistics()
+        self.highest = Highest()
         self.iteration = 0
         self.timesteps = 0
         self._skipped = 0
@@ -73,6 +75,11 @@ class Trainer:
         """Share of the timesteps that is done, in [0, 1]."""
         return min(1.0, self.timesteps / self.experiment.num_timesteps)
 
+    @property
+    def status(self) -> Status:
+        """How far the run is, for schedules."""
+        return Status(self.progress, self.highest.numbers)
+
     def train_iteration(self) -> dict[str, float]:
         """Collect, estimate, improve.
 
@@ -83,23 +90,25 @@ class Trainer:
             EnvironmentFault: An environment raised, or returned something unusable.
             PPOError: The gradients were not finite for many steps in a row.
         """
-        controls = self._scheduled_controls()
+        progress = self.progress
         rollout = self.collect()
         self.estimate(rollout)
         stats = self._summary(rollout)
-        controls.timesteps = self.timesteps
+        controls = self._scheduled_controls(progress, stats)
         with self.stopwatch.measure("update"):
             stats |= self.improve(rollout, controls)
         stats["learning_rate"], stats["clip_range"] = controls.learning_rate, controls.clip_range
         self.friends.after_update(stats)
-        return stats | self.friends.metrics()
+        metrics = stats | self.friends.metrics()
+        self.highest.take(metrics)
+        return metrics
 
     def collect(self) -> Rollout:
         """Run the policy in the environments for T steps (lines 2-3 of Algorithm 1)."""
         self.iteration += 1
         kind, size = self.distribution.noise_kind, self.distribution.noise_size
         noise = self.randomness.noise(kind, self.iteration, self.layout, self.collector.steps, size)
-        request = RolloutRequest(noise, self.iteration, self.collector.needs_reset, self.progress)
+        request = RolloutRequest(noise, self.iteration, self.collector.needs_reset, self.status)
         self.friends.before_rollout(request)
         if request.reset:
             self.collector.reset(self.iteration)
@@ -193,13 +202,17 @@ class Trainer:
         rollout.value_outputs = split_streams(self.network, outputs)
         self.estimate(rollout)
 
-    def _scheduled_controls(self) -> Controls:
-        settings, progress = self.settings, self.progress
+    def _scheduled_controls(self, progress: float, stats: dict[str, float]) -> Controls:
+        """The step sizes of an update, by what was done before the iteration and what its rollout showed."""
+        settings = self.settings
+        self.highest.take(stats | {"timesteps": self.timesteps, "iteration": self.iteration})
+        status = Status(progress, self.highest.numbers)
         return Controls(
-            learning_rate=settings.learning_rate.at(progress),
-            clip_range=settings.clip_range.at(progress),
-            entropy_coefficient=settings.entropy_coefficient.at(progress),
-            progress=progress,
+            learning_rate=settings.learning_rate.value(status),
+            clip_range=settings.clip_range.value(status),
+            entropy_coefficient=settings.entropy_coefficient.value(status),
+            status=status,
+            timesteps=self.timesteps,
         )
 
     def _summary(self, rollout: Rollout) -> dict[str, float]:

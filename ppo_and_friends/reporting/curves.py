@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.settings.migration import migrated
+from ppo_and_friends.settings.schedules import schedule_text
 
 Array = NDArray[np.float64]
 
@@ -55,9 +56,8 @@ class Curve:
 
 def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level with dotted names; lists become their text, schedules ``start:end``."""
-    if isinstance(settings, dict) and set(settings) == {"start", "end"}:
-        start, end = settings["start"], settings["end"]
-        return {prefix: start if end is None else f"{start:g}:{end:g}"}
+    if isinstance(settings, dict) and {"start", "end"} <= set(settings):
+        return {prefix: schedule_text(settings)}
     if not isinstance(settings, dict):
         return {prefix: json.dumps(settings) if isinstance(settings, list) else settings}
     flat: dict[str, Any] = {}

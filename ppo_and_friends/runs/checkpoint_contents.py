@@ -12,7 +12,7 @@ from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.settings.experiment import Experiment, NetworkSettings
-from ppo_and_friends.settings.migration import migrated_network
+from ppo_and_friends.settings.migration import ANNEALING, migrated_network
 from ppo_and_friends.settings.overrides import as_values, differences
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.vector.space_descriptions import describe
@@ -43,6 +43,7 @@ def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[s
         "seconds": seconds,
         "episodes": trainer.episodes.total,
         "recent_scores": list(trainer.episodes.recent),
+        "highest": dict(trainer.highest.numbers),
         **spaces_of(trainer.experiment, envs.observation_space, envs.action_space, declared_space(envs)),
     }
     return tensors, state
@@ -147,7 +148,9 @@ def restore_agent(agent: Agent, checkpoint: Checkpoint) -> list[str]:
         if name in saved:
             tensor.data.copy_(saved[name])
     notes = [f"Friend {name} is new: it starts afresh." for name in sorted(fresh)]
-    return notes + [f"Friend {name} was saved and isn't used now." for name in sorted(gone - fresh)]
+    return notes + [
+        f"Friend {name} was saved and isn't used now." for name in sorted(gone - fresh - set(ANNEALING))
+    ]
 
 
 def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
@@ -170,6 +173,7 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
     trainer.iteration, trainer.timesteps = state["iteration"], state["timesteps"]
     trainer.episodes.total = state["episodes"]
     trainer.episodes.recent.extend(state["recent_scores"])
+    trainer.highest.numbers.update(state.get("highest", {}))
     return notes
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import dill
 from pydantic import ValidationError
@@ -15,7 +18,14 @@ from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.migration import FORMAT, migrated
+from ppo_and_friends.settings.overrides import validated
 from ppo_and_friends.settings.plain import experiment_adapter, experiment_settings, is_plain
+
+FORMER_MODULES = {
+    "ppo_and_friends.experiment": "ppo_and_friends.settings.experiment",
+    "ppo_and_friends.schedules": "ppo_and_friends.settings.schedules",
+}
+"""Where classes that stand in saved experiments were in format 1."""
 
 JSON_NAME, DILL_NAME = "experiment.json", "experiment.dill"
 
@@ -95,9 +105,28 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
             "--trust loads it, which runs that code: only for files that you or people you trust wrote."
         )
     try:
-        experiment = dill.loads((folder / DILL_NAME).read_bytes())
+        experiment = _Unpickler(io.BytesIO((folder / DILL_NAME).read_bytes())).load()
     except Exception as error:  # whatever the stored code raises
         raise UsageError(f"{folder / DILL_NAME} can't be loaded: {type(error).__name__}: {error}.") from error
     if not isinstance(experiment, Experiment):
         raise UsageError(f"{folder / DILL_NAME} holds a {type(experiment).__name__}, not an Experiment.")
-    return experiment
+    if record.get("format", 1) >= FORMAT:
+        return experiment
+    # An object of an earlier format has that format's attributes.
+    return validated(migrated(_attributes(experiment)))
+
+
+class _Unpickler(dill.Unpickler):
+    """Finds the classes of settings where earlier versions had them."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(FORMER_MODULES.get(module, module), name)
+
+
+def _attributes(value: Any) -> Any:
+    """Nested settings as nested dicts of whatever attributes they have."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: _attributes(each) for name, each in vars(value).items() if not name.startswith("__")}
+    if isinstance(value, tuple):
+        return tuple(_attributes(each) for each in value)
+    return value

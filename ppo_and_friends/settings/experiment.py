@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, linear
+from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, cosine, linear, logarithmic, steps
 
 __all__ = [
     "AtariSettings",
@@ -22,8 +22,11 @@ __all__ = [
     "NetworkSettings",
     "PPOSettings",
     "Schedule",
+    "cosine",
     "friend",
     "linear",
+    "logarithmic",
+    "steps",
 ]
 
 Positive = Annotated[int, Field(gt=0)]

@@ -50,8 +50,8 @@ def migrated(settings: Mapping[str, Any], format: int = 1) -> dict[str, Any]:
         place = new if not section else new.get(section)
         if isinstance(place, dict):
             new = {**new, section: renamed(place, names)} if section else renamed(new, names)
-    if isinstance(new.get("friends"), list):
-        new["friends"] = [_migrated_friend(friend) for friend in new["friends"]]
+    if isinstance(new.get("friends"), list | tuple):
+        _migrate_friends(new)
     return new
 
 
@@ -65,8 +65,54 @@ def renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
     return {names.get(name, name): value for name, value in values.items()}
 
 
-def _migrated_friend(friend: Any) -> Any:
-    if not isinstance(friend, dict) or not isinstance(friend.get("arguments"), dict):
-        return friend
-    names = RENAMED_ARGUMENTS.get(str(friend.get("name")), {})
-    return {**friend, "arguments": renamed(friend["arguments"], names)}
+ANNEALING: Mapping[str, str] = {
+    "LearningRateAnnealing": "learning_rate",
+    "ClipAnnealing": "clip_range",
+    "EntropyAnnealing": "entropy_coefficient",
+}
+"""Friends of format 1 that are schedules of a setting now; what they saved is needed no more."""
+
+Settings = dict[str, Any]
+
+
+def _migrate_friends(settings: Settings) -> None:
+    """Turn friends of format 1 into what does the same now, in place."""
+    kept = []
+    for friend in settings["friends"]:
+        if not isinstance(friend, dict) or not isinstance(friend.get("arguments"), dict):
+            kept.append(friend)
+            continue
+        name, arguments = str(friend.get("name")), friend["arguments"]
+        if name in ANNEALING and isinstance(settings.get("ppo"), dict):
+            settings["ppo"][ANNEALING[name]] = _annealed(settings["ppo"].get(ANNEALING[name]), arguments)
+        elif name not in ANNEALING and name != "SoftReset":
+            kept.append(_migrated_friend(friend))
+    settings["friends"] = kept
+
+
+def _migrated_friend(friend: Settings) -> Settings:
+    name, arguments = str(friend.get("name")), dict(friend["arguments"])
+    if name == "DeviationAnnealing":
+        limit = {"start": 1.0, "end": 0.1} | arguments
+        return {**friend, "name": "StdClip", "arguments": {"limit": limit}}
+    for moving, last, default in (("target", "last_target", 0.01), ("low", "last_low", -1.0)):
+        if arguments.get(last) is not None:
+            arguments[moving] = {"start": arguments.get(moving, default), "end": arguments[last]}
+        arguments.pop(last, None)
+    return {**friend, "arguments": renamed(arguments, RENAMED_ARGUMENTS.get(name, {}))}
+
+
+def _annealed(setting: Any, arguments: Settings) -> Settings:
+    """The schedule that a setting and the friend that moved it made together.
+
+    Where both moved, the friend began at the setting's first value.
+    """
+    first = setting["start"] if isinstance(setting, dict) else setting
+    start = first if arguments.get("start") is None else arguments["start"]
+    end, shape = arguments.get("end", 0.0), arguments.get("shape", "linear")
+    if shape != "steps":
+        return {"start": start, "end": end, "shape": shape}
+    factor = arguments.get("factor", 0.1)
+    values = [max(start * factor ** (1 + index), min(end, start)) for index in range(len(arguments["at"]))]
+    by = "score_mean_100" if arguments.get("by") == "score" else "timesteps"
+    return {"start": start, "end": None, "shape": "steps", "at": arguments["at"], "values": values, "by": by}

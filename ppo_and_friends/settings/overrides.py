@@ -134,16 +134,16 @@ def parse_friend(text: str) -> FriendSpec:
         UsageError: An argument isn't ``name=value``.
     """
     parts = text.split(":")
-    last = parts[-1]
+    # A value may have colons of its own, as schedules do.
+    names = next((index for index, part in enumerate(parts) if "=" in part), len(parts))
     arguments: dict[str, Any] = {}
-    if "=" in last:
-        parts = parts[:-1]
-        for piece in _split_arguments(last):
+    if names < len(parts):
+        for piece in _split_arguments(":".join(parts[names:])):
             key, equals, value = piece.partition("=")
             if not equals:
                 raise UsageError(f"--with {text}: write arguments as name=value, separated by commas.")
             arguments[key.strip()] = parse_value(value.strip())
-    return FriendSpec(":".join(parts), arguments)
+    return FriendSpec(":".join(parts[:names]), arguments)
 
 
 def _split_arguments(text: str) -> list[str]:

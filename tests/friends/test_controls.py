@@ -1,7 +1,9 @@
-"""Annealing and the KL penalty: values by hand, decisions the same on all ranks, state kept."""
+"""Schedules in a run, and the KL penalty: values by hand, decisions the same on all ranks, state kept."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,70 +11,18 @@ import pytest
 import torch
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.annealing import ClipAnnealing, EntropyAnnealing, LearningRateAnnealing, annealed
 from ppo_and_friends.friends.kl import AdaptiveLearningRate
 from ppo_and_friends.friends.kl_penalty import KLPenalty
+from ppo_and_friends.ppo.episodes import Highest
 from ppo_and_friends.ppo.hooks import Controls
-from ppo_and_friends.settings.experiment import friend
+from ppo_and_friends.runs.checkpoint import Checkpoint
+from ppo_and_friends.runs.checkpoint_contents import capture, restore_trainer
+from ppo_and_friends.settings.experiment import friend, linear, steps
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment, trained
 
 
-def controls(progress: float = 0.0, timesteps: int = 0) -> Controls:
-    return Controls(0.5, 0.2, 0.01, progress=progress, timesteps=timesteps)
-
-
-@pytest.mark.parametrize(
-    ("shape", "progress", "value"),
-    [
-        ("linear", 0.0, 4.0),
-        ("linear", 0.25, 3.25),
-        ("linear", 1.0, 1.0),
-        ("cosine", 0.0, 4.0),
-        ("cosine", 0.5, 2.5),
-        ("cosine", 1.0, 1.0),
-        ("cosine", 1 / 3, 1.0 + 3.0 * 0.75),
-    ],
-)
-def test_shapes(shape: Any, progress: float, value: float) -> None:
-    assert annealed(shape, 4.0, 1.0, progress) == pytest.approx(value)
-
-
-def test_each_moves_its_own_quantity_from_what_ppo_has() -> None:
-    now = controls(progress=0.5)
-    for kind in (LearningRateAnnealing, ClipAnnealing, EntropyAnnealing):
-        kind().before_update(now)
-    assert (now.learning_rate, now.clip_range, now.entropy_coefficient) == (0.25, 0.1, 0.005)
-
-
-def test_steps_by_timesteps() -> None:
-    member = LearningRateAnnealing(shape="steps", at=(100, 200, 300), factor=0.5, end=0.1)
-    values = []
-    for timesteps in (99, 100, 199, 250, 1000):
-        now = controls(timesteps=timesteps)
-        member.before_update(now)
-        values.append(now.learning_rate)
-    assert values == [0.5, 0.25, 0.25, 0.125, 0.1]
-
-
-def test_steps_by_score_stay_reached() -> None:
-    member = ClipAnnealing(shape="steps", at=(10.0, 20.0), by="score", start=0.4)
-    values = []
-    for score in (float("nan"), 5.0, 10.0, 3.0, 25.0, 0.0):
-        member.after_update({"score_mean_100": score})
-        now = controls()
-        member.before_update(now)
-        values.append(now.clip_range)
-    np.testing.assert_allclose(values, [0.4, 0.4, 0.04, 0.04, 0.004, 0.004])
-    again = ClipAnnealing(shape="steps", at=(10.0, 20.0), by="score", start=0.4)
-    again.state.load_state_dict(member.state.state_dict())
-    now = controls()
-    again.before_update(now)
-    assert now.clip_range == pytest.approx(0.004)
-
-
-def test_the_run_uses_the_annealed_rate() -> None:
-    chosen = experiment([friend("LearningRateAnnealing", start=0.01, end=0.002)], num_timesteps=160)
-    trainer = build(chosen)
+def test_the_run_uses_the_scheduled_rate() -> None:
+    trainer = build(experiment([], num_timesteps=160, ppo={"learning_rate": linear(0.01, 0.002)}))
     rates = []
     for _ in range(3):
         done = trainer.progress
@@ -82,17 +32,33 @@ def test_the_run_uses_the_annealed_rate() -> None:
     assert len({rate for rate, _ in rates}) == 3
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"end": -1.0}, {"shape": "steps"}, {"at": (1.0,)}, {"shape": "steps", "at": (2.0, 1.0)}]
-)
-def test_annealing_mistakes(arguments: Any) -> None:
-    with pytest.raises(UsageError, match="EntropyAnnealing"):
-        EntropyAnnealing(**arguments)
+def test_steps_go_by_what_the_run_has_reached_and_survive_a_resume() -> None:
+    """Timesteps count with the rollout that is being learned from; a bound that is reached stays reached."""
+    rate = steps(0.01, (150, 0.005), (10**6, 0.001))
+    chosen = experiment([], num_timesteps=2000, ppo={"learning_rate": rate})
+    trainer = build(chosen)
+    rates = [(trainer.train_iteration()["learning_rate"], trainer.timesteps) for _ in range(4)]
+    assert [rate for rate, _ in rates] == [0.01 if done < 150 else 0.005 for _, done in rates]
+    assert len({rate for rate, _ in rates}) == 2
+    again = build(chosen)
+    tensors, state = capture(trainer, 0.0)
+    restore_trainer(again, Checkpoint(Path("saved"), trainer.timesteps, tensors, state, {}))
+    assert again.highest.numbers == trainer.highest.numbers
+    assert again.status.highest["timesteps"] == trainer.timesteps
 
 
-def test_two_masters_of_the_learning_rate_are_refused() -> None:
-    with pytest.raises(UsageError, match="LearningRateAnnealing and AdaptiveLearningRate"):
-        build(experiment([friend("AdaptiveLearningRate"), friend("LearningRateAnnealing")]))
+def test_a_mean_of_few_episodes_decides_nothing() -> None:
+    highest = Highest()
+    for mean, many, expected in ((9.0, 2.0, None), (5.0, 99.0, None), (4.0, 100.0, 4.0), (3.0, 100.0, 4.0)):
+        highest.take({"score_mean_100": mean, "episodes_in_mean": many, "kl": math.nan})
+        assert highest.numbers.get("score_mean_100") == expected
+    assert "kl" not in highest.numbers
+
+
+def test_former_friends_are_answered_with_what_does_the_same() -> None:
+    for name, said in (("LearningRateAnnealing", "ppo.learning_rate"), ("SoftReset", "HardReset")):
+        with pytest.raises(UsageError, match=said):
+            build(experiment([friend(name)]))
 
 
 def test_the_penalty_is_beta_times_kl_with_its_gradient() -> None:
@@ -132,7 +98,7 @@ def test_the_penalty_holds_the_policy_back() -> None:
 
 
 def test_any_number_of_ranks() -> None:
-    assert_same_on_any_ranks(experiment([friend("KLPenalty"), friend("LearningRateAnnealing")]))
+    assert_same_on_any_ranks(experiment([friend("KLPenalty")], ppo={"learning_rate": linear(1e-3)}))
 
 
 @pytest.mark.parametrize("arguments", [{"target": 0.0}, {"start": 0.0}, {"minimum": 2.0}, {"maximum": 0.5}])
@@ -147,6 +113,6 @@ def test_the_adaptive_rate_can_be_decided_once_an_update() -> None:
     rates = [trainer.train_iteration()["learning_rate"] for _ in range(4)]
     np.testing.assert_allclose(rates, [1e-3, 1.5e-3, 2.25e-3, 3.375e-3])
     member = AdaptiveLearningRate(target=0.01, decide="update")
-    now = controls()
+    now = Controls(0.5, 0.2, 0.01)
     member.after_minibatch({"kl": 1.0}, now)
     assert now.learning_rate == 0.5

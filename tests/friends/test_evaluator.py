@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ def test_the_best_policy_is_kept_apart(keeper_first: bool, tmp_path: Path) -> No
 
 def test_without_an_evaluator_training_scores_decide(tmp_path: Path) -> None:
     trainer = build(experiment([friend("BestPolicyKeeper")]), folder=tmp_path)
+    early = trainer.train_iteration()
+    assert early["episodes"] > 0 and math.isnan(trainer.friends.metrics()["BestPolicyKeeper/best"])
+    trainer.episodes.recent.extend([5.0] * 100)
     means = [trainer.train_iteration()["score_mean_100"] for _ in range(4)]
     (keeper,) = trainer.friends
     assert isinstance(keeper, BestPolicyKeeper)
@@ -117,7 +121,7 @@ def test_the_best_is_written_once_for_each_time_the_run_is_saved(
     (keeper,) = trainer.friends
     for score, done in ((1.0, 10), (2.0, 20), (1.5, 30)):
         keeper.before_update(Controls(1e-3, 0.2, 0.0, timesteps=done))
-        keeper.after_update({"score_mean_100": score, "episodes": 1.0})
+        keeper.after_update({"score_mean_100": score, "episodes": 1.0, "episodes_in_mean": 100.0})
     assert written == []
     keeper.before_checkpoint()
     keeper.before_checkpoint()  # nothing new
@@ -132,7 +136,7 @@ def test_a_best_that_found_no_room_is_written_the_next_time(
     trainer = build(experiment([friend("BestPolicyKeeper")]), folder=tmp_path)
     (keeper,) = trainer.friends
     keeper.before_update(Controls(1e-3, 0.2, 0.0, timesteps=10))
-    keeper.after_update({"score_mean_100": 1.0, "episodes": 1.0})
+    keeper.after_update({"score_mean_100": 1.0, "episodes": 1.0, "episodes_in_mean": 100.0})
 
     def full(*_: Any, **more: Any) -> Path:
         raise CheckpointError("No space left on device.")
@@ -146,10 +150,11 @@ def test_a_best_that_found_no_room_is_written_the_next_time(
 
 
 def test_the_end_of_a_run_writes_the_best(tmp_path: Path) -> None:
-    assert run(*toy(tmp_path, "--with=BestPolicyKeeper", timesteps=600)).status == 0
+    assert run(*toy(tmp_path, "--with=BestPolicyKeeper", timesteps=6000)).status == 0
     folder = tmp_path / FOLDER
     with (folder / "progress.csv").open() as file:
-        bests = [float(row["BestPolicyKeeper/best"]) for row in csv.DictReader(file)]
+        bests = [float(row["BestPolicyKeeper/best"] or "nan") for row in csv.DictReader(file)]
+    assert math.isnan(bests[0])  # of fewer than 100 episodes
     saved = load_latest(folder / "best")
     assert saved is not None and saved.state["score"] == pytest.approx(bests[-1])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -189,10 +188,10 @@ class Needy(Friend):
         ((friend("KLEarlyStop", target="far"),), r"target='far' is not right"),
         ((friend("KLEarlyStop", target=0.0),), "target must be positive"),
         ((friend("AdaptiveLearningRate", factor=1.0),), "factor > 1"),
-        ((friend("AdaptiveLearningRate", last_target=0.0),), "targets > 0"),
+        ((friend("AdaptiveLearningRate", target="0.1:0"),), "targets > 0"),
         ((friend("RewardClip", low=1.0, high=-1.0),), "low must be below high"),
-        ((friend("RewardClip", last_low=1.0),), "both lower ends must be finite and below high"),
-        ((friend("RewardClip", low=-math.inf, last_low=-1.0),), "both lower ends must be finite"),
+        ((friend("RewardClip", low="-1:1"),), "low must be below high"),
+        ((friend("RewardClip", low="-inf:-1"),), "both ends of a moving value must be finite"),
         ((friend("ObservationClip", limit=-1.0),), "limit must be positive"),
         ((friend(Needy),), "can't be made"),
     ],

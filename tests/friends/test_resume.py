@@ -46,7 +46,7 @@ def check(names: list[str], tmp_path: Path, space: Any = None) -> None:
             np.testing.assert_equal(metrics[name], expected_metrics[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", sorted(set(BUILT_IN) - {"SoftReset"}))
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
 def test_alone(name: str, tmp_path: Path) -> None:
     check([name], tmp_path)
 
@@ -55,5 +55,5 @@ def test_alone(name: str, tmp_path: Path) -> None:
 def test_together(draw: int, tmp_path: Path) -> None:
     random = np.random.default_rng(100 + draw)
     space = [spaces.Box(-1.0, 1.0, (2,)), spaces.Discrete(3)][draw % 2]
-    names = [name for name in random.permutation(sorted(BUILT_IN)).tolist() if name != "SoftReset"]
+    names = random.permutation(sorted(BUILT_IN)).tolist()
     check(compatible(["HardReset", *names[:12]], space), tmp_path, space)

@@ -14,6 +14,7 @@ from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.kl import AdaptiveLearningRate, KLEarlyStop, kl_ahead
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
+from ppo_and_friends.settings.schedules import Status, linear
 from tests.engine import experiment, on_ranks, train
 
 
@@ -136,16 +137,16 @@ def test_adaptive_rate(kl: float, rate: float, expected: float) -> None:
 
 
 def test_adaptive_rate_with_a_target_that_falls() -> None:
-    adaptive: Any = AdaptiveLearningRate(target=0.02, decide="step", last_target=0.004)
+    adaptive: Any = AdaptiveLearningRate(target=linear(0.02, 0.004), decide="step")
     for progress, target in ((0.0, 0.02), (0.25, 0.016), (1.0, 0.004)):
         adaptive.rate.fill_(3e-3)
-        controls = Controls(1.0, 0.2, 0.0, progress=progress)
+        controls = Controls(1.0, 0.2, 0.0, status=Status(progress))
         adaptive.before_update(controls)
         adaptive.after_minibatch({"kl": 1.9 * target}, controls)
         assert controls.learning_rate == pytest.approx(3e-3)
         adaptive.after_minibatch({"kl": 2.1 * target}, controls)
         assert controls.learning_rate == pytest.approx(2e-3)
-        once: Any = AdaptiveLearningRate(target=0.02, last_target=0.004)
+        once: Any = AdaptiveLearningRate(target=linear(0.02, 0.004))
         once.before_update(controls)
         once.after_minibatch({"kl": 0.95 * target}, controls)
         assert controls.stop  # the step that begins there ends beyond the target
@@ -174,7 +175,7 @@ def test_reward_clip_changes_what_is_learned_from_alone(low: float, high: float)
 
 
 def test_the_lower_end_of_rewards_falls_with_the_run() -> None:
-    clip = friend("RewardClip", low=-0.5, high=0.5, last_low=-2.5)
+    clip = friend("RewardClip", low="-0.5:-2.5", high=0.5)
     settings = experiment("Pendulum-v1", (clip,), num_envs=4)
 
     def work(trainer: Trainer, _: Any) -> None:

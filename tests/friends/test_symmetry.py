@@ -238,7 +238,7 @@ def test_statistics_of_observations_are_those_of_both_halves() -> None:
     normalizer.mean.copy_(torch.tensor([1.0, 2.0, 4.0]))
     normalizer.variance.copy_(torch.tensor([4.0, 1.0, 3.0]))
     symmetry = next(each for each in trainer.friends if isinstance(each, SymmetryAugmentation))
-    symmetry.before_update(trainer._scheduled_controls())
+    symmetry.before_update(trainer._scheduled_controls(trainer.progress, {}))
     np.testing.assert_allclose(normalizer.mean, [0.0, 3.0, 3.0])
     np.testing.assert_allclose(normalizer.variance, [5.0, 3.0, 3.0])
 

@@ -44,7 +44,7 @@ def spec(name: str, space: Any = None) -> FriendSpec:
 
 def fits(name: str, space: Any) -> bool:
     """Whether a friend can handle the action space."""
-    if name in ("StateDependentExploration", "DeviationAnnealing"):
+    if name in ("StateDependentExploration", "StdClip"):
         return isinstance(space, spaces.Box)
     return name != "SymmetryAugmentation" or isinstance(space, spaces.Box | spaces.Discrete)
 
@@ -78,8 +78,6 @@ def test_conflicts_are_named() -> None:
         ("RewardNormalizer", "RewardNormalizer"),
         ("PopArt", "ValueNormalizer"),
         ("CorrelatedNoise", "StateDependentExploration"),
-        ("AdaptiveLearningRate", "LearningRateAnnealing"),
-        ("SoftReset", "HardReset"),
     ):
         with pytest.raises(UsageError) as caught:
             build(experiment([friend(name) for name in names]))
@@ -99,7 +97,7 @@ def test_every_conflict_names_a_friend() -> None:
         ("ICM:scale=0.05,lr=1e-4", "learning_rate", 1e-4),
         ("ICM:hidden=[32,16]", "hidden", (32, 16)),
         ("SplitObservations:exteroceptive=14-23", "chosen", ("14-23",)),
-        ("LearningRateAnnealing:shape=steps,at=[1000,2000]", "at", (1000.0, 2000.0)),
+        ("RewardClip:low=-1:-100:linear,high=3", "low", -1.0),
         ("mpi_examples.custom_friend:SmoothActions:weight=2", "weight", 2.0),
     ],
 )

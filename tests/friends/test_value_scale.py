@@ -72,7 +72,7 @@ def test_popart_in_single_precision(size: float) -> None:
         np.testing.assert_allclose(decoded(heads()[:, 0]), before, atol=bound, rtol=0.0)
         kept = decoded(rollout.value_outputs["extrinsic"]).reshape(-1)
         np.testing.assert_allclose(kept, before, atol=bound, rtol=0.0)
-        trainer.improve(rollout, trainer._scheduled_controls())
+        trainer.improve(rollout, trainer._scheduled_controls(trainer.progress, {}))
 
 
 def test_the_plain_scale_changes_predictions() -> None:

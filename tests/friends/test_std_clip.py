@@ -1,4 +1,4 @@
-"""DeviationAnnealing: the bound by hand, and nothing below it."""
+"""StdClip: the bound by hand, and nothing below it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends import Friend
-from ppo_and_friends.friends.annealing import annealed
-from ppo_and_friends.friends.deviation import DeviationAnnealing
 from ppo_and_friends.friends.state_dependent_exploration import StateDependentHead
+from ppo_and_friends.friends.std_clip import StdClip
 from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.ppo.hooks import Controls
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import FriendSpec, NetworkSettings, friend
+from ppo_and_friends.settings.schedules import Schedule, Status
 from tests.engine import Identity, experiment, on_ranks
 
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
@@ -44,28 +45,30 @@ def deviations(*friends: FriendSpec, iterations: int, size: int = 1) -> list[tup
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
 def test_the_bound_falls_and_holds(shape: Any, size: int) -> None:
-    seen = deviations(friend("DeviationAnnealing", shape=shape), iterations=3, size=size)
+    seen = deviations(friend("StdClip", limit=Schedule(1.0, 0.1, shape)), iterations=3, size=size)
     plain = deviations(iterations=3, size=size)
     for (deviation, timesteps), (free, _) in zip(seen, plain, strict=True):
-        bound = annealed(shape, 1.0, 0.1, min(1.0, timesteps / 1_400))
+        bound = Schedule(1.0, 0.1, shape).value(Status(timesteps / 1_400))
         assert deviation.max().item() <= bound * (1 + 1e-6) < free.min().item()
     assert seen[0][1] < seen[1][1] < 1_400
 
 
 def test_the_bound_itself() -> None:
-    member = DeviationAnnealing(start=0.5, end=0.1)
+    member = StdClip("0.5:0.1")
+    member._log_std = torch.nn.Parameter(torch.zeros(1))
     settings = experiment(BOX, num_timesteps=1_000)
     member.context = type("Context", (), {"experiment": settings})()  # type: ignore[assignment]
     found = []
     for timesteps in (0, 250, 1_000, 2_000):
-        member._timesteps = timesteps
-        found.append(member.limit())
+        member.before_update(Controls(1e-3, 0.2, 0.0, timesteps=timesteps))
+        member.after_update({})
+        found.append(member.metrics()["limit"])
     assert found == pytest.approx([0.5, 0.4, 0.1, 0.1])
 
 
 def test_below_the_bound_it_changes_nothing() -> None:
     plain = deviations(iterations=2)
-    held = deviations(friend("DeviationAnnealing", start=9.0, end=8.0), iterations=2)
+    held = deviations(friend("StdClip", limit="9:8"), iterations=2)
     for (one, _), (other, _) in zip(held, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
@@ -73,12 +76,12 @@ def test_below_the_bound_it_changes_nothing() -> None:
 @pytest.mark.parametrize("bounds", [(0.0, 0.1), (1.0, -0.1), (math.inf, 0.1)])
 def test_bounds_out_of_range_are_refused(bounds: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="positive and finite"):
-        DeviationAnnealing(*bounds)
+        StdClip(Schedule(*bounds) if math.isfinite(bounds[0]) else bounds[0])
 
 
 def test_actions_without_a_deviation_are_refused() -> None:
     settings = experiment(
-        partial(Identity, spaces.Discrete(3)), (friend("DeviationAnnealing"),), network=NetworkSettings()
+        partial(Identity, spaces.Discrete(3)), (friend("StdClip"),), network=NetworkSettings()
     )
     with pytest.raises(UsageError, match=r"Box action space and .* not Discrete"):
         on_ranks(settings, 1, lambda trainer, _: None)
@@ -93,6 +96,6 @@ class OtherHead(Friend):
 
 
 def test_a_head_that_it_does_not_know_is_refused() -> None:
-    settings = experiment(BOX, (friend(OtherHead), friend("DeviationAnnealing")))
+    settings = experiment(BOX, (friend(OtherHead), friend("StdClip")))
     with pytest.raises(UsageError, match=r"usual policy head, not Box.* and StateDependentHead"):
         on_ranks(settings, 1, lambda trainer, _: None)
