@@ -307,7 +307,7 @@ def test_replication_check_names_tensor_and_ranks_on_all_ranks() -> None:
             other[-1] = np.nextafter(1.0, 2.0)
         with pytest.raises(ReplicationError) as caught:
             assert_replicated(comm, {"mean": equal, "weight": other})  # type: ignore[arg-type]
-        with pytest.raises(ReplicationError, match="names differ"):
+        with pytest.raises(ReplicationError, match="have different names"):
             assert_replicated(comm, {f"a{rank == 2}": equal} | ({"more": equal} if rank == 2 else {}))  # type: ignore[arg-type]
         return str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Finding the launcher, sharing cores, signals and endings, without MPI; tests/mpi has the real thing."""
+"""Detecting the MPI launcher, sharing cores, signals and failures, without MPI; tests/mpi runs real jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ppo_and_friends.distributed import cores
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.cores import cpu_quota, threads_per_rank, usable_cores
 from ppo_and_friends.distributed.interrupts import Interrupts
-from ppo_and_friends.distributed.launch import guard, launcher_rank, launcher_size
+from ppo_and_friends.distributed.launch import guard, mpi_launcher_rank, mpi_launcher_size
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import EnvironmentFault, UsageError
@@ -40,8 +40,8 @@ from tests.conftest import clean_environment
         ({"PMI_RANK": "", "PMI_SIZE": "many"}, 0, 1),
     ],
 )
-def test_launcher_variables(variables: dict[str, str], rank: int, size: int | None) -> None:
-    assert (launcher_rank(variables), launcher_size(variables)) == (rank, size)
+def test_mpi_launcher_variables(variables: dict[str, str], rank: int, size: int | None) -> None:
+    assert (mpi_launcher_rank(variables), mpi_launcher_size(variables)) == (rank, size)
 
 
 def run_python(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,7 @@ def test_worlds_of_one_rank_each_are_refused(variables: dict[str, str], said: li
 @pytest.mark.parametrize(
     "missing", ["ImportError('No module named mpi4py')", "RuntimeError('cannot load MPI library\\\\nmore')"]
 )
-def test_missing_mpi_under_a_launcher_is_explained(missing: str) -> None:
+def test_missing_mpi_under_an_mpi_launcher_is_explained(missing: str) -> None:
     script = f"""
 import builtins
 real = builtins.__import__
@@ -135,7 +135,7 @@ def test_cpu_quota(tmp_path: Path, files: dict[str, str], membership: str, quota
     [
         ([range(8)] * 2, None, [4, 4]),  # shared cores are divided
         ([range(8)] * 3, None, [2, 2, 2]),
-        ([range(0, 4), range(4, 8)], None, [4, 4]),  # bound by the launcher: all of its own
+        ([range(0, 4), range(4, 8)], None, [4, 4]),  # bound by the MPI launcher: all of its own
         ([range(2)] * 5, None, [1] * 5),  # never none
         ([range(8)] * 2, 3.0, [1, 1]),
         ([range(8)], 0.5, [1]),
@@ -275,4 +275,4 @@ def test_twice_leaves_at_once_and_children_are_spared() -> None:
     finally:
         process.kill()
         _, err = process.communicate()
-    assert err.count("Ctrl-C again") == 1
+    assert err.count("Press Ctrl-C again") == 1

@@ -144,7 +144,7 @@ def test_ctrl_c_twice_leaves_at_once(tmp_path: Path) -> None:
     before = latest(tmp_path)
     done = spawn(*toy(tmp_path, "--with=tests.toys:SignalAt:iteration=5,times=2"))
     assert done.status == 130 and "Traceback" not in done.err
-    assert "SIGINT: finishing the iteration, then saving. Ctrl-C again leaves at once." in done.err
+    assert "SIGINT: finishing the iteration, then saving. Press Ctrl-C again to exit at once." in done.err
     assert (latest(tmp_path).manifest, latest(tmp_path).notes) == (before.manifest, ())
     assert run(*toy(tmp_path)).status == 0
     assert iterations(tmp_path) == list(range(1, len(rows(tmp_path)) + 1))

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from ppo_and_friends.distributed.launch import launcher_rank
+from ppo_and_friends.distributed.launch import mpi_launcher_rank
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.ppo.hooks import RolloutRequest
 
@@ -41,7 +41,7 @@ class Toy(gymnasium.Env[Any, Any]):
         self.observation_space = spaces.Box(-10.0, 10.0, (size,), np.float32)
         self.action_space = spaces.Discrete(2)
         self.fault, self.at, self.witness = fault, at, witness
-        self.faulty = bool(fault) and rank in (None, launcher_rank())
+        self.faulty = bool(fault) and rank in (None, mpi_launcher_rank())
         self.size, self.steps, self.t, self.place = size, 0, 0, 0.0
 
     def _observe(self) -> Any:

@@ -28,11 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: With that status, where the run ended by an error.
     """
-    from ppo_and_friends.distributed.launch import guard, launcher_rank, make_communicator
+    from ppo_and_friends.distributed.launch import guard, make_communicator, mpi_launcher_rank
     from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 
     given = list(sys.argv[1:] if arguments is None else arguments)
-    speaks = launcher_rank() == 0
+    speaks = mpi_launcher_rank() == 0
     options: Options | UsageError
     try:
         options = parse(given)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             communicator = make_communicator()
         except UsageError as error:
-            # What is wrong with the launcher is wrong on every rank: one of them says so.
+            # A problem with the MPI launcher (mpirun, srun) affects every rank: only one reports it.
             if speaks:
                 print(error, file=sys.stderr)
             return error.exit_code

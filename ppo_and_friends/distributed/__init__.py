@@ -1,1 +1,1 @@
-"""Ranks: communicators, which environments are whose, randomness that no layout changes, start and stop."""
+"""MPI ranks: communicators, division of environments, rank-independent randomness, start-up and shutdown."""

@@ -1,4 +1,4 @@
-"""Outcomes that all ranks share."""
+"""Actions of rank 0 whose outcome all ranks share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ T = TypeVar("T")
 
 
 def on_main(communicator: Communicator, action: Callable[[], T]) -> T:
-    """Do something on rank 0 alone; its result, or its error, comes to all ranks. A collective.
+    """Run ``action`` on rank 0 only and broadcast its result, or its error, to all ranks. Collective.
+
+    Args:
+        communicator: The ranks.
+        action: Called on rank 0 only; its result must be picklable.
+
+    Returns:
+        The result of ``action``, on every rank.
 
     Raises:
-        PPOError: What the action raised on rank 0.
+        PPOError: On every rank, if the action raised it on rank 0.
     """
     outcome: T | PPOError | None = None
     if communicator.is_main:

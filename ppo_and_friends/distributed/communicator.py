@@ -1,6 +1,7 @@
-"""How ranks talk: the small interface the trainer uses, alone, threaded (for tests) or over MPI.
+"""The communication interface the trainer uses: single-process, threaded (for tests) or over MPI.
 
-Collectives are called by every rank, in the same order, never under a condition that can differ.
+Every rank must call the same collectives in the same order, so a collective must never depend on a
+condition that can differ between ranks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Array = NDArray[Any]
 
 
 class Communicator(ABC):
-    """W ranks that run the same program on different environments."""
+    """Communication between the W ranks, which run the same program on different environments."""
 
     rank: int
     """This rank, in [0, size)."""
@@ -25,84 +26,103 @@ class Communicator(ABC):
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank is the one that speaks and writes files."""
+        """Whether this is rank 0, which alone prints and writes files."""
         return self.rank == 0
 
     @abstractmethod
     def sum_(self, array: Array) -> None:
-        """Replace a contiguous array, in place, by its sum over the ranks. Same bits on all ranks.
+        """Replace an array, in place, with its sum over the ranks; bitwise equal on all ranks.
 
         Args:
-            array: Of any shape, writable, C-contiguous, float32, float64, int32 or int64.
+            array: Any shape; writable and C-contiguous; float32, float64, int32 or int64.
 
         Raises:
-            TypeError: Another dtype.
-            ValueError: Not contiguous or not writable.
+            TypeError: The array has another dtype.
+            ValueError: The array is not C-contiguous or not writable.
         """
 
     @abstractmethod
     def max_(self, array: Array) -> None:
-        """Replace a contiguous array, in place, by its maximum over the ranks.
+        """Replace an array, in place, with its elementwise maximum over the ranks.
 
-        A NaN on any rank gives NaN on all of them, as ``numpy.maximum`` does (MPI alone leaves it
-        open). Arguments and errors are those of ``sum_``.
+        A NaN on any rank gives NaN on all ranks, as with ``numpy.maximum`` (MPI itself leaves this
+        undefined). Arguments and errors are those of ``sum_``.
         """
 
     @abstractmethod
     def broadcast_(self, array: Array) -> None:
-        """Replace a contiguous array, in place, by rank 0's."""
+        """Replace an array, in place, with rank 0's.
+
+        Args:
+            array: C-contiguous and writable, of the same shape and dtype on all ranks.
+
+        Raises:
+            TypeError: The argument is not a NumPy array, or holds Python objects.
+            ValueError: The array is not C-contiguous or not writable.
+        """
 
     @abstractmethod
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's (picklable, small) value, on every rank."""
+        """Return rank 0's value (small and picklable) on every rank."""
 
     @abstractmethod
     def concatenate(self, rows: Array) -> Array:
-        """All ranks' rows ([n, ...], n may differ by rank), in rank order, on every rank."""
+        """Return the rows of all ranks, in rank order, on every rank.
+
+        Args:
+            rows: [n, ...]; n may differ between ranks, the dtype and the other dimensions may not.
+
+        Returns:
+            [sum of n over the ranks, ...], a new array.
+        """
 
     @abstractmethod
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's (picklable, small) value, in rank order, on every rank."""
+        """Return the values of all ranks (small and picklable), in rank order, on every rank."""
 
     @abstractmethod
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
 
     @abstractmethod
     def abort(self, exit_code: int) -> NoReturn:
-        """End the whole job at once, on all ranks."""
+        """Terminate the whole job, on all ranks, at once."""
 
     def meet(self, seconds: float) -> bool:
-        """Whether every rank calls this within ``seconds`` of the first one.
+        """Wait up to ``seconds`` for every rank to call this, and return whether they all did.
 
-        The only collective that may be called by some ranks alone. It is for the end of a program:
-        when it returns False the communicator is of no more use but for ``abort``.
+        This is the only collective that some ranks may call without the others. It is meant for the
+        end of a program: after it has returned False, only ``abort`` may still be called.
         """
         return True
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank's flag is set."""
+        """Return whether the flag is set on any rank. Collective."""
         array = np.array([flag], dtype=np.int64)
         self.max_(array)
         return bool(array[0])
 
 
 REDUCIBLE = frozenset("fdilq")
-"""Type characters of what can be summed: float32, float64, int32, int64."""
+"""NumPy type characters of the dtypes that can be reduced: float32, float64, int32, int64."""
 
 
 def check_buffer(array: Array, *, reduce: bool = False) -> None:
-    """Refuse what can't be sent as a buffer, in place and without a silent copy.
+    """Check that an array can be communicated in place, without a hidden copy.
+
+    Args:
+        array: What is to be sent.
+        reduce: Whether it will be reduced, which only some dtypes support.
 
     Raises:
         TypeError: Not a NumPy array of numbers; with ``reduce``, not float32/64 or int32/64.
         ValueError: Not C-contiguous, or not writable.
     """
     if not isinstance(array, np.ndarray) or array.dtype.hasobject:
-        raise TypeError(f"a NumPy array of numbers is needed, not {type(array).__name__}")
+        raise TypeError(f"expected a NumPy array of numbers, got {type(array).__name__}")
     if reduce and array.dtype.char not in REDUCIBLE:
-        raise TypeError(f"only float32, float64, int32 and int64 are reduced over ranks, not {array.dtype}")
+        raise TypeError(f"only float32, float64, int32 and int64 arrays can be reduced, not {array.dtype}")
     if not array.flags.c_contiguous:
-        raise ValueError("the array must be C-contiguous: it is changed in place")
+        raise ValueError("the array must be C-contiguous, because it is modified in place")
     if not array.flags.writeable:
-        raise ValueError("the array must be writable: it is changed in place")
+        raise ValueError("the array must be writable, because it is modified in place")

@@ -1,4 +1,4 @@
-"""How many cores a process, and a rank among others on its node, may really use."""
+"""How many CPU cores are available to this process, and to each rank on a node."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def affinity() -> frozenset[int]:
-    """The cores the operating system lets this process run on."""
+    """Return the cores on which the operating system lets this process run."""
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
@@ -29,18 +29,21 @@ def _read(path: Path) -> list[str]:
 
 
 def _folders(root: Path, member: str) -> Iterator[Path]:
-    """A control group's folder and those above it; a limit of any of them holds."""
+    """Yield a control group's folder and its ancestors; a limit set on any of them applies."""
     folder = root / member.lstrip("/")
     yield folder
     yield from (parent for parent in folder.parents if parent.is_relative_to(root))
 
 
 def cpu_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
-    """Cores' worth of time that control groups (v1 or v2) grant, as containers set it; None: no limit.
+    """Return the CPU limit set by control groups (v1 or v2), as containers use, in cores.
 
     Args:
         root: Where control groups are mounted.
-        membership: The file that says which ones this process is in.
+        membership: The file that lists the control groups of this process.
+
+    Returns:
+        The smallest limit that applies, possibly fractional; None if there is none.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -49,7 +52,7 @@ def cpu_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | No
     quotas: list[float] = []
     for line in lines:
         hierarchy, controllers, member = line.split(":", 2)
-        if hierarchy == "0":  # version 2: one file holds "quota period" or "max period"
+        if hierarchy == "0":  # version 2: a single file holds "quota period" or "max period"
             for folder in _folders(root, member):
                 words = _read(folder / "cpu.max")
                 if len(words) == 2 and words[0] != "max":
@@ -64,17 +67,17 @@ def cpu_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | No
 
 
 def usable_cores() -> int:
-    """Cores this process may use: its affinity, bounded by the container's quota; at least 1."""
+    """Return how many cores this process may use: its affinity, limited by the container's quota; >= 1."""
     quota = cpu_quota()
     count = len(affinity())
     return count if quota is None else max(1, min(count, math.floor(quota)))
 
 
 def threads_per_rank(comm: Communicator) -> int:
-    """This rank's fair share of its node's cores, at least 1. A collective.
+    """Return this rank's fair share of its node's cores, at least 1. Collective.
 
-    A core that several ranks of the node may use counts for each of them in part, so that ranks
-    that the launcher bound to cores of their own get all of those.
+    A core that k ranks of the node may use counts as 1/k for each of them. Ranks that the MPI
+    launcher (mpirun, srun) bound to separate cores therefore get all of their own.
     """
     nodes = comm.gather((socket.gethostname(), affinity(), cpu_quota()))
     host, own, quota = nodes[comm.rank]

@@ -1,6 +1,6 @@
-"""Where the networks live: one decision of all ranks, and memory that a GPU reads fast.
+"""Device selection, agreed on by all ranks, and page-locked host memory for fast transfers to a GPU.
 
-Nothing here starts CUDA unless a run asks for it, and on the CPU nothing of it costs anything.
+CUDA is initialised only if a run asks for it; runs on the CPU have no overhead.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.errors import UsageError
 
 NodeGPUs = tuple[str, int]
-"""A rank's node, and how many GPUs the rank sees there."""
+"""A rank's host name, and the number of GPUs visible to the rank."""
 
 
 def choose_device(name: str, communicator: Communicator, *, convolutions: bool) -> torch.device:
-    """The device of this rank, for a setting of ``auto``, ``cpu`` or ``cuda``. A collective.
+    """Return this rank's device for the setting ``auto``, ``cpu`` or ``cuda``. Collective.
 
-    All ranks compute on GPUs or none does, since all must take the same gradient steps. The ranks of a
-    node are spread over the GPUs they see; with more ranks than GPUs, several share one.
+    Either all ranks use GPUs or none does, because all must take the same gradient steps. The ranks
+    of a node are spread over its visible GPUs; if there are more ranks than GPUs, several share one.
 
     Args:
-        name: The setting. ``auto`` takes GPUs for images only: small networks are faster without.
+        name: The setting. ``auto`` uses GPUs for image observations only, because small networks run
+            faster on the CPU.
         communicator: The ranks.
-        convolutions: Whether the network sees images.
+        convolutions: Whether the network processes images.
 
     Raises:
-        UsageError: CUDA is asked for and not there for every rank; on all ranks alike.
+        UsageError: On all ranks, if CUDA was requested and any rank has no CUDA device.
     """
     if name == "cpu" or (name == "auto" and not convolutions):
         return torch.device("cpu")
@@ -43,23 +44,23 @@ def choose_device(name: str, communicator: Communicator, *, convolutions: bool) 
 
 
 def assign(name: str, ranks: Sequence[NodeGPUs], rank: int) -> torch.device:
-    """The device of ``rank``, from what all ranks see.
+    """Return the device of ``rank``, given the GPUs visible to every rank.
 
     Args:
         name: ``auto`` or ``cuda``.
-        ranks: Node and number of GPUs of every rank.
-        rank: Whose device.
+        ranks: Host name and number of visible GPUs of every rank.
+        rank: The rank whose device is returned.
 
     Raises:
-        UsageError: ``cuda``, and a rank sees none.
+        UsageError: ``name`` is ``cuda`` and some rank sees no GPU.
     """
     without = [number for number, (_, count) in enumerate(ranks) if count == 0]
     if without and name == "cuda":
         if len(without) == len(ranks):
             raise UsageError("--device cuda: no CUDA device is available. Use --device cpu or auto.")
         raise UsageError(
-            f"--device cuda: rank {without[0]} on {ranks[without[0]][0]} sees no CUDA device, others do.\n"
-            "Ask the scheduler for GPUs on every node, or use --device cpu or auto."
+            f"--device cuda: rank {without[0]} on {ranks[without[0]][0]} has no CUDA device, but others do.\n"
+            "Request GPUs on every node from the scheduler, or use --device cpu or auto."
         )
     if without:
         return torch.device("cpu")
@@ -68,14 +69,14 @@ def assign(name: str, ranks: Sequence[NodeGPUs], rank: int) -> torch.device:
 
 
 def host_zeros(shape: Sequence[int], dtype: DTypeLike, device: torch.device) -> NDArray[np.generic]:
-    """An array of zeros on the host, in page-locked memory if ``device`` is a GPU.
+    """Return an array of zeros on the host, in page-locked memory if ``device`` is a GPU.
 
-    From there a transfer is a single copy that need not be waited for.
+    Page-locked memory is transferred in a single copy, which can be asynchronous.
 
     Args:
-        shape: The array's.
-        dtype: A number's or bool.
-        device: Where the array will be sent to.
+        shape: The array's shape.
+        dtype: A numeric dtype or bool.
+        device: The device to which the array will be transferred.
     """
     array: NDArray[np.generic] = np.zeros(shape, dtype)
     if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Summing a flat buffer over the ranks: in place over MPI, by way of the host, or from GPU to GPU."""
+"""Summing a flat buffer over the ranks: over MPI in place, over MPI through host memory, or with NCCL."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ import torch.distributed as dist
 from ppo_and_friends.distributed.communicator import Communicator
 
 Sum = Callable[[], None]
-"""Replaces the buffer it was made for by its sum over the ranks. A collective."""
+"""Replaces the buffer it was made for with the buffer's sum over the ranks. Collective."""
 
 CONNECT_TIMEOUT = timedelta(seconds=30)
-"""How long a rank looks for rank 0 before all go by way of the host."""
+"""How long a rank tries to connect to rank 0 before all ranks fall back to summing through host memory."""
 
 SUM_TIMEOUT = timedelta(minutes=10)
-"""How long a sum waits for a rank before it ends the job."""
+"""How long a sum waits for another rank before the job is aborted."""
 
 SWITCH = "PPO_AND_FRIENDS_NCCL"
-"""Environment variable; 0 on any rank: GPUs' gradients go by way of the host."""
+"""Environment variable; if it is 0 on any rank, gradients on GPUs are summed through host memory."""
 
 
 def make_sum(buffer: torch.Tensor, communicator: Communicator) -> Sum:
-    """The fastest way to sum a buffer, again and again. A collective, as each call of the result is.
+    """Return the fastest function that sums a buffer over the ranks. Collective, as is each call of it.
 
-    Alone, nothing is summed. On the CPU the ranks' MPI does it in place. On GPUs, NCCL does if every rank
-    has one of its own; ranks that share one send it by way of the host (NCCL refuses to share).
+    With one rank, the function does nothing. CPU buffers are summed in place by MPI. GPU buffers are
+    summed by NCCL if every rank has a GPU of its own, and otherwise through host memory, because NCCL
+    does not allow ranks to share a GPU.
 
     Args:
-        buffer: [n], contiguous, the same size, dtype and kind of device on all ranks.
+        buffer: [n], contiguous, of the same size, dtype and device type on all ranks.
         communicator: The ranks.
     """
     if communicator.size == 1:
@@ -45,7 +46,7 @@ def make_sum(buffer: torch.Tensor, communicator: Communicator) -> Sum:
     usable = dist.is_available() and dist.is_nccl_available() and os.environ.get(SWITCH) != "0"
     own_gpu = str(torch.cuda.get_device_properties(buffer.device).uuid) if usable else None
     if connect(communicator, "nccl", own_gpu):
-        # The group's first sum connects the GPUs. What goes wrong there ends the job: some may hang in it.
+        # The first sum connects the GPUs. A failure here ends the job, because some ranks may hang in it.
         dist.all_reduce(buffer.new_zeros(1))
         torch.cuda.synchronize(buffer.device)
         return lambda: sum_in_group_(buffer)
@@ -54,26 +55,27 @@ def make_sum(buffer: torch.Tensor, communicator: Communicator) -> Sum:
 
 
 def connect(communicator: Communicator, backend: str, own_device: str | None) -> bool:
-    """Make the ranks the process group of ``torch.distributed``, if all can. A collective.
+    """Set up the process group of ``torch.distributed``, if all ranks can join it. Collective.
 
-    Every step is agreed on, so that a rank that can't leaves no other one waiting.
+    All ranks agree after every step, so that a rank that fails leaves no other rank waiting.
 
     Args:
         communicator: The ranks.
-        backend: Of ``torch.distributed``.
-        own_device: What no two ranks may have in common, such as a GPU's UUID; None: this rank can't.
+        backend: The backend of ``torch.distributed``.
+        own_device: A device identifier that no two ranks may share, such as a GPU's UUID; None if
+            this rank can't join.
 
     Returns:
-        Whether the group is there; the same on all ranks.
+        Whether the group exists; the same on all ranks.
     """
     devices = communicator.gather(own_device)
     if None in devices or len(set(devices)) < communicator.size:
         return False
     if communicator.any(dist.is_initialized()):
-        # A second training in this program finds the first one's group, or somebody else's.
+        # A second training run in this process finds the first run's group, or one made by other code.
         expected = (communicator.rank, communicator.size, backend)
         found = dist.is_initialized() and (dist.get_rank(), dist.get_world_size(), dist.get_backend())
-        problem = None if found == expected else "the program has another process group"
+        problem = None if found == expected else "the process already has a different process group"
     else:
         problem = _join(communicator, backend)
     problems = communicator.gather(problem)
@@ -82,22 +84,26 @@ def connect(communicator: Communicator, backend: str, own_device: str | None) ->
     if communicator.is_main:
         first = next(rank for rank, problem in enumerate(problems) if problem)
         warnings.warn(
-            f"rank {first} can't connect by {backend}: {problems[first]}\n"
-            "Gradients are summed by MPI, by way of the host, which is slower.",
+            f"rank {first} can't connect with {backend}: {problems[first]}\n"
+            "Gradients will be summed over MPI through host memory, which is slower.",
             stacklevel=2,
         )
     return False
 
 
 def _join(communicator: Communicator, backend: str) -> str | None:
-    """Enter a new process group with the other ranks, or none does; returns what went wrong. A collective."""
-    # Not at the top: not every build of torch has it.
+    """Join a new process group, on all ranks or on none. Collective.
+
+    Returns:
+        None if the group exists on all ranks; otherwise what went wrong on this rank, if anything did.
+    """
+    # Imported here, because not every build of torch has it.
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     hosts = communicator.gather(socket.gethostname())
     host = "127.0.0.1" if len(set(hosts)) == 1 else hosts[0]
     problem, store, port = None, None, 0
-    # Rank 0 opens a port of the system's choice; then the others, who learn it, come.
+    # Rank 0 opens a port chosen by the system and broadcasts its number; then the other ranks connect.
     for turn in (True, False):
         try:
             if communicator.is_main == turn and (turn or port):
@@ -132,15 +138,15 @@ def _join(communicator: Communicator, backend: str) -> str | None:
 
 
 def _leave() -> None:
-    """End the process group, if there is one."""
+    """Destroy the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def sum_in_group_(tensor: torch.Tensor) -> None:
-    """Replace a tensor, in place, by its sum over the process group's ranks. A collective.
+    """Replace a tensor, in place, with its sum over the process group's ranks. Collective.
 
-    On a GPU nothing waits for it here but what uses the tensor next.
+    On a GPU the call is asynchronous: only later operations on the tensor wait for it.
 
     Args:
         tensor: Contiguous.
@@ -149,13 +155,14 @@ def sum_in_group_(tensor: torch.Tensor) -> None:
 
 
 def sum_staged_(tensor: torch.Tensor, staging: torch.Tensor, communicator: Communicator) -> None:
-    """Replace a tensor of a GPU, in place, by its sum over the ranks, by way of the host. A collective.
+    """Replace a GPU tensor, in place, with its sum over the ranks, through host memory. Collective.
 
     Args:
         tensor: Contiguous.
-        staging: Like it, on the host; page-locked, so that the copy up need not be waited for.
+        staging: A tensor of the same shape and dtype in host memory, page-locked so that the copy back
+            to the GPU can be asynchronous.
         communicator: The ranks.
     """
-    staging.copy_(tensor)  # waits for what computes the tensor
+    staging.copy_(tensor)  # waits until the tensor has been computed
     communicator.sum_(staging.numpy())
     tensor.copy_(staging, non_blocking=True)

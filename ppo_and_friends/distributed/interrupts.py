@@ -1,4 +1,4 @@
-"""Ctrl-C and the batch system's warnings: finish the iteration, save, then end."""
+"""Handling of Ctrl-C and a batch system's signals: finish the iteration, save a checkpoint, exit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; what `kill` and Slurm's time limit send; what `sbatch --signal=USR1@120` sends before it."""
+"""Ctrl-C; the signal of `kill` and of Slurm's time limit; the early warning of `sbatch --signal=USR1@120`."""
 
 ECHO_SECONDS = 0.3
-"""Under a launcher, a SIGINT this soon after one is the same Ctrl-C, sent by both terminal and launcher."""
+"""A SIGINT that follows another one within this time is the same Ctrl-C, because both the terminal and
+the MPI launcher (mpirun, srun) send one. Applies to several ranks only."""
 
 
 def _say(text: str) -> None:
-    """Write past Python's buffers, which the interrupted code may be in the middle of filling."""
+    """Write to stderr, bypassing Python's buffers: the signal may have interrupted a write to them."""
     try:
         os.write(2, f"\n{text}\n".encode())
     except OSError:
@@ -32,18 +33,18 @@ def _say(text: str) -> None:
 
 
 class Interrupts:
-    """Turns the first signal into a request to stop, and a second Ctrl-C into leaving at once.
+    """Turns the first signal into a request to stop, and a second Ctrl-C into an immediate exit.
 
-    Enter it before making environments in other processes: these inherit the handlers, in which
-    Ctrl-C (that a terminal sends to all of them) is left to this process, and SIGTERM ends them.
-    In a thread other than the main one, where Python has no signals, it does nothing.
+    Enter the context before starting environments in subprocesses. These inherit the handlers: they
+    ignore Ctrl-C, which a terminal sends to all processes and this process acts on, and end on
+    SIGTERM. Outside the main thread, where Python can't install signal handlers, it does nothing.
 
     Args:
-        comm: The communicator of the program, by which ``agreed`` asks all ranks.
-        announce: Tells the user what happens; called inside a signal handler, on rank 0 alone.
+        comm: The program's communicator, over which ``agreed`` asks all ranks; None: a single rank.
+        announce: Shows a message to the user; called inside a signal handler, on rank 0 only.
 
     Attributes:
-        signal: The first signal that came; None: none yet, go on.
+        signal: The first signal received; None if there was none yet.
     """
 
     def __init__(self, comm: Communicator | None = None, announce: Callable[[str], None] = _say) -> None:
@@ -56,16 +57,21 @@ class Interrupts:
 
     @property
     def requested(self) -> bool:
-        """Whether this rank was asked to stop."""
+        """Whether this rank has received a signal to stop."""
         return self.signal is not None
 
     @property
     def exit_code(self) -> int:
-        """The shell's status for the signal (130 for Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1); 0: none."""
+        """The conventional exit status: 130 for Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1; 0 for no signal."""
         return 0 if self.signal is None else 128 + int(self.signal)
 
     def announce_by(self, shown: Callable[[str], bool]) -> None:
-        """Announce by ``shown``, and in the old way where it gives False; it must be safe in a handler."""
+        """Announce messages with another function from now on.
+
+        Args:
+            shown: Shows a message and returns whether it could; if not, the previous function is
+                called. It must be safe to call in a signal handler.
+        """
         fallback = self._announce
 
         def announce(text: str) -> None:
@@ -75,7 +81,7 @@ class Interrupts:
         self._announce = announce
 
     def agreed(self) -> bool:
-        """Whether any rank was asked to stop. A collective; all ranks then have the same exit code."""
+        """Return whether any rank was asked to stop. Collective; afterwards all ranks' exit codes agree."""
         code = np.array([self.exit_code], dtype=np.int64)
         self._comm.max_(code)
         if code[0]:
@@ -93,7 +99,7 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._previous.items():
-            # None: a handler that Python didn't install and can't put back.
+            # None stands for a handler that Python didn't install and can't restore.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous.clear()
 
@@ -112,7 +118,7 @@ class Interrupts:
         if not self.requested:
             self.signal = signal.Signals(number)
             if self._comm.is_main:
-                again = " Ctrl-C again leaves at once." if number == signal.SIGINT else ""
+                again = " Press Ctrl-C again to exit at once." if number == signal.SIGINT else ""
                 self._announce(f"{self.signal.name}: finishing the iteration, then saving.{again}")
 
     @staticmethod
@@ -122,9 +128,9 @@ class Interrupts:
             os.kill(os.getpid(), number)
 
     def _leave(self) -> None:
-        """End without saving; the last checkpoint is whole, whatever is being written now."""
+        """Exit without saving. The last checkpoint stays intact, even if one is being written now."""
         if self._comm.is_main and sys.stderr.isatty():
-            _say("\x1b[?25h\x1b[0mLeaving at once; the last checkpoint is intact.")  # cursor and colours back
+            _say("\x1b[?25h\x1b[0mExiting at once; the last checkpoint is intact.")  # restores the terminal
         if self._comm.size > 1:
             self._comm.abort(128 + signal.SIGINT)
         os._exit(128 + signal.SIGINT)

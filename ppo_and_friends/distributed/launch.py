@@ -1,6 +1,7 @@
-"""How a program starts and ends: finding the launcher, choosing a communicator, failing together.
+"""Start-up and failure: detecting the MPI launcher (mpirun, srun), creating the communicator, ending the job.
 
-MPI is imported only under an MPI launcher, since it takes up to a second and may be missing.
+MPI is imported only if an MPI launcher started the program, because the import takes up to a second
+and MPI may not be installed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import FAILURE, PPOError, UsageError
 
-# Most specific first: inside a Slurm allocation, mpirun's own variables say more than Slurm's.
+# Most specific first: inside a Slurm allocation, mpirun's own variables take precedence over Slurm's.
 RANK_VARIABLES = (
     "OMPI_COMM_WORLD_RANK",  # Open MPI
     "MV2_COMM_WORLD_RANK",  # MVAPICH
@@ -39,7 +40,7 @@ SIZE_VARIABLES = (
     "SLURM_NTASKS",
 )
 MEETING_SECONDS = 1.0
-"""How long a failing rank waits to see whether all ranks failed alike."""
+"""How long a failing rank waits for the others, in case all ranks failed for the same reason."""
 
 
 def _first_number(names: tuple[str, ...], variables: Mapping[str, str]) -> tuple[str, int] | None:
@@ -50,14 +51,29 @@ def _first_number(names: tuple[str, ...], variables: Mapping[str, str]) -> tuple
     return None
 
 
-def launcher_rank(variables: Mapping[str, str] = os.environ) -> int:
-    """This process's rank as the launcher's variables have it, 0 without one. Doesn't start MPI."""
+def mpi_launcher_rank(variables: Mapping[str, str] = os.environ) -> int:
+    """Return this process's rank as set by the MPI launcher (mpirun, srun), without initialising MPI.
+
+    Args:
+        variables: The environment variables to read.
+
+    Returns:
+        The rank; 0 if no MPI launcher started this process.
+    """
     found = _first_number(RANK_VARIABLES, variables)
     return found[1] if found else 0
 
 
-def launcher_size(variables: Mapping[str, str] = os.environ) -> int | None:
-    """Ranks that the launcher's variables announce; 1 without a launcher, None if it doesn't say."""
+def mpi_launcher_size(variables: Mapping[str, str] = os.environ) -> int | None:
+    """Return the number of ranks as set by the MPI launcher (mpirun, srun), without initialising MPI.
+
+    Args:
+        variables: The environment variables to read.
+
+    Returns:
+        The number of ranks; 1 if no MPI launcher started this process; None if one did, but its
+        variables don't include the number.
+    """
     found = _first_number(SIZE_VARIABLES, variables)
     if found:
         return found[1]
@@ -69,38 +85,39 @@ def _split_world(variables: Mapping[str, str]) -> UsageError:
     name, size = found or ("?", 0)
     if name.startswith("SLURM"):
         return UsageError(
-            f"Slurm has {size} tasks here ({name}={size}), but MPI sees one rank alone: the ranks don't find "
-            "each other.\nStart it with `srun --mpi=pmi2` or `srun --mpi=pmix` (`srun --mpi=list` shows what "
-            "there is), with the mpirun of the installed MPI, or with `srun -n 1` for a single rank."
+            f"Slurm started {size} tasks ({name}={size}), but MPI sees a single rank: the ranks are not "
+            "connected.\nUse `srun --mpi=pmi2` or `srun --mpi=pmix` (`srun --mpi=list` shows the available "
+            "types), the mpirun of the installed MPI, or `srun -n 1` for a single rank."
         )
     return UsageError(
-        f"The launcher started {size} ranks ({name}={size}), but each of them sees itself alone: mpi4py uses "
-        "another MPI than the launcher.\nUse the mpirun that belongs to the MPI mpi4py loads (`python -m "
-        "mpi4py --mpi-lib-version`), for instance the one in this environment's bin folder."
+        f"The MPI launcher (mpirun, srun) started {size} ranks ({name}={size}), but MPI sees a single rank: "
+        "mpi4py loads a different MPI.\nUse the mpirun of the MPI that mpi4py loads (`python -m mpi4py "
+        "--mpi-lib-version` shows it), for instance the mpirun in this environment's bin folder."
     )
 
 
 def make_communicator(variables: Mapping[str, str] = os.environ) -> Communicator:
-    """The communicator of this program: all ranks of the MPI job, or this process alone.
+    """Return the program's communicator: all ranks of the MPI job, or this process alone.
 
     Args:
-        variables: The environment variables that tell how the process was started.
+        variables: The environment variables from which the MPI launcher (mpirun, srun) is detected.
 
     Raises:
-        UsageError: A launcher started several ranks, but MPI is missing or doesn't connect them.
+        UsageError: An MPI launcher started several ranks, but MPI is missing or doesn't connect them.
     """
-    announced = launcher_size(variables)
+    announced = mpi_launcher_size(variables)
     if announced == 1:
         return SoloCommunicator()
     try:
         with warnings.catch_warnings():
-            # mpi4py warns of the mismatch that is explained below.
+            # mpi4py warns of the mismatch that the error below explains.
             warnings.filterwarnings("ignore", "suspicious MPI", RuntimeWarning)
             from ppo_and_friends.distributed.mpi_communicator import MPICommunicator
     except (ImportError, RuntimeError, OSError) as error:
         raise UsageError(
-            f"An MPI launcher started this program, but MPI can't be loaded ({str(error).splitlines()[0]}).\n"
-            "Install one with `pip install 'ppo-and-friends[mpi]'`, or load the cluster's MPI module."
+            "The MPI launcher (mpirun, srun) started this program, but MPI can't be loaded "
+            f"({str(error).splitlines()[0]}).\n"
+            "Install MPI with `pip install 'ppo-and-friends[mpi]'`, or load the cluster's MPI module."
         ) from error
     comm = MPICommunicator()
     if comm.size == 1 and announced is not None:
@@ -109,18 +126,18 @@ def make_communicator(variables: Mapping[str, str] = os.environ) -> Communicator
 
 
 def _write(text: str) -> None:
-    """One write, so that the lines of several ranks don't mix."""
+    """Write to stderr in a single call, so that the output of several ranks is not interleaved."""
     if text:
         try:
             sys.stdout.flush()
             sys.stderr.write(text.rstrip("\n") + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
-            return  # nobody reads any more
+            return  # the output has been closed
 
 
 def _fail(comm: Communicator, text: str, exit_code: int, context: str) -> NoReturn:
-    """End this rank, and with it the job; ranks that fail alike say so once and end quietly."""
+    """End this rank and the job; if all ranks fail with the same message, it is printed once."""
     if comm.size == 1:
         _write(text)
         raise SystemExit(exit_code) from None
@@ -128,7 +145,7 @@ def _fail(comm: Communicator, text: str, exit_code: int, context: str) -> NoRetu
     if not comm.meet(MEETING_SECONDS):
         _write(own)
         comm.abort(exit_code)
-    # Every rank is here, so none of them waits in another collective.
+    # Every rank has arrived, so none is waiting in another collective.
     ends = comm.gather((text, own, exit_code))
     if comm.is_main:
         alike = len({end[0] for end in ends}) == 1
@@ -138,16 +155,18 @@ def _fail(comm: Communicator, text: str, exit_code: int, context: str) -> NoRetu
 
 @contextmanager
 def guard(comm: Communicator, context: Callable[[], str] | None = None) -> Iterator[None]:
-    """Run the program inside: whatever it raises ends the whole job, soon and said once.
+    """Context manager in which the program runs: any exception ends the whole job and is reported once.
 
-    A ``PPOError`` is printed as its message and gives its exit code; any other exception prints
-    its traceback. When all ranks fail within a second of one another, as for a mistake in the
-    command line, rank 0 speaks for those that say the same and all exit normally. Otherwise the
-    failing rank speaks for itself and aborts the job, because the others wait for it.
+    A ``PPOError`` prints its message and sets its exit code; any other exception prints its traceback.
+    If all ranks fail within a second of one another, as with an error on the command line, rank 0
+    prints the message (once, if it is the same on all ranks) and all ranks exit normally. Otherwise
+    the failing rank prints its own message and aborts the job, because the other ranks would wait for
+    it forever.
 
     Args:
-        comm: The communicator of the program.
-        context: Gives a few words for the message, such as ``iteration 12``.
+        comm: The program's communicator.
+        context: Returns a short description of the current state for the message, such as
+            ``iteration 12``.
 
     Raises:
         SystemExit: With the exit code, unless the job was aborted.
@@ -165,7 +184,7 @@ def guard(comm: Communicator, context: Callable[[], str] | None = None) -> Itera
         elif isinstance(error, PPOError):
             text, code = str(error), error.exit_code
         else:
-            # Not with the frame of this function, which says nothing.
+            # Leave out the frame of this function, which is of no interest.
             trace = error.__traceback__.tb_next if error.__traceback__ else None
             text = "".join(traceback.format_exception(type(error), error, trace))
             text, code = (f"at {context()}:\n{text}" if context else text), FAILURE

@@ -1,4 +1,4 @@
-"""Which environments of a run are whose."""
+"""How a run's environments are divided over the ranks."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """Which environments of the run are this rank's."""
+    """The consecutive range of a run's environments that one rank steps."""
 
     total: int
-    """Environments over all ranks."""
+    """Number of environments over all ranks."""
 
     first: int
     """Global index of this rank's first environment."""
 
     local: int
-    """Environments of this rank."""
+    """Number of environments of this rank, at least 1."""
 
 
 def divide(num_envs: int, rank: int, size: int) -> Layout:
-    """Divide ``num_envs`` environments over ``size`` ranks, each getting at least one.
+    """Return the share of ``rank`` when ``num_envs`` environments are divided over ``size`` ranks.
 
-    The remainder goes one each to the first ranks (16 over 3 ranks: 6, 5, 5), since giving all of
-    it to rank 0 would make every other rank wait there.
+    Every rank gets at least one environment, so the total is at least ``size``. The first ranks get
+    one more each if there is a remainder (16 over 3 ranks: 6, 5, 5).
+
+    Args:
+        num_envs: Environments to divide.
+        rank: In [0, size).
+        size: Number of ranks, at least 1.
     """
     total = max(num_envs, size)
     share, remainder = divmod(total, size)

@@ -1,4 +1,4 @@
-"""Ranks of an MPI job, by mpi4py. Importing this module starts MPI; see ``launch`` for when."""
+"""The communicator of an MPI job, based on mpi4py. Importing this module initialises MPI (see ``launch``)."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import Any, NoReturn
 import mpi4py
 import numpy as np
 
-# One thread talks to MPI; asking for no more spares its locks on every call.
+# Only one thread calls MPI; requesting no higher level avoids locking on every call.
 mpi4py.rc(thread_level="funneled")
 from mpi4py import MPI  # noqa: E402
 
 from ppo_and_friends.distributed.communicator import Array, Communicator, check_buffer  # noqa: E402
 
-EAGER_SECONDS = 200e-6
-"""How long a collective is polled for without a pause: longer than it takes when all ranks are there."""
+SPIN_SECONDS = 200e-6
+"""How long a collective is polled without pauses: longer than it takes once all ranks have arrived."""
 
-NAP_SECONDS = 20e-6
+POLL_SECONDS = 20e-6
 """Pause between polls after that."""
 
 
 class MPICommunicator(Communicator):
-    """All ranks of the job. Arrays travel as buffers and in place, other values by pickle.
+    """All ranks of an MPI job. Arrays are sent as buffers, in place; other values are pickled.
 
     Args:
-        world: The communicator to copy; None: all ranks of the job.
+        world: The MPI communicator to duplicate; None: ``MPI.COMM_WORLD``, all ranks of the job.
     """
 
     def __init__(self, world: MPI.Intracomm | None = None) -> None:
         self._comm = (world or MPI.COMM_WORLD).Dup()
-        # For ``meet``, which must not be mistaken for a collective that another rank is waiting in.
+        # ``meet`` has its own, so that it can't be matched with a collective in which another rank waits.
         self._end = self._comm.Dup()
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
 
     @staticmethod
     def _wait(request: MPI.Request) -> None:
-        """Wait for a collective: eagerly at first, then in naps that leave the core to other ranks.
+        """Wait for a collective: spin at first, then poll every 20 us and yield the core in between.
 
-        A blocking call would spin, and with more ranks than cores keep those it waits for from
-        running; nor would Python see a signal before it returns.
+        A blocking call would spin throughout. With more ranks than cores it would thereby keep the
+        ranks it waits for from running, and Python could not handle signals until it returned.
         """
-        eager_until = time.perf_counter() + EAGER_SECONDS
+        spin_until = time.perf_counter() + SPIN_SECONDS
         while not request.Test():
-            if time.perf_counter() > eager_until:
-                time.sleep(NAP_SECONDS)
+            if time.perf_counter() > spin_until:
+                time.sleep(POLL_SECONDS)
 
     def sum_(self, array: Array) -> None:
         """See ``Communicator.sum_``."""
@@ -60,9 +60,9 @@ class MPICommunicator(Communicator):
         if array.dtype.kind != "f":
             self._wait(self._comm.Iallreduce(MPI.IN_PLACE, array, op=MPI.MAX))
             return
-        # MPI.MAX compares, and every comparison with NaN is false: send where the NaN are as well.
-        missing = np.isnan(array)
-        both = np.stack([np.where(missing, -np.inf, array), missing]).astype(array.dtype)
+        # What MPI.MAX does with NaN is undefined, so NaN are sent as a second array of flags.
+        is_nan = np.isnan(array)
+        both = np.stack([np.where(is_nan, -np.inf, array), is_nan]).astype(array.dtype)
         self._wait(self._comm.Iallreduce(MPI.IN_PLACE, both, op=MPI.MAX))
         array[...] = np.where(both[1] > 0, np.nan, both[0])
 
@@ -95,7 +95,7 @@ class MPICommunicator(Communicator):
         self._wait(self._comm.Ibarrier())
 
     def meet(self, seconds: float) -> bool:
-        """See ``Communicator.meet``: a non-blocking barrier, waited for in small naps."""
+        """See ``Communicator.meet``; a non-blocking barrier that is polled every 5 ms."""
         request = self._end.Ibarrier()
         deadline = time.monotonic() + seconds
         while not request.Test():
@@ -105,11 +105,11 @@ class MPICommunicator(Communicator):
         return True
 
     def abort(self, exit_code: int) -> NoReturn:
-        """End the whole job with ``MPI_Abort``, after writing out what was printed."""
-        for stream in (sys.stdout, sys.stderr):
+        """Terminate the whole job with ``MPI_Abort``, after flushing stdout and stderr."""
+        for output in (sys.stdout, sys.stderr):
             try:
-                stream.flush()
+                output.flush()
             except (OSError, ValueError, RuntimeError):
-                continue  # a closed pipe, or a signal in the midst of a write, must not keep the job alive
+                continue  # a closed pipe, or a write that a signal interrupted, must not keep the job alive
         self._comm.Abort(exit_code)
-        os._exit(exit_code)  # MPI_Abort doesn't return; this says so to the type checker
+        os._exit(exit_code)  # never reached, as MPI_Abort doesn't return; tells the type checker so

@@ -1,4 +1,4 @@
-"""The check that what must be equal on all ranks is, bit for bit."""
+"""A check that replicated data is bitwise equal on all ranks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ppo_and_friends.distributed.communicator import Array, Communicator
 from ppo_and_friends.errors import ReplicationError
 
 SHOWN = 5
-"""Most tensors and ranks that a message names."""
+"""Maximum number of tensors, and of ranks, that an error message lists."""
 
 
 def bits_digest(array: Array) -> int:
-    """63 bits that depend on an array's dtype, shape and every one of its bits (so -0.0 is not 0.0).
+    """Return a 63-bit hash of an array's dtype, shape and bits (-0.0 and 0.0 have different hashes).
 
     Args:
-        array: Of numbers, of any shape.
+        array: A numeric array of any shape.
 
     Returns:
-        In [0, 2**63): the first bits of a BLAKE2b hash, the same on every machine of one byte order.
+        An integer in [0, 2**63), from a BLAKE2b hash; equal on all machines of the same byte order.
     """
     digest = hashlib.blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=8)
     digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
@@ -34,29 +34,33 @@ def _some(names: list[str]) -> str:
 
 
 def assert_replicated(comm: Communicator, name_to_array: Mapping[str, Array]) -> None:
-    """Stop every rank if one of them holds other bits, or other names, than rank 0. A collective.
+    """Check that all ranks hold bitwise equal arrays under the same names. Collective.
 
     Args:
         comm: The ranks to compare.
-        name_to_array: What must be replicated, in the same order on all ranks.
+        name_to_array: The replicated arrays, in the same order on all ranks.
 
     Raises:
-        ReplicationError: On all ranks alike, naming what differs and the ranks that differ.
+        ReplicationError: On all ranks, if any rank differs from rank 0; names the arrays and the ranks
+            that differ.
     """
     names = list(name_to_array)
     own = np.array([bits_digest(array) for array in name_to_array.values()], dtype=np.int64)
     heading = bits_digest(np.frombuffer("\0".join(names).encode(), dtype=np.uint8))
-    # Two steps, since rows of different lengths could not be put together.
+    # The names are compared first: without the same number of arrays, the digests can't be concatenated.
     headings = comm.concatenate(np.array([heading], dtype=np.int64))
     if (headings != headings[0]).any():
         ranks = [str(rank) for rank in np.flatnonzero(headings != headings[0])]
-        raise ReplicationError(f"Ranks {_some(ranks)} hold other tensors than rank 0: their names differ.")
+        raise ReplicationError(
+            f"The tensors on rank {_some(ranks)} have different names, or another order, than on rank 0.\n"
+            "Every rank must create the same friends and networks in the same order."
+        )
     digests = comm.concatenate(own[None])
     differs = digests != digests[0]
     if differs.any():
         wrong = [names[index] for index in np.flatnonzero(differs.any(axis=0))]
         ranks = [str(rank) for rank in np.flatnonzero(differs.any(axis=1))]
         raise ReplicationError(
-            f"The ranks have drifted apart: {_some(wrong)} on rank {_some(ranks)} differ from rank 0's.\n"
-            "The last checkpoint is from before; a friend that gathers statistics must merge them over ranks."
+            f"The ranks have diverged: {_some(wrong)} on rank {_some(ranks)} differ from rank 0's.\n"
+            "The last checkpoint predates this. A friend that collects statistics must merge them over ranks."
         )

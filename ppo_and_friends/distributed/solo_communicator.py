@@ -1,4 +1,4 @@
-"""One rank, alone: every collective is the identity."""
+"""The communicator of a single process, in which every collective is the identity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ppo_and_friends.distributed.communicator import Array, Communicator, check_
 
 
 class SoloCommunicator(Communicator):
-    """The communicator of a program that no MPI launcher started. Needs no MPI."""
+    """The communicator of a program that was not started by an MPI launcher (mpirun, srun). Needs no MPI."""
 
     def __init__(self) -> None:
         self.rank = 0
@@ -34,7 +34,7 @@ class SoloCommunicator(Communicator):
         return value
 
     def concatenate(self, rows: Array) -> Array:
-        """See ``Communicator.concatenate``; a copy, as with more ranks."""
+        """See ``Communicator.concatenate``; returns a copy, as with several ranks."""
         return np.array(rows, copy=True, order="C")
 
     def gather(self, value: Any) -> list[Any]:
@@ -45,5 +45,5 @@ class SoloCommunicator(Communicator):
         """See ``Communicator.barrier``."""
 
     def abort(self, exit_code: int) -> NoReturn:
-        """End the program by ``SystemExit``: there is nobody else to stop."""
+        """Exit the program with ``SystemExit``, as there are no other ranks to stop."""
         sys.exit(exit_code)

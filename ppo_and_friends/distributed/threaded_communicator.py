@@ -1,4 +1,4 @@
-"""Ranks as threads of one process, so that tests of distributed code are quick and debuggable."""
+"""Ranks as threads of one process, which makes tests of distributed code fast and easy to debug."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ppo_and_friends.distributed.communicator import Array, Communicator, check_
 T = TypeVar("T")
 
 TIMEOUT = 60.0
-"""Seconds a rank waits for the others before it gives up: they did not call the same collective."""
+"""Seconds for which a rank waits in a collective before it assumes that the others won't call it."""
 
 
 class RanksOutOfStepError(RuntimeError):
-    """The ranks called different collectives, or one of them ended early."""
+    """The ranks called different collectives, or one of them ended or took too long."""
 
 
 class Aborted(BaseException):
     """A rank called ``abort``.
 
     Attributes:
-        exit_code: What it asked for.
+        exit_code: The exit code passed to ``abort``.
     """
 
     def __init__(self, exit_code: int) -> None:
@@ -33,9 +33,10 @@ class Aborted(BaseException):
 
 
 class _Barrier:
-    """Like ``threading.Barrier``, but a round that was full has passed for all of its ranks.
+    """Like ``threading.Barrier``, but once all ranks have arrived, all of them pass.
 
-    There, a rank that aborts right after a round breaks it for those that haven't woken up yet.
+    With ``threading.Barrier``, a rank that aborts right after passing breaks the barrier for ranks that
+    have not woken up yet.
     """
 
     def __init__(self, size: int, timeout: float) -> None:
@@ -44,7 +45,7 @@ class _Barrier:
         self._waiting, self._round, self._broken = 0, 0, False
 
     def wait(self) -> bool:
-        """Whether all ranks came; False: broken, or too late."""
+        """Wait for all ranks; return whether they all arrived before the timeout and before ``abort``."""
         with self._condition:
             mine = self._round
             self._waiting += 1
@@ -55,14 +56,14 @@ class _Barrier:
             return self._round != mine
 
     def abort(self) -> None:
-        """End this round, and all later ones, for those who wait."""
+        """Make this round and all later ones fail for the ranks that wait."""
         with self._condition:
             self._broken = True
             self._condition.notify_all()
 
 
 class _World:
-    """What the ranks share: a barrier and a slot for each."""
+    """State shared by the ranks: a barrier, and a slot for each rank's value."""
 
     def __init__(self, size: int, timeout: float) -> None:
         self.size = size
@@ -75,7 +76,7 @@ class _World:
 
 
 class ThreadedCommunicator(Communicator):
-    """One of ``run_threaded``'s ranks. Sums run in rank order, so every rank gets the same bits."""
+    """One of the ranks of ``run_threaded``. Sums are in rank order, so all ranks get identical bits."""
 
     def __init__(self, world: _World, rank: int) -> None:
         self._world = world
@@ -84,10 +85,10 @@ class ThreadedCommunicator(Communicator):
 
     def _wait(self) -> None:
         if not self._world.barrier.wait():
-            raise RanksOutOfStepError(f"rank {self.rank}: another rank ended or waits elsewhere")
+            raise RanksOutOfStepError(f"rank {self.rank}: another rank has ended or is waiting elsewhere")
 
     def _exchange(self, call: str, value: Any, use: Callable[[list[Any]], T]) -> T:
-        """Post ``value``, and ``use`` what all ranks posted, before any of them goes on."""
+        """Publish ``value`` and return ``use`` of all ranks' values, before any rank proceeds."""
         world = self._world
         world.slots[self.rank], world.calls[self.rank] = value, call
         self._wait()
@@ -123,7 +124,7 @@ class ThreadedCommunicator(Communicator):
         array[...] = self._exchange(call, array.copy(), lambda slots: slots[0].copy())
 
     def broadcast(self, value: Any) -> Any:
-        """See ``Communicator.broadcast``; the object itself, not a copy."""
+        """See ``Communicator.broadcast``; returns the object itself, not a copy."""
         return self._exchange("broadcast", value, lambda slots: slots[0])
 
     def concatenate(self, rows: Array) -> Array:
@@ -132,7 +133,7 @@ class ThreadedCommunicator(Communicator):
         return self._exchange(call, rows, lambda slots: np.concatenate(slots))
 
     def gather(self, value: Any) -> list[Any]:
-        """See ``Communicator.gather``; the objects themselves, not copies."""
+        """See ``Communicator.gather``; returns the objects themselves, not copies."""
         return self._exchange("gather", value, list)
 
     def barrier(self) -> None:
@@ -154,15 +155,15 @@ class ThreadedCommunicator(Communicator):
 
 
 def run_threaded(size: int, fn: Callable[[Communicator], T], timeout: float = TIMEOUT) -> list[T]:
-    """Run ``fn(communicator)`` on ``size`` ranks, each a thread, and give their results in rank order.
+    """Run ``fn(communicator)`` on ``size`` ranks, each in a thread; return the results in rank order.
 
     Args:
-        size: Ranks, at least 1.
-        fn: What each rank does.
-        timeout: Seconds a rank waits in a collective for the others.
+        size: Number of ranks, at least 1.
+        fn: Called once per rank with that rank's communicator.
+        timeout: Seconds for which a rank waits in a collective for the others.
 
     Raises:
-        BaseException: What the first failing rank raised; the other ranks are ended at once.
+        BaseException: Whatever the first failing rank raised. Its collectives then fail on the others.
         RanksOutOfStepError: The ranks called different collectives, or waited longer than ``timeout``.
     """
     world = _World(size, timeout)
@@ -182,6 +183,6 @@ def run_threaded(size: int, fn: Callable[[Communicator], T], timeout: float = TI
     for thread in threads:
         thread.join()
     if errors:
-        # The others only noticed: what matters is what the first one to fail raised itself.
+        # Other ranks may only have noticed the failure; report the original error of the first one.
         raise next((error for error in errors if not isinstance(error, RanksOutOfStepError)), errors[0])
     return [results[rank] for rank in range(size)]

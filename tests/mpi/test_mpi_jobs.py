@@ -118,7 +118,7 @@ except ReplicationError as error:
     )
     assert done.returncode == 0, done.stderr
     # Counted, since the lines of several ranks may come out mixed.
-    assert done.stdout.count("The ranks have drifted apart: b on rank 2 differ from rank 0's.") == 3
+    assert done.stdout.count("The ranks have diverged: b on rank 2 differ from rank 0's.") == 3
 
 
 LOCKING = """
