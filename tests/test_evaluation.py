@@ -13,7 +13,8 @@ from gymnasium import spaces
 from PIL import Image
 
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.evaluation.evaluate import Episode, Evaluation, evaluate, rendering, video
+from ppo_and_friends.evaluation import rendering, video
+from ppo_and_friends.evaluation.evaluate import Episode, Evaluation, evaluate
 from ppo_and_friends.evaluation.player import batch_of_one, to_action
 from ppo_and_friends.reporting.tables import print_evaluation
 from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
@@ -185,8 +186,8 @@ def test_display_by_platform() -> None:
 
 
 def test_a_closed_window_ends_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ppo_and_friends.evaluation.evaluate import evaluate as evaluation
-    from ppo_and_friends.evaluation.evaluate import player
+    from ppo_and_friends.evaluation import evaluate as evaluation
+    from ppo_and_friends.evaluation import player
 
     asked = iter([False] * 4 + [True] * 9)
     monkeypatch.setattr(evaluation, "require_display", lambda: None)
