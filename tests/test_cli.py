@@ -204,7 +204,7 @@ def test_slurm_tasks_that_dont_find_each_other(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SLURM_NTASKS", "2")
     done = run("-e", "CartPole")
     assert (done.status, len(done.complaint)) == (2, 2)
-    assert "Slurm has 2 tasks here (SLURM_NTASKS=2), but MPI sees one rank alone" in done.err
+    assert "Slurm started 2 tasks (SLURM_NTASKS=2), but MPI sees a single rank" in done.err
     assert "srun --mpi=pmi2" in done.err
     monkeypatch.setenv("SLURM_PROCID", "1")  # only the first of them says so
     assert run("-e", "CartPole") == type(done)(2, "", "")

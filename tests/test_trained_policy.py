@@ -130,6 +130,7 @@ def test_the_best_policy_that_was_kept(tmp_path: Path) -> None:
     save_experiment(tmp_path, settings, ["main.py"])
     with closing(make_vector_env(settings.environment, divide(4, 0, 1))) as envs:
         trainer = build_trainer(settings, SoloCommunicator(), envs, tmp_path)
+        trainer.episodes.recent.extend([-1e3] * 100)  # a full window: fewer episodes decide nothing
         trainer.train_iteration()
         trainer.friends.before_checkpoint()
     policy = load_policy(tmp_path / "best", trust=True)

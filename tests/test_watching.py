@@ -104,7 +104,7 @@ def test_tensorboard_has_everything_over_both_sittings(run: Path) -> None:
         "actions/all", "observations/all", "advantages/all", "rewards/extrinsic", "values/extrinsic",
     } <= set(found["tensors"])  # fmt: skip
     assert {
-        "policy/action_std", "policy/entropy", "policy/kl", "policy/clip_fraction", "schedule/clip",
+        "policy/action_std", "policy/entropy", "policy/kl", "policy/clip_fraction", "schedule/clip_range",
         "schedule/learning_rate", "loss/value", "loss/explained_variance", "loss/gradient_norm",
         "time/steps_per_second", "time/environment", "time/inference", "time/update", "time/communication",
     } <= set(found["scalars"])  # fmt: skip

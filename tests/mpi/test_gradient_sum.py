@@ -46,7 +46,7 @@ FAILS = """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert not gradient_sum.connect(comm, "gloo", f"device {{rank}}")
-    said = comm.gather([str(one.message) for one in caught if "connect by gloo" in str(one.message)])
+    said = comm.gather([str(one.message) for one in caught if "connect with gloo" in str(one.message)])
     assert [len(one) for one in said] == [1] + [0] * (size - 1) and "no way there" in said[0][0], said
     assert not dist.is_initialized()
     array = np.ones(1)
