@@ -21,12 +21,12 @@ FAULTS = {
     "raise": "environment 0, step 45, step: ZeroDivisionError: the wheel came off",
     "raise_in_reset": "environment 0, step 63, reset: RuntimeError: the track is flooded",
     "nan_reward": "environment 0, step 45, reward: nan",
-    "text_reward": "environment 0, step 45, reward: str 'much' is no number",
+    "text_reward": "environment 0, step 45, reward: str 'much' is not a number",
     "nan_observation": "environment 0, step 45, observation[1]: nan is not a finite number",
     "infinite_observation": "environment 0, step 45, observation[2]: inf is not a finite number",
-    "shape": "environment 0, step 45, observation: shape [4], its space has [3]",
+    "shape": "environment 0, step 45, observation: shape [4], but its space has [3]",
     "dtype": "environment 0, step 45, observation: dtype",
-    "flag": "environment 0, step 45, truncated: str 'yes' is no bool",
+    "flag": "environment 0, step 45, truncated: str 'yes' is not a bool",
     "old_api": "environment 0, step 45, step: returned something other than",
 }
 

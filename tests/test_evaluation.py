@@ -105,7 +105,7 @@ def test_scores_lengths_seeds_and_statistics() -> None:
         on_episode=lambda index, episode: seen.append((index, episode.length)),
     )  # fmt: skip
     # Seeds 7, 8, 9 end after 4, 5, 6 steps of 10.5.
-    assert [(one.score, one.length, one.cut) for one in result.episodes] == [
+    assert [(one.score, one.length, one.hit_step_limit) for one in result.episodes] == [
         (42.0, 4, False), (52.5, 5, False), (63.0, 6, False)
     ]  # fmt: skip
     assert seen == [(0, 4), (1, 5), (2, 6)]
@@ -134,7 +134,7 @@ def test_test_scores_file(tmp_path: Path) -> None:
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
-    print_evaluation(Evaluation("Toy-v0", 12_345, (Episode(1.0, 3), Episode(2.0, 4, cut=True))))
+    print_evaluation(Evaluation("Toy-v0", 12_345, (Episode(1.0, 3), Episode(2.0, 4, hit_step_limit=True))))
     text = capsys.readouterr().out
     assert "Toy-v0, deterministic, after 12.3k steps" in text and "1.50" in text
     assert "1 episode cut off after 4 steps" in text
@@ -145,7 +145,7 @@ def test_an_endless_episode_is_cut_and_says_so() -> None:
     result = evaluate(
         Watcher(), SETTINGS, episodes=1, seed=0, make_env=toy(endless=True)[1], max_episode_steps=17
     )
-    assert result.episodes == (Episode(17 * 10.5, 17, cut=True),)
+    assert result.episodes == (Episode(17 * 10.5, 17, hit_step_limit=True),)
 
 
 @pytest.mark.parametrize(

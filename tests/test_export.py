@@ -110,7 +110,7 @@ def test_what_is_not_known_as_a_module_is_refused(tmp_path: Path) -> None:
         def transform(self, observations: Any, stream: Any) -> Any:
             return 2 * observations
 
-    with pytest.raises(UsageError, match=r"Doubled can't be exported.*exported_transform"):
+    with pytest.raises(UsageError, match=r"Doubled can't be exported.*\n.*exported_transform"):
         exported_transform(Doubled())
 
 

@@ -100,9 +100,9 @@ def test_raw_observations_of_several_parts(tmp_path: Path) -> None:
     assert policy.action_space.contains(policy(one))
     with pytest.raises(UsageError, match=r'observation\["kind"\] is missing'):
         policy({"place": one["place"]})
-    with pytest.raises(UsageError, match="different batches"):
+    with pytest.raises(UsageError, match="different batch sizes"):
         policy({"place": batch["place"], "kind": np.int64(3)})
-    with pytest.raises(UsageError, match=r"has shape \[3\]; the policy takes \[2\], or a batch \[B, 2\]"):
+    with pytest.raises(UsageError, match=r"has shape \[3\]; expected \[2\], or \[B, 2\] for a batch"):
         policy({"place": np.zeros(3), "kind": 1})
 
 

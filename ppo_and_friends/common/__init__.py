@@ -1,1 +1,1 @@
-"""Small helpers that every room uses: files that are replaced whole, numbers as text, versions."""
+"""Helpers that other packages share: atomic file writing, number formatting, library versions."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, even when the machine stops in between."""
+"""Atomic writing of files: after a crash or a power failure, a file has its old or its new content."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import os
 from pathlib import Path
 
 TEMPORARY = ".tmp-"
-"""How the names of unfinished files and folders begin."""
+"""Prefix of the names of unfinished files and folders."""
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power cut."""
+    """Flush a folder's entries to the disk, so that new and renamed files survive a power failure."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # some systems don't open folders
+    except OSError:  # some systems can't open folders
         return
     try:
         os.fsync(descriptor)
     except OSError:
-        return  # some file systems refuse; the rename itself stands
+        return  # not supported by this file system; renames are still atomic
     finally:
         os.close(descriptor)
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` and wait until it is on the disk."""
+    """Write ``data`` to ``path`` and flush it to the disk."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -32,10 +32,10 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` in the place of ``path``; a reader sees the old content or the new.
+    """Replace the content of ``path`` with ``data``, atomically: readers see the old or the new content.
 
     Raises:
-        OSError: It can't be written; the old content is still there.
+        OSError: The file can't be written; the old content is intact.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:

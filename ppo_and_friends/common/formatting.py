@@ -1,15 +1,15 @@
-"""Numbers as people read them."""
+"""Formatting of numbers for people to read."""
 
 from __future__ import annotations
 
 import math
 
 UNKNOWN = "-"
-"""Stands where a number isn't known."""
+"""Shown in place of a number that isn't known (NaN)."""
 
 
 def format_count(value: float) -> str:
-    """A large number in three digits and a unit: 950, 12.3k, 1.26M, 3.00G."""
+    """Format a large number with three digits and a unit: 950, 12.3k, 1.26M, 3.00G."""
     if not math.isfinite(value):
         return UNKNOWN if math.isnan(value) else str(value)
     if abs(value) < 999.5:
@@ -24,7 +24,7 @@ def format_count(value: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as 0:07, 1:23, 2:03:04 or 3d 4h; ``-`` if unknown."""
+    """Format a duration in seconds as 0:07, 1:23, 2:03:04 or 3d 4h; ``-`` if it isn't finite."""
     if not math.isfinite(seconds):
         return UNKNOWN
     whole = max(0, round(seconds))
@@ -36,7 +36,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_value(value: float) -> str:
-    """A measured number in three or four significant digits: 0.0123, 0.00025, 203.1, 12,346, 3.0e-07."""
+    """Format a measured number with 3 or 4 significant digits: 0.0123, 0.00025, 203.1, 12,346, 3.0e-07."""
     if math.isnan(value):
         return UNKNOWN
     if not math.isfinite(value):
@@ -56,16 +56,16 @@ def format_value(value: float) -> str:
 
 
 def _decimals(size: float) -> int:
-    """Behind the point, for three or four significant digits of a number from 0.01 on."""
+    """Return the decimal places that give a number >= 0.01 three or four significant digits."""
     return 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 3 if size >= 1 else 4
 
 
 def format_spread(mean: float, spread: float) -> str:
-    """``mean ± spread``, or the mean alone where the spread is unknown."""
+    """Format as ``mean ± spread``, or the mean alone if the spread is unknown (NaN)."""
     if math.isnan(mean) or math.isnan(spread):
         return format_value(mean)
     larger = max(abs(mean), abs(spread))
-    digits = _decimals(larger)  # as many for both, unless the spread would seem to be zero
+    digits = _decimals(larger)  # the same for both, unless the spread would be rounded to zero
     whole = float(mean).is_integer() and float(spread).is_integer()
     if whole or not 0.01 <= larger < 1e7 or 0 < abs(spread) < 10.0**-digits:
         return f"{format_value(mean)} ± {format_value(spread)}"

@@ -1,4 +1,4 @@
-"""Which versions a result was made with."""
+"""Versions of the software that produced a result."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import importlib.metadata
 import platform
 
 LIBRARIES = ("torch", "numpy", "gymnasium", "envpool", "ale-py", "mujoco", "box2d", "mpi4py", "safetensors")
+"""Names of the packages whose versions are recorded."""
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries a result depends on, as far as they are installed."""
+    """Return the versions of Python and of the installed packages that results depend on, by name."""
     versions = {"python": platform.python_version()}
     for name in ("ppo-and-friends", *LIBRARIES):
         try:

@@ -1,1 +1,1 @@
-"""Whole episodes on the canonical environment: scores, video, rendering."""
+"""Evaluation over whole episodes of the canonical environment: scores, videos, rendering."""

@@ -1,4 +1,4 @@
-"""Whole episodes on the canonical Gymnasium environment: the scores that are reported."""
+"""Evaluation of a policy over whole episodes of the canonical Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -28,30 +28,34 @@ RenderMode = Literal["human", "rgb_array"] | None
 MakeEnv = Callable[[EnvironmentSettings, RenderMode], gym.Env[Any, Any]]
 
 MAX_EPISODE_STEPS = 108_000
-"""Steps after which an episode is cut off: half an hour of Atari at 60 frames a second."""
+"""Default step limit of an episode: half an hour of Atari at 60 steps per second."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What some episodes of a policy gave."""
+    """The results of a policy's evaluation."""
 
     environment: str
     """Gymnasium id."""
 
     timesteps: int
-    """Agent steps the policy was trained for."""
+    """Number of agent steps the policy was trained for."""
 
     episodes: tuple[Episode, ...]
+    """The episodes, in the order in which they were played."""
+
     deterministic: bool = True
+    """Whether the policy took its distribution's mode instead of sampling actions."""
+
     seed: int = 0
-    """Episode i began with ``seed + i``."""
+    """Episode i was reset with ``seed + i``."""
 
     video: Path | None = None
-    """The recording, if there is one."""
+    """The recording; None if there is none."""
 
     @property
     def scores(self) -> Array:
-        """[episodes] float64."""
+        """The episodes' scores, [episodes] float64."""
         return np.array([episode.score for episode in self.episodes], dtype=np.float64)
 
     @property
@@ -61,7 +65,7 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """Population standard deviation of the scores (divided by N)."""
+        """Population standard deviation of the scores (normalised by N, not N - 1)."""
         return float(self.scores.std())
 
     @property
@@ -75,7 +79,7 @@ class Evaluation:
         return float(self.scores.max())
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of ``test_scores.json``."""
+        """Return the content of ``test_scores.json``."""
         return {
             "environment": self.environment,
             "timesteps": self.timesteps,
@@ -89,10 +93,13 @@ class Evaluation:
         }
 
     def write(self, path: Path) -> None:
-        """Write ``test_scores.json``, atomically.
+        """Write the results to a JSON file, atomically.
+
+        Args:
+            path: The file, usually ``test_scores.json``; its folder is created if necessary.
 
         Raises:
-            OSError: It can't be written.
+            OSError: The file can't be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, (json.dumps(self.as_dict(), indent=2) + "\n").encode())
@@ -113,24 +120,28 @@ def evaluate(
     max_episode_steps: int = MAX_EPISODE_STEPS,
     make_env: MakeEnv | None = None,
 ) -> Evaluation:
-    """Run whole episodes of a policy on the environment as Gymnasium defines it.
+    """Play whole episodes of a policy on the canonical environment, without training-only wrappers.
 
     Args:
-        policy: What chooses the actions.
-        environment: Which environment; its number and its training-only wrappers play no part.
-        episodes: How many.
-        seed: Episode i is reset with ``seed + i``, and so is the policy.
-        deterministic: Take the mode of the policy's distribution.
-        render: Open a window, or record a video into ``video_path``.
-        on_episode: Called after each episode with its index and what it gave.
-        timesteps: Agent steps the policy was trained for, for the record.
-        video_path: Where to record; ``.gif`` or a video format by its extension (``.mp4``).
-        video: Which episode is kept, or all of them.
-        max_episode_steps: Where to cut off an episode that doesn't end.
-        make_env: Makes the environment; None: ``vector.canonical.make_canonical_env``.
+        policy: Chooses the actions.
+        environment: The environment; ``num_envs`` and settings that only apply to training are ignored.
+        episodes: Number of episodes, at least 1.
+        seed: The environment and the policy are reset with ``seed + i`` before episode i.
+        deterministic: Take the mode of the policy's distribution instead of sampling actions.
+        render: ``human`` opens a window, ``record`` records to ``video_path``.
+        on_episode: Called after each episode with the episode's index and result.
+        timesteps: Number of agent steps the policy was trained for; copied to the result.
+        video_path: The recording's file, a ``.gif`` or a video (``.mp4``); None: ``episode.gif``.
+        video: Which episode is recorded (by its score), or all of them.
+        max_episode_steps: Step limit after which an episode that hasn't ended is stopped.
+        make_env: Creates the environment; None: ``vector.canonical.make_canonical_env``.
+
+    Returns:
+        The results. If the user closes the window, only the episodes that were complete by then.
 
     Raises:
-        UsageError: No display for a window, no such render mode, or a count that isn't positive.
+        UsageError: There is no display, the environment doesn't support the render mode,
+            ``episodes`` is less than 1, or the window was closed during the first episode.
         EnvironmentFault: The environment raised, or returned something unusable.
     """
     if episodes < 1:
@@ -147,7 +158,7 @@ def evaluate(
     env = make_env(environment, mode)
     try:
         if mode is not None and mode not in env.metadata.get("render_modes", [mode]):
-            raise UsageError(f"{environment.id} can't be rendered: it has no render mode {mode!r}.")
+            raise UsageError(f"{environment.id} can't be rendered: it doesn't support render mode {mode!r}.")
         if recorder is not None:
             recorder.set_speed(frames_per_second(environment, env.metadata))
         player = Player(policy, env, environment.id, deterministic, max_episode_steps, recorder)
@@ -163,6 +174,6 @@ def evaluate(
         with contextlib.suppress(Exception):
             env.close()
     if not done:
-        raise UsageError("The window was closed before an episode ended.")
+        raise UsageError("The window was closed before the first episode ended, so there are no results.")
     written = recorder.write() if recorder is not None else None
     return Evaluation(environment.id, timesteps, tuple(done), deterministic, seed, written)

@@ -1,4 +1,4 @@
-"""Plays whole episodes of a policy, one at a time, trusting nothing the environment returns."""
+"""Playing whole episodes of a policy, one at a time, with checks of everything the environment returns."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Array = NDArray[Any]
 
 
 class Policy(Protocol):
-    """What chooses the actions; its observation statistics are frozen."""
+    """A policy that is evaluated; its observation statistics are frozen."""
 
     def reset(self, seed: int) -> None:
-        """Called before an episode: forget the last one, and draw noise from ``seed``."""
+        """Prepare for a new episode: clear any memory, and seed the sampling of actions with ``seed``."""
         ...
 
     def act(self, observations: Array, deterministic: bool) -> Array:
         """Choose actions.
 
         Args:
-            observations: [B, *observation shape], as the environment encodes them.
-            deterministic: The mode of the distribution instead of a sample.
+            observations: [B, *observation shape], encoded.
+            deterministic: Take the mode of the distribution instead of a sample.
 
         Returns:
             [B, *action shape] in the environment's units.
@@ -43,16 +43,16 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Episode:
-    """One whole episode."""
+    """The result of one episode."""
 
     score: float
-    """Sum of its true rewards, undiscounted."""
+    """Undiscounted return, from the environment's own rewards."""
 
     length: int
-    """Its steps, as the agent counts them."""
+    """Number of agent steps (with action repeat or frame skip, the environment takes more)."""
 
-    cut: bool = False
-    """Whether it was cut off, because the environment didn't end it."""
+    hit_step_limit: bool = False
+    """Whether the evaluation's step limit stopped the episode, because the environment didn't end it."""
 
 
 class Player:
@@ -78,7 +78,19 @@ class Player:
         self._watched = env.render_mode == "human"
 
     def play(self, index: int, seed: int) -> Episode | None:
-        """One whole episode, reset with ``seed``; None if the user closed the window."""
+        """Play one episode.
+
+        Args:
+            index: The episode's number, for error messages.
+            seed: Seed with which the policy and the environment are reset.
+
+        Returns:
+            The result; None if the user closed the window.
+
+        Raises:
+            UsageError: A package for rendering is missing.
+            EnvironmentFault: The environment raised, or returned something unusable.
+        """
         self._policy.reset(seed)
         score, length, over = 0.0, 0, False
         observation = self._checked(self._call(index, 0, partial(self._env.reset, seed=seed))[0], index, 0)
@@ -98,7 +110,7 @@ class Player:
                 return None
         if self._recorder is not None:
             self._recorder.end(score)
-        return Episode(score, length, cut=not over)
+        return Episode(score, length, hit_step_limit=not over)
 
     def _show(self, index: int, length: int, score: float) -> None:
         if self._recorder is None or not self._recorder.wants(length):
@@ -110,7 +122,7 @@ class Player:
         except Exception as error:
             raise self._fault(index, length, "render", f"raised {type(error).__name__}: {error}") from error
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-            raise self._fault(index, length, "render", f"gave no picture but {type(frame).__name__}")
+            raise self._fault(index, length, "render", f"returned {type(frame).__name__}, not an image")
         self._recorder.add(frame, score, length)
 
     def _call(self, index: int, step: int, call: Callable[[], Any]) -> Any:
@@ -125,7 +137,7 @@ class Player:
             raise self._fault(index, step, key, f"raised {type(error).__name__}: {error}") from error
 
     def _checked(self, observation: Any, index: int, step: int) -> Array:
-        """The observation, encoded as a batch of one."""
+        """Check an observation, and return it encoded as a batch of one."""
         for leaf in self._leaves:
             part = observation
             try:
@@ -133,12 +145,12 @@ class Player:
                     part = part[key]
                 array = np.asarray(part)
             except (KeyError, IndexError, TypeError, ValueError) as error:
-                what = f"is missing or no array ({type(error).__name__}: {error})"
+                what = f"is missing or not an array ({type(error).__name__}: {error})"
                 raise self._fault(index, step, leaf.key, what) from error
             if array.shape != (leaf.space.shape or ()):
                 raise self._fault(index, step, leaf.key, f"has shape {array.shape}, not {leaf.space.shape}")
             if array.dtype.kind not in "biuf":
-                raise self._fault(index, step, leaf.key, f"has dtype {array.dtype}, which is no number")
+                raise self._fault(index, step, leaf.key, f"has dtype {array.dtype}, which is not numeric")
             if not np.isfinite(array).all():
                 raise self._fault(index, step, leaf.key, f"contains {array[~np.isfinite(array)].flat[0]}")
         try:
@@ -160,14 +172,14 @@ class Player:
 
 
 def to_action(action: Any, space: spaces.Space[Any]) -> Any:
-    """One action as the space has it: a NumPy integer for Discrete, an array of its dtype otherwise."""
+    """Convert an action to its space's type: a NumPy integer for Discrete, otherwise an array."""
     if isinstance(space, spaces.Discrete):
         return space.dtype.type(action)
     return np.asarray(action, dtype=space.dtype)
 
 
 def batch_of_one(observation: Any) -> Any:
-    """The observation with a leading axis of one on every array in it."""
+    """Return the observation with a leading axis of size one added to every array in it."""
     if isinstance(observation, Mapping):
         return {key: batch_of_one(part) for key, part in observation.items()}
     if isinstance(observation, tuple):

@@ -1,4 +1,4 @@
-"""What must be right around an environment before it can be looked at: displays, OpenGL, speed."""
+"""Prerequisites of rendering an environment: a display or OpenGL without one, and the frame rate."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 
 DEFAULT_FPS = 30.0
-"""Steps a second of an environment that doesn't say."""
+"""Steps per second of an environment whose metadata don't include ``render_fps``."""
 
 ATARI_HZ = 60.0
-"""Emulator frames a second."""
+"""Emulator frames per second."""
 
 GL_BACKENDS = ("egl", "osmesa")
-"""Ways to draw without a display, the preferred one (it can use a GPU) first."""
+"""MuJoCo's OpenGL backends that need no display; EGL is preferred, as it can use a GPU."""
 
 
 def has_display(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> bool:
-    """Whether a window can be opened, as far as the environment variables tell."""
+    """Return whether a window can be opened, judging by the environment variables and the platform."""
     if not platform.startswith("linux"):
         return True
     return any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def require_display() -> None:
-    """Refuse to open a window where there is none.
+    """Check that there is a display for a window.
 
     Raises:
         UsageError: There is no display.
     """
     if not has_display():
         raise UsageError(
-            "--render needs a display, and there is none (neither DISPLAY nor WAYLAND_DISPLAY is set). "
-            "Use --render_gif to write a GIF or MP4 instead."
+            "--render needs a display, but neither DISPLAY nor WAYLAND_DISPLAY is set. "
+            "Use --render_gif to record a GIF, or --video for a video file."
         )
 
 
 def uses_mujoco(environment: EnvironmentSettings) -> bool:
-    """Whether the environment is one of Gymnasium's MuJoCo ones, or says mujoco in its entry point."""
+    """Return whether the environment uses MuJoCo, judging by its registered entry point."""
     import gymnasium
 
     spec = gymnasium.registry.get(environment.id.rpartition(":")[2])
@@ -56,7 +56,7 @@ def uses_mujoco(environment: EnvironmentSettings) -> bool:
 
 @functools.cache
 def gl_backend_works(backend: str) -> bool:
-    """Whether MuJoCo can draw with this backend; tried in a process of its own, since it may crash."""
+    """Return whether MuJoCo can render with an OpenGL backend; tested in a subprocess, as it may crash."""
     program = "import mujoco; context = mujoco.GLContext(16, 16); context.make_current(); context.free()"
     environ = {**os.environ, "MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
     try:
@@ -69,13 +69,13 @@ def gl_backend_works(backend: str) -> bool:
 
 
 def prepare_offscreen(environment: EnvironmentSettings) -> None:
-    """Choose how to draw without a display; call it before the environment is made.
+    """Set up rendering without a display; must be called before the environment is created.
 
-    Sets ``SDL_VIDEODRIVER`` (Box2D and classic control draw in memory anyway, but SDL complains)
-    and, for MuJoCo, ``MUJOCO_GL``, unless they are set already.
+    If there is no display, sets ``SDL_VIDEODRIVER`` (Box2D and classic control render in memory, but
+    SDL would warn) and, for MuJoCo, ``MUJOCO_GL``, unless they are set already.
 
     Raises:
-        UsageError: Neither EGL nor OSMesa works here.
+        UsageError: MuJoCo is used, and neither EGL nor OSMesa works on this machine.
     """
     if has_display():
         return
@@ -87,13 +87,18 @@ def prepare_offscreen(environment: EnvironmentSettings) -> None:
             os.environ["MUJOCO_GL"] = backend
             return
     raise UsageError(
-        "MuJoCo can't draw without a display here: neither EGL nor OSMesa works. "
+        "MuJoCo can't render without a display on this machine: neither EGL nor OSMesa works. "
         "Install one of them (Debian, Ubuntu: apt-get install libegl1 libosmesa6) or set MUJOCO_GL."
     )
 
 
 def frames_per_second(environment: EnvironmentSettings, metadata: Mapping[str, Any]) -> float:
-    """Agent steps that take a second at natural speed."""
+    """Return the number of agent steps per second at the environment's natural speed.
+
+    Args:
+        environment: The environment's settings.
+        metadata: Gymnasium's metadata of the environment.
+    """
     if environment.atari is not None:
         return ATARI_HZ / environment.atari.frame_skip / environment.action_repeat
     fps = float(metadata.get("render_fps") or DEFAULT_FPS)
@@ -101,7 +106,7 @@ def frames_per_second(environment: EnvironmentSettings, metadata: Mapping[str, A
 
 
 def window_closed() -> bool:
-    """Whether the user closed the window of a pygame environment (Gymnasium itself takes no notice)."""
+    """Return whether the user closed the window of a pygame environment, which Gymnasium ignores."""
     pygame = sys.modules.get("pygame")
     if pygame is None or not pygame.display.get_init():
         return False

@@ -1,4 +1,4 @@
-"""Recording episodes: a GIF that is small enough to send, or a video by its extension."""
+"""Recording episodes as a compact GIF or as a video."""
 
 from __future__ import annotations
 
@@ -18,47 +18,57 @@ from ppo_and_friends.errors import UsageError
 Choice = Literal["best", "worst", "median", "all"]
 
 MAX_FPS = 25.0
-"""Frames a second in a file; GIF viewers slow faster ones down."""
+"""Maximum frames per second of a recording; GIF viewers slow down faster ones."""
 
 MAX_FRAMES = 3000
-"""Frames kept of an episode: two minutes."""
+"""Maximum number of frames recorded per episode: two minutes at 25 frames per second."""
 
 GIF_WIDTH = 320
+"""Default maximum width of a GIF, in pixels."""
+
 VIDEO_WIDTH = 640
+"""Default maximum width of a video, in pixels."""
+
 GIF_MAX_FRAMES = 810
-"""A longer GIF drops frames, and shows each longer, so that it keeps its speed."""
+"""Maximum number of frames in a GIF; longer recordings skip frames, at the same playback speed."""
 
 GIF_COLORS = 64
+"""Size of a GIF's colour palette."""
+
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".webm")
 
 
 @dataclass
 class _Clip:
     frames: list[bytes] = field(default_factory=list)
-    """PNG files in memory: an episode of raw frames would take gigabytes."""
+    """PNG-encoded frames, because the raw frames of an episode would take gigabytes of memory."""
 
     score: float = 0.0
+    """The episode's score."""
+
     index: int = 0
+    """The episode's number, from 0."""
 
 
 class Recorder:
-    """Collects captioned frames of episodes, and writes the chosen ones."""
+    """Collects the captioned frames of episodes, and writes those of the chosen episodes to a file."""
 
     def __init__(self, path: Path, *, choice: Choice = "best", width: int | None = None) -> None:
-        """Record into ``path``.
+        """Prepare a recording.
 
         Args:
-            path: ``.gif``, or a video format: ``.mp4``, ``.mkv``, ``.mov``, ``.webm``.
-            choice: Which episode is written, by its score, or all of them one after the other.
-            width: Greatest width of the pictures in pixels; None: 320 for a GIF, 640 for a video.
+            path: The file, with an extension for its format: ``.gif``, ``.mp4``, ``.mkv``, ``.mov`` or
+                ``.webm``.
+            choice: Which episode is written (by its score), or all of them in sequence.
+            width: Maximum width in pixels; None: 320 for a GIF, 640 for a video.
 
         Raises:
-            UsageError: Another extension.
+            UsageError: The extension is not supported.
         """
         suffix = path.suffix.lower()
         if suffix != ".gif" and suffix not in VIDEO_SUFFIXES:
             known = ", ".join((".gif", *VIDEO_SUFFIXES))
-            raise UsageError(f"Can't record into {path}: the extension must be one of {known}.")
+            raise UsageError(f"Can't record to {path}: the extension must be one of {known}.")
         self._path = path
         self._choice = choice
         self._width = width or (GIF_WIDTH if suffix == ".gif" else VIDEO_WIDTH)
@@ -70,21 +80,21 @@ class Recorder:
 
     @property
     def fps(self) -> float:
-        """Frames a second of the recording, at most 25."""
+        """Frames per second of the recording, at most 25."""
         return self._fps
 
     def set_speed(self, steps_per_second: float) -> None:
-        """Set how many steps a second the environment takes at natural speed; before any frame."""
+        """Set the environment's natural speed in steps per second, before the first frame is added."""
         self._every = max(1, int(np.ceil(steps_per_second / MAX_FPS - 1e-9)))
         self._fps = steps_per_second / self._every
 
     def begin(self) -> None:
-        """Begin an episode."""
+        """Start a new episode."""
         self._current = _Clip(index=self._count)
         self._count += 1
 
     def wants(self, step: int) -> bool:
-        """Whether the frame after this step is kept."""
+        """Return whether the frame after this step of the episode is recorded."""
         return step % self._every == 0 and len(self._current.frames) < MAX_FRAMES
 
     def add(self, frame: NDArray[Any], score: float, step: int) -> None:
@@ -93,7 +103,7 @@ class Recorder:
         Args:
             frame: [height, width, 3] uint8.
             score: The episode's score so far.
-            step: Steps done in the episode.
+            step: Number of steps taken in the episode so far.
         """
         text = f"episode {self._current.index + 1}   step {step}   score {format_value(score)}"
         picture = caption(shrink(frame, self._width), text)
@@ -102,18 +112,18 @@ class Recorder:
         self._current.frames.append(buffer.getvalue())
 
     def end(self, score: float) -> None:
-        """End the episode."""
+        """End the episode, whose score is ``score``."""
         self._current.score = score
         self._clips.append(self._current)
         if self._choice in ("best", "worst") and len(self._clips) > 1:
-            # Only the one that can still be chosen stays in memory.
+            # Keep only the episode that can still be chosen in memory.
             self._clips = [_choose(self._clips, self._choice)]
 
     def write(self) -> Path:
-        """Write the chosen episodes.
+        """Write the chosen episode, or all episodes, to the file and return its path.
 
         Raises:
-            UsageError: The file can't be written, or the video's encoder isn't installed.
+            UsageError: The file can't be written, or the video encoder isn't installed.
         """
         clips = self._clips if self._choice == "all" else [_choose(self._clips, self._choice)]
         frames = [frame for clip in clips for frame in clip.frames]
@@ -135,7 +145,14 @@ def _choose(clips: list[_Clip], choice: Choice) -> _Clip:
 
 
 def shrink(frame: NDArray[Any], width: int) -> Image.Image:
-    """The frame as a picture at most ``width`` wide; a tiny one (Atari) is doubled without blur."""
+    """Return a frame as an image at most ``width`` pixels wide.
+
+    Frames that are at most half as wide (Atari) are enlarged by an integer factor, without smoothing.
+
+    Args:
+        frame: [height, width, 3] uint8 (further channels are ignored).
+        width: Maximum width in pixels.
+    """
     picture = Image.fromarray(np.ascontiguousarray(frame[..., :3], dtype=np.uint8))
     if picture.width * 2 <= width:
         factor = width // picture.width
@@ -147,7 +164,7 @@ def shrink(frame: NDArray[Any], width: int) -> Image.Image:
 
 
 def caption(picture: Image.Image, text: str) -> Image.Image:
-    """The picture above a dark bar with ``text``; both sides even, as video encoders want them."""
+    """Return the image with ``text`` on a dark bar below; the size is even, as video encoders need it."""
     size = max(10, round(picture.width / 24))
     font = ImageFont.load_default(size)
     room = picture.width - size
@@ -168,7 +185,13 @@ def _open(frame: bytes) -> Image.Image:
 
 
 def write_gif(path: Path | BinaryIO, frames: list[bytes], fps: float) -> None:
-    """Write PNG frames as a looping GIF with one palette for all, at natural speed."""
+    """Write a looping GIF with one colour palette for all frames.
+
+    Args:
+        path: The file's path, or an open binary file.
+        frames: PNG-encoded frames, at least one.
+        fps: Frames per second.
+    """
     thin = max(1, -(-len(frames) // GIF_MAX_FRAMES))
     kept = frames[::thin]
     sample = [_open(kept[round(i)]) for i in np.linspace(0, len(kept) - 1, min(8, len(kept)))]
@@ -179,7 +202,7 @@ def write_gif(path: Path | BinaryIO, frames: list[bytes], fps: float) -> None:
         top += one.height
     palette = sheet.quantize(GIF_COLORS, method=Image.Quantize.MEDIANCUT)
     pictures = [_open(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in kept]
-    # GIF counts in hundredths of a second.
+    # GIF durations are multiples of 10 ms; the last frame is shown for 1.5 s.
     duration = max(20, round(100 * thin / fps) * 10)
     durations = [duration] * (len(pictures) - 1) + [1500]
     pictures[0].save(
@@ -188,14 +211,19 @@ def write_gif(path: Path | BinaryIO, frames: list[bytes], fps: float) -> None:
 
 
 def write_video(path: Path, frames: list[bytes], fps: float) -> None:
-    """Write PNG frames as a video, in the format of the file's extension.
+    """Write a video in the format given by the file's extension.
+
+    Args:
+        path: The file.
+        frames: PNG-encoded frames.
+        fps: Frames per second.
 
     Raises:
         UsageError: The encoder isn't installed.
     """
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         raise UsageError(
-            f"{path.suffix} needs the encoder of imageio: pip install 'imageio[ffmpeg]'; or choose .gif."
+            f"{path.suffix} files need imageio's ffmpeg encoder: pip install 'imageio[ffmpeg]', or use .gif."
         )
     import imageio.v2 as imageio
 
@@ -206,10 +234,10 @@ def write_video(path: Path, frames: list[bytes], fps: float) -> None:
 
 
 def gif_of(path: Path) -> bytes:
-    """A recording as a GIF: as it is, or made from the frames of a video.
+    """Return a recording as the bytes of a GIF; a video is converted.
 
     Raises:
-        OSError: It can't be read.
+        OSError: The recording can't be read.
     """
     if path.suffix.lower() == ".gif":
         return path.read_bytes()

@@ -1,1 +1,1 @@
-"""A trained policy: loaded as an object, exported as ONNX, shipped with the project."""
+"""Trained policies: loading them, exporting them to ONNX, and the policies shipped with the project."""

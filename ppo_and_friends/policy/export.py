@@ -1,4 +1,4 @@
-"""A trained policy as an ONNX file: encoding, normalisation, clipping and scaling are in it."""
+"""Export of a trained policy to ONNX, including encoding, normalisation, clipping and action scaling."""
 
 from __future__ import annotations
 
@@ -33,36 +33,37 @@ ACTIONS, STATE, NEXT = "actions", "state.", "next_state."
 
 
 class ExportedPolicy(nn.Module):
-    """Parts of observations, then states, to the most probable actions, then the next states.
+    """A policy as one module: from observation parts and states to the mode's actions and the next states.
 
     Attributes:
-        inputs: Names of what ``forward`` takes.
-        outputs: Names of what it gives.
-        states: Names of the inputs and of the outputs that are to be fed into them next time.
+        inputs: Names of the inputs of ``forward``: the observation's parts, then the states.
+        outputs: Names of the outputs of ``forward``: the actions, then the next states.
+        states: For each state, the name of its input mapped to the name of the output that is to be
+            passed to that input at the next step.
     """
 
     def __init__(self, policy: TrainedPolicy) -> None:
-        """Take over the policy's parts.
+        """Build the module from a trained policy.
 
         Raises:
-            UsageError: A friend of it can't be exported.
+            UsageError: One of the policy's friends can't be exported.
         """
         super().__init__()
         agent = policy.agent
         self.encode = Encode(policy.observation_space)
-        changing = [friend for friend in friends_of(agent) if type(friend).transform is not Friend.transform]
-        self.transforms = nn.ModuleList(exported_transform(friend) for friend in changing)
+        friends = [friend for friend in friends_of(agent) if type(friend).transform is not Friend.transform]
+        self.transforms = nn.ModuleList(exported_transform(friend) for friend in friends)
         self.network, self.distribution = agent.network, agent.mapping.distribution
         self.to_environment = ToEnvironment(agent.mapping)
         self._dtype = agent.dtype
-        pairs = zip(changing, self.transforms, strict=True)
-        remembering = [friend.name for friend, one in pairs if isinstance(one, RememberingTransform)]
-        self.states = {f"{STATE}{name}": f"{NEXT}{name}" for name in remembering}
+        pairs = zip(friends, self.transforms, strict=True)
+        stateful = [friend.name for friend, one in pairs if isinstance(one, RememberingTransform)]
+        self.states = {f"{STATE}{name}": f"{NEXT}{name}" for name in stateful}
         self.inputs = [*self.encode.names(), *self.states]
         self.outputs = [ACTIONS, *self.states.values()]
 
     def examples(self, rows: int) -> list[Tensor]:
-        """Inputs of ``rows`` episodes that begin."""
+        """Return example inputs for a batch of ``rows`` episodes at their first step."""
         sizes = [one.size for one in self.transforms if isinstance(one, RememberingTransform)]
         return [
             *self.encode.examples(rows),
@@ -70,40 +71,51 @@ class ExportedPolicy(nn.Module):
         ]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """[N, ...] each, in the order of ``inputs``; gives them in the order of ``outputs``."""
+        """Compute actions and next states.
+
+        Args:
+            inputs: [N, ...] each, in the order of the attribute ``inputs``.
+
+        Returns:
+            [N, ...] each, in the order of the attribute ``outputs``.
+        """
         parts = len(inputs) - len(self.states)
         observations, states = self.encode(inputs[:parts]), list(inputs[parts:])
-        changed: list[Tensor] = []
+        transformed: list[Tensor] = []
         for transform in self.transforms:
             if isinstance(transform, RememberingTransform):
-                observations = transform(observations, states[len(changed)])
-                changed.append(observations)
+                observations = transform(observations, states[len(transformed)])
+                transformed.append(observations)
             else:
                 observations = transform(observations)
         if observations.is_floating_point():
             observations = observations.to(self._dtype)
         stored = self.distribution.mode(self.network.policy(observations))
-        remembering = (one for one in self.transforms if isinstance(one, RememberingTransform))
-        following = [one.next_state(seen, stored) for one, seen in zip(remembering, changed, strict=True)]
-        return self.to_environment(stored), *(state.to(self._dtype) for state in following)
+        stateful = (one for one in self.transforms if isinstance(one, RememberingTransform))
+        next_states = [one.next_state(own, stored) for one, own in zip(stateful, transformed, strict=True)]
+        return self.to_environment(stored), *(state.to(self._dtype) for state in next_states)
 
 
 def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
-    """Write the policy as an ONNX model.
+    """Export a policy as an ONNX model.
 
-    Its inputs are a batch of observations as the environment declares them: ``observations``
-    [N, *shape], or for a Dict or Tuple an input ``observations.<key>`` for each part. Its output
-    ``actions`` are [N, *action shape], as the environment takes them. A policy that remembers has
-    inputs ``state.<friend>``, zeros where an episode begins, and outputs ``next_state.<friend>`` to
-    be fed into them at the next step. The metadata say all of this, and what it was trained on.
+    The inputs are a batch of observations as the environment declares them: ``observations``
+    [N, *shape] or, for a Dict or Tuple space, an input ``observations.<key>`` for each part. The output
+    ``actions`` [N, *action shape] holds actions in the environment's units. For each friend with memory
+    there is also an input ``state.<friend>`` [N, size], which must be zero where an episode begins, and
+    an output ``next_state.<friend>``, which must be passed to that input at the next step. The model's
+    metadata describe the inputs, the states, the spaces and the environment.
 
     Args:
-        policy: On the CPU.
-        path: ``.onnx``.
+        policy: The policy, on the CPU.
+        path: The file to write (``.onnx``).
+
+    Returns:
+        ``path``.
 
     Raises:
-        UsageError: The extra ``export`` isn't installed, a friend can't be exported, or the file can't
-            be written.
+        UsageError: The packages of the extra ``export`` aren't installed, a friend can't be exported,
+            or the file can't be written.
     """
     try:
         import onnx
@@ -114,7 +126,7 @@ def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
         ) from None
     module = ExportedPolicy(policy).eval()
     batch = torch.export.Dim("batch")
-    # Two rows, since a batch of one would be taken for a constant.
+    # Two rows, because the exporter would take a batch size of one for a constant.
     examples = tuple(module.examples(2))
     with _quiet():
         program = torch.onnx.export(
@@ -128,7 +140,7 @@ def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
         )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, _described(policy, module))
+    onnx.helper.set_model_props(model, _metadata(policy, module))
     try:
         replace_file(path, model.SerializeToString())
     except OSError as error:
@@ -136,8 +148,8 @@ def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
     return path
 
 
-def _described(policy: TrainedPolicy, module: ExportedPolicy) -> dict[str, str]:
-    """The model's metadata."""
+def _metadata(policy: TrainedPolicy, module: ExportedPolicy) -> dict[str, str]:
+    """Return the ONNX model's metadata."""
     inputs: dict[str, Any] = {
         name: describe(part.space)
         for name, part in zip(module.encode.names(), module.encode.parts, strict=True)
@@ -155,7 +167,7 @@ def _described(policy: TrainedPolicy, module: ExportedPolicy) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says about itself and about packages that aren't needed."""
+    """Suppress the exporter's progress output and its warnings about packages that aren't needed."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What encodes, changes and answers observations, as modules that ONNX can hold."""
+"""Encoding and transforms of observations, and the mapping of actions, as modules that ONNX can represent."""
 
 from __future__ import annotations
 
@@ -21,40 +21,42 @@ from ppo_and_friends.vector.spaces import Leaf, encoded_space, is_image, leaves
 
 
 class RememberingTransform(nn.Module):
-    """A transform that remembers, in a state [N, size] that the user of the file hands on.
+    """A transform of observations with memory.
 
-    Rows of zeros are the state where an episode begins. ``forward`` takes [N, *obs] and the state.
+    Its state [N, size] is passed from step to step by the user of the ONNX model; a row of zeros is the
+    state at an episode's first step. ``forward`` takes observations [N, *obs] and the state.
     """
 
     size: int
+    """Width of the state."""
 
-    def next_state(self, changed: Tensor, actions: Tensor) -> Tensor:
-        """The state of the next step.
+    def next_state(self, transformed: Tensor, actions: Tensor) -> Tensor:
+        """Return the state for the next step, [N, size].
 
         Args:
-            changed: What ``forward`` gave.
-            actions: [N, A], what the policy chose then, as it stores actions.
+            transformed: The output of ``forward`` at this step.
+            actions: [N, A], the actions that the policy chose at this step, in its own units.
         """
         raise NotImplementedError
 
 
 @functools.singledispatch
 def exported_transform(friend: Friend) -> nn.Module:
-    """What a friend does to observations, [N, *obs] to [N, *obs'], as a module that can be exported.
+    """Return a friend's transform of observations, [N, *obs] to [N, *obs'], as an exportable module.
 
-    Register a function for a friend of your own: ``@exported_transform.register``.
+    To support a friend of your own, register a function for it with ``@exported_transform.register``.
 
     Raises:
         UsageError: The friend can't be exported.
     """
     raise UsageError(
-        f"{friend.name} can't be exported: what it does to observations isn't known as a module. Train "
-        "without it, or register it with export.exported_transform."
+        f"{friend.name} can't be exported, because its transform of observations has no exportable module.\n"
+        "Train without it, or register a module with ppo_and_friends.policy.export.exported_transform."
     )
 
 
 class _Normalize(nn.Module):
-    """(o - mean) * scale, in double precision as the friend does it."""
+    """(o - mean) * scale, in double precision, as the friend computes it."""
 
     mean: Tensor
     scale: Tensor
@@ -78,7 +80,7 @@ class _Clip(nn.Module):
 
 
 class _History(RememberingTransform):
-    """The state is the stack, and whether there is one yet."""
+    """Stacks observations. The state is the stack, and a flag that is zero at an episode's first step."""
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
@@ -89,12 +91,12 @@ class _History(RememberingTransform):
         stacked = torch.cat((state[:, self.width : -1].to(observations.dtype), observations), dim=1)
         return torch.where(state[:, -1:] > 0, stacked, observations.repeat(1, self.length))
 
-    def next_state(self, changed: Tensor, actions: Tensor) -> Tensor:
-        return torch.cat((changed, torch.ones_like(changed[:, :1])), dim=1)
+    def next_state(self, transformed: Tensor, actions: Tensor) -> Tensor:
+        return torch.cat((transformed, torch.ones_like(transformed[:, :1])), dim=1)
 
 
 class _PreviousAction(RememberingTransform):
-    """The state is the encoded action."""
+    """Appends the previous action. The state is that action, encoded."""
 
     def __init__(self, features: nn.Module, size: int) -> None:
         super().__init__()
@@ -103,7 +105,7 @@ class _PreviousAction(RememberingTransform):
     def forward(self, observations: Tensor, state: Tensor) -> Tensor:
         return torch.cat((observations, state.to(observations.dtype)), dim=1)
 
-    def next_state(self, changed: Tensor, actions: Tensor) -> Tensor:
+    def next_state(self, transformed: Tensor, actions: Tensor) -> Tensor:
         features: Tensor = self.features(actions)
         return features
 
@@ -129,13 +131,13 @@ def _(friend: PreviousAction) -> nn.Module:
 
 
 class Encode(nn.Module):
-    """`vector.codec.Encoder` as a module: parts of an observation to one array [N, *shape].
+    """`vector.codec.Encoder` as a module, which encodes the parts of an observation as one array [N, *shape].
 
-    A category outside its space becomes zeros, since a model can't refuse it.
+    A category outside its space is encoded as zeros, because a model can't raise an error.
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
-        """For observations of this space."""
+        """Create an encoder for observations of ``space``."""
         super().__init__()
         encoded = encoded_space(space)
         self.parts: Sequence[Leaf] = leaves(space)
@@ -143,15 +145,15 @@ class Encode(nn.Module):
         self.dtype = torch_dtype(encoded)
 
     def names(self) -> list[str]:
-        """Of the inputs: ``observations``, or for each part ``observations.<key>``."""
+        """Return the names of the inputs: ``observations``, or ``observations.<key>`` for each part."""
         return [".".join(("observations", *map(str, part.path))) for part in self.parts]
 
     def examples(self, rows: int) -> list[Tensor]:
-        """Inputs of the right shapes and types."""
+        """Return example inputs of the right shapes and dtypes, for a batch of ``rows``."""
         return [_example(part.space, rows) for part in self.parts]
 
     def forward(self, parts: Sequence[Tensor]) -> Tensor:
-        """[N, *part's shape] each, in the order of ``names``."""
+        """Encode the parts, [N, *part shape] each, in the order of ``names``."""
         if self.image:
             (images,) = parts
             if images.ndim == 5 and images.shape[-1] in (1, 3, 4):
@@ -176,18 +178,18 @@ class Encode(nn.Module):
 
 
 def torch_dtype(space: spaces.Space[Any]) -> torch.dtype:
-    """Of arrays of a space."""
+    """Return the torch dtype of a space's elements."""
     return torch.from_numpy(np.zeros(1, space.dtype)).dtype
 
 
 def _example(space: spaces.Space[Any], rows: int) -> Tensor:
     example = torch.from_numpy(np.zeros((rows, *(space.shape or ())), space.dtype))
-    # Types that ONNX runtimes don't compute with.
+    # ONNX runtimes can't compute with these dtypes.
     return example.long() if example.dtype in (torch.uint16, torch.uint32, torch.uint64) else example
 
 
 class ToEnvironment(nn.Module):
-    """`ActionMapping.to_environment` as a module."""
+    """`ActionMapping.to_environment` as a module, from the policy's units to the environment's."""
 
     centre: Tensor
     half_range: Tensor
@@ -196,7 +198,7 @@ class ToEnvironment(nn.Module):
     start: Tensor
 
     def __init__(self, mapping: ActionMapping) -> None:
-        """The same mapping."""
+        """Create the module from the mapping."""
         super().__init__()
         self.mapping = mapping
         space = mapping.space
@@ -210,7 +212,7 @@ class ToEnvironment(nn.Module):
             self.register_buffer("start", torch.as_tensor(np.array(mapping.start), dtype=torch.int64))
 
     def forward(self, actions: Tensor) -> Tensor:
-        """Stored actions [N, A] to [N, *action shape]."""
+        """Map actions [N, A] in the policy's units to [N, *action shape] in the environment's units."""
         space = self.mapping.space
         if isinstance(space, spaces.Box):
             if self.mapping.squash:

@@ -1,4 +1,4 @@
-"""Where the trained policies are that come with the project."""
+"""Locating the trained policies that are shipped with the project."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from ppo_and_friends.errors import UsageError, nearest
 
 PACKAGE = Path(__file__).resolve().parent.parent
 PLACES = (PACKAGE.parent / "results" / "policies", PACKAGE / "policies")
-"""In a checkout, and in an installed package."""
+"""Folders that hold the shipped policies: in a checkout, and in an installed package."""
 
 
 def pretrained_names(places: tuple[Path, ...] = PLACES) -> list[str]:
-    """Launchers that a trained policy comes with, sorted."""
+    """Return the names of the launchers with a shipped policy, sorted."""
     return sorted({path.parent.name for place in places for path in place.glob("*/experiment.json")})
 
 
 def pretrained_folder(name: str, places: tuple[Path, ...] = PLACES) -> Path:
-    """The folder of a launcher's trained policy, laid out like a run's.
+    """Return the folder of a launcher's shipped policy, which has the layout of a run's folder.
 
     Args:
-        name: The launcher's.
-        places: Where to look, first to last.
+        name: Name of the launcher.
+        places: Folders to search, in this order.
 
     Raises:
-        UsageError: None comes with the project; names the nearest that do.
+        UsageError: No policy is shipped for this launcher; suggests launchers with similar names.
     """
     for place in places:
         if (place / name / "experiment.json").is_file():
             return place / name
     there = pretrained_names(places)
-    near = f"There is one for {', '.join(nearest(name, there))}." if there else "There are none here."
-    raise UsageError(f"No trained policy for {name} comes with the project. {near}")
+    near = f"Similar names: {', '.join(nearest(name, there))}." if there else "None are installed."
+    raise UsageError(f"No trained policy for {name} is shipped with the project. {near}")

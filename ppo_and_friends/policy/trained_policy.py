@@ -1,4 +1,4 @@
-"""A trained policy as a plain object: ``load_policy(folder)`` needs no MPI, no launcher and no simulator."""
+"""A trained policy as an object. ``load_policy(folder)`` needs no MPI, no launcher and no simulator."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from ppo_and_friends.vector.spaces import leaves
 
 
 class TrainedPolicy:
-    """Raw observations in, the environment's actions out; normalisation and scaling are inside.
+    """Maps raw observations to actions in the environment's units, including all normalisation and scaling.
 
     Attributes:
-        observation_space: Of one observation, as the environment declares it.
-        encoded_space: Of one observation as an array: a flat vector, or an image.
-        action_space: Of one action, as the environment declares it.
+        observation_space: Space of one observation, as the environment declares it.
+        encoded_space: Space of one encoded observation: a flat vector or an image.
+        action_space: Space of one action, as the environment declares it.
         experiment: The settings it was trained with.
-        timesteps: Agent steps it was trained for.
-        agent: Network and friends.
+        timesteps: Number of agent steps it was trained for.
+        agent: The network and the friends.
     """
 
     def __init__(self, experiment: Experiment, checkpoint: Checkpoint) -> None:
-        """Rebuild the policy that a checkpoint holds; `load_policy` reads one from a folder.
+        """Restore the policy from a checkpoint; see `load_policy` for loading from a folder.
 
         Args:
             experiment: The settings it was trained with.
-            checkpoint: Verified.
+            checkpoint: The checkpoint, verified.
 
         Raises:
             IncompatibleState: The checkpoint doesn't fit the settings.
@@ -56,40 +56,44 @@ class TrainedPolicy:
         self._rows = 0
 
     def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
-        """Choose an action, or one for each observation of a batch.
+        """Choose an action for an observation, or for each observation of a batch.
 
         Args:
-            observation: As ``observation_space`` has it, or a batch: each of its arrays with a
-                leading axis [B, ...], as Gymnasium's vector environments give it.
-            deterministic: The most probable action; False: draw one.
+            observation: An element of ``observation_space``, or a batch in which each array has a
+                leading axis [B, ...], as returned by Gymnasium's vector environments.
+            deterministic: Take the distribution's mode; False: sample.
 
         Returns:
-            An action as ``action_space`` has it; of a batch, [B, *action shape].
+            An element of ``action_space``; for a batch, [B, *action shape].
 
         Raises:
-            UsageError: The observation doesn't fit the space.
+            UsageError: The observation doesn't fit ``observation_space``.
             BadObservationError: A category in it is outside its space.
         """
         single = self._is_single(observation)
         batch = _batch_of_one(observation) if single else observation
         encoded = self._encode(batch)
         if len(encoded) != self._rows:
-            # Rows are episodes; other ones begin here.
+            # Each row is an episode, so a different batch size means new episodes.
             self._policy.reset()
             self._rows = len(encoded)
         actions = self._policy.act(encoded, deterministic)
         return actions[0] if single else actions
 
     def reset(self, seed: int | None = None) -> None:
-        """Begin new episodes in every row: needed by policies that remember what they saw.
+        """Start new episodes in all rows; necessary for policies with memory.
 
         Args:
-            seed: Of the randomness of drawn actions; None: go on with it.
+            seed: Seed of the random generator that samples actions; None: continue with its state.
         """
         self._policy.reset(seed)
 
     def _is_single(self, observation: Any) -> bool:
-        """Whether it is one observation and not a batch; all parts must agree, and fit."""
+        """Return whether it is a single observation rather than a batch.
+
+        Raises:
+            UsageError: A part is missing or has the wrong shape, or the parts' batch sizes differ.
+        """
         batch_sizes: set[int | None] = set()
         for leaf in self._leaves:
             part = observation
@@ -98,18 +102,18 @@ class TrainedPolicy:
                     part = part[key]
             except (KeyError, IndexError, TypeError):
                 raise UsageError(
-                    f"{leaf.key} is missing: the policy takes {self.observation_space}."
+                    f"{leaf.key} is missing. The policy's observation space is {self.observation_space}."
                 ) from None
             got, shape = np.shape(part), leaf.space.shape or ()
             if got not in (shape, (got[:1] or (0,)) + shape):
                 batch = ", ".join(("B", *map(str, shape)))
                 raise UsageError(
-                    f"{leaf.key} has shape {list(got)}; the policy takes {list(shape)}, or a batch [{batch}]."
+                    f"{leaf.key} has shape {list(got)}; expected {list(shape)}, or [{batch}] for a batch."
                 )
             batch_sizes.add(None if got == shape else got[0])
         if len(batch_sizes) > 1:
             raise UsageError(
-                f"The observation's parts are of different batches: {sorted(map(str, batch_sizes))}."
+                f"The parts of the observation have different batch sizes: {sorted(map(str, batch_sizes))}."
             )
         return batch_sizes == {None}
 
@@ -120,17 +124,18 @@ def load_policy(
     """Load a trained policy.
 
     Args:
-        path: A run's folder (``saved_states/Humanoid``): its newest checkpoint that is whole. Or the
-            best policy that was kept (``saved_states/Humanoid/best``), or one checkpoint's folder.
-        trust: Whether saved code may be run, for an experiment that isn't plain data.
-        device: Where the network shall live.
+        path: A run's folder (``saved_states/Humanoid``), of which the newest intact checkpoint is loaded;
+            or a run's best policy (``saved_states/Humanoid/best``); or a single checkpoint's folder.
+        trust: Whether code saved with the experiment may be executed; required if the experiment isn't
+            plain data.
+        device: Device of the network.
 
     Returns:
-        The policy; ``policy(observation)`` gives the action.
+        The policy; ``policy(observation)`` returns an action.
 
     Raises:
-        UsageError: No policy is saved there, or its experiment holds code and ``trust`` is False.
-        CheckpointError: What is saved is damaged.
+        UsageError: No policy is saved there, or its experiment contains code and ``trust`` is False.
+        CheckpointError: The saved files are damaged.
     """
     folder = Path(path)
     if (folder / MANIFEST).is_file():
@@ -139,8 +144,8 @@ def load_policy(
         checkpoint = load_latest(folder / "checkpoints") or load_latest(folder)
     if checkpoint is None:
         raise UsageError(
-            f"No trained policy in {folder}: give a run's folder, such as saved_states/CartPole "
-            "(python main.py -e CartPole trains one)."
+            f"No trained policy in {folder}.\nGive the folder of a run, such as saved_states/CartPole after "
+            "`python main.py -e CartPole`."
         )
     homes = [place for place in (folder, *folder.resolve().parents[:2]) if (place / JSON_NAME).is_file()]
     home = homes[0] if homes else folder
@@ -149,7 +154,11 @@ def load_policy(
 
 
 def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
-    """Network and friends as they were saved, for acting; no environment is made.
+    """Restore the network and the friends for inference, without creating an environment.
+
+    Args:
+        experiment: The settings it was trained with.
+        checkpoint: The checkpoint, verified.
 
     Raises:
         IncompatibleState: The checkpoint doesn't fit the settings.

@@ -33,7 +33,7 @@ def print_evaluation(evaluation: Evaluation, stream: TextIO | None = None) -> No
     table.add_column("score", justify="right")
     table.add_column("length", justify="right")
     for index, episode in enumerate(evaluation.episodes, 1):
-        length = f"{episode.length:,}" + (" (cut off)" if episode.cut else "")
+        length = f"{episode.length:,}" + (" (cut off)" if episode.hit_step_limit else "")
         table.add_row(str(index), f"{episode.score:,.2f}", length)
     table.add_section()
     table.add_row("mean", f"{evaluation.mean:,.2f}", f"{mean_length(evaluation):,.1f}")
@@ -41,9 +41,9 @@ def print_evaluation(evaluation: Evaluation, stream: TextIO | None = None) -> No
     table.add_row("min", f"{evaluation.min:,.2f}", "")
     table.add_row("max", f"{evaluation.max:,.2f}", "")
     console.print(table)
-    cut = sum(episode.cut for episode in evaluation.episodes)
+    cut = sum(episode.hit_step_limit for episode in evaluation.episodes)
     if cut:
-        longest = max(episode.length for episode in evaluation.episodes if episode.cut)
+        longest = max(episode.length for episode in evaluation.episodes if episode.hit_step_limit)
         console.print(
             f"{cut} episode{'s' * (cut != 1)} cut off after {longest:,} steps: "
             "the environment didn't end them, so their scores are of that part only."

@@ -1,1 +1,1 @@
-"""Environments stepped together: one protocol (`protocol`), one way in (`factory`), several engines."""
+"""Vectorised environments: one protocol (`protocol`), one factory (`factory`), several backends."""

@@ -1,4 +1,4 @@
-"""ale-py's own vector environment: the second engine for Atari, with sticky actions."""
+"""The backend for ale-py's own vector environment, which supports Atari games with sticky actions."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from ppo_and_friends.vector.protocol import VectorStep
 
 Array = NDArray[Any]
 
-FRAMES_A_GAME = 108_000
-"""Emulator frames after which a game is cut off (half an hour)."""
+MAX_GAME_FRAMES = 108_000
+"""Emulator frames after which a game is truncated (half an hour at 60 frames per second)."""
 
 SEED_LIMIT = 2**31
-"""The emulator's seeds are 31-bit."""
+"""The emulator takes 31-bit seeds; larger ones wrap around."""
 
 
 def installed() -> bool:
-    """Whether ale-py can be imported."""
+    """Return whether ale-py is installed."""
     return importlib.util.find_spec("ale_py") is not None
 
 
-def obstacle(settings: EnvironmentSettings) -> str | None:
-    """Why ALE's vector environment can't run these settings; None: it can."""
+def unsupported_reason(settings: EnvironmentSettings) -> str | None:
+    """Return why ALE's vector environment can't run these settings, or None if it can."""
     if settings.atari is None:
-        return "it is no Atari game with preprocessing"
+        return "it is not an Atari game with preprocessing"
     if settings.factory is not None:
-        return "it is made by a factory"
+        return "it is created by a factory"
     if settings.wrappers:
         return "it has wrappers"
     if settings.arguments:
@@ -41,7 +41,7 @@ def obstacle(settings: EnvironmentSettings) -> str | None:
     if settings.action_repeat > 1:
         return "it repeats actions"
     if settings.atari.observation != "pixels":
-        return "it has pixels only"
+        return "ALE's vector environment has pixel observations only"
     return None
 
 
@@ -54,12 +54,12 @@ def _game(id: str) -> str:
         raise unknown_environment(id)
     game = spec.kwargs.get("game")
     if not isinstance(game, str):
-        raise UsageError(f"backend 'ale' can't run {id}: it is no Atari game.")
+        raise UsageError(f"backend 'ale' can't run {id}: it is not an Atari game.")
     return game
 
 
 class ALEVectorEnv:
-    """Atari games in ale-py's C++ threads; a lost life ends an episode without a reset."""
+    """Atari games stepped in ale-py's C++ threads; a lost life can terminate an episode without a reset."""
 
     backend = "ale"
 
@@ -67,12 +67,12 @@ class ALEVectorEnv:
         """Start the emulators.
 
         Args:
-            settings: Without `obstacle`.
-            num_envs: B.
-            threads: That step emulators.
+            settings: Settings for which `unsupported_reason` returns None.
+            num_envs: B, the number of games.
+            threads: Number of threads that step the emulators; at most ``num_envs`` are used.
 
         Raises:
-            UsageError: The id is no Atari game's.
+            UsageError: The id is unknown, or not that of an Atari game.
         """
         from ale_py.vector_env import AtariVectorEnv
 
@@ -82,7 +82,7 @@ class ALEVectorEnv:
         atari = settings.atari
         assert atari is not None
         self.num_envs = num_envs
-        frames = FRAMES_A_GAME
+        frames = MAX_GAME_FRAMES
         if settings.max_episode_steps is not None:
             frames = settings.max_episode_steps * atari.frame_skip
         self._vector: Any = AtariVectorEnv(
@@ -95,7 +95,7 @@ class ALEVectorEnv:
             frameskip=atari.frame_skip,
             noop_max=atari.noop_max,
             use_fire_reset=atari.fire_on_reset,
-            # Both are done here: the info has no true rewards, and no sign of whether a game is over.
+            # Done in `step` instead: otherwise neither the true rewards nor the end of a game is reported.
             reward_clipping=False,
             episodic_life=False,
         )
@@ -108,7 +108,7 @@ class ALEVectorEnv:
         self._lives: Array = np.zeros(num_envs, np.int32)
 
     def reset(self, seed: int) -> Array:
-        """Start every game afresh; see `VectorEnv.reset`."""
+        """Reset every game; see `VectorEnv.reset`."""
         seeds = np.array([(seed + i) % SEED_LIMIT for i in range(self.num_envs)])
         observations, info = self._vector.reset(seed=seeds)
         self._lives = np.array(info["lives"])

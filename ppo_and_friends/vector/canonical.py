@@ -1,4 +1,4 @@
-"""One environment as Gymnasium has it: for the scores that are reported, and to train on."""
+"""The canonical environment: a single environment as Gymnasium defines it, for evaluation and training."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ppo_and_friends.vector.simulators import quiet_mujoco
 def make_canonical_env(
     settings: EnvironmentSettings, render_mode: str | None = None, *, training: bool = False
 ) -> gymnasium.Env[Any, Any]:
-    """Make one environment, with its preprocessing.
+    """Create one environment with its preprocessing.
 
-    Rewards are always the true ones, and episodes always whole ones (in Atari: games).
+    Rewards are never clipped or scaled, and episodes are always complete (in Atari, whole games).
 
     Args:
-        settings: Which environment, and its preprocessing.
-        render_mode: Gymnasium's; None renders nothing.
-        training: Each step's info also says in ``life_lost`` whether an Atari life was lost, if the
-            settings ask for that.
+        settings: The environment and its preprocessing.
+        render_mode: Gymnasium's render mode; None disables rendering.
+        training: If the settings end training episodes at a lost Atari life, add ``life_lost`` (bool)
+            to the info of each step.
 
     Returns:
-        Observations are as the environment declares them; for Atari ``[stack, 84, 84]`` uint8 pixels or
-        ``[stack * 128]`` uint8 RAM.
+        The environment. Its observations are as it declares them; for Atari, uint8 pixels
+        ``[stack, 84, 84]`` or uint8 RAM ``[stack * 128]``.
 
     Raises:
-        UsageError: The id is unknown, something it needs isn't installed, or its arguments are wrong.
-        EnvironmentFault: Its own code raised.
+        UsageError: The id is unknown, a dependency isn't installed, or the arguments are wrong.
+        EnvironmentFault: The environment's own code raised an exception.
     """
     env = _make_bare(settings, render_mode)
     if settings.atari is not None:
@@ -67,7 +67,10 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
             said = f"{type(error).__name__}: {_line(error)}"
             raise EnvironmentFault(f"{settings.id}: its factory failed: {said}") from error
         if not isinstance(env, gymnasium.Env):
-            raise UsageError(f"{settings.id}: its factory made a {type(env).__name__}, no gymnasium.Env.")
+            raise UsageError(
+                f"{settings.id}: its factory returned an object of type {type(env).__name__}, "
+                "which is not a gymnasium.Env."
+            )
         return env
     from ppo_and_friends.settings.registry import import_of_id, quiet_emulator, unknown_environment
 
@@ -75,7 +78,7 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
     if settings.atari is not None:
         quiet_emulator()
     quiet_mujoco(settings.id)
-    # The environment's own limit would count before action_repeat and frame skip.
+    # The environment's own limit would count steps before action repeat and frame skip.
     limit = -1 if settings.max_episode_steps is not None else None
     errors = gymnasium.error
     try:
@@ -83,20 +86,20 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
     except (errors.UnregisteredEnv, errors.DeprecatedEnv) as error:
         raise unknown_environment(settings.id) from error
     except (errors.DependencyNotInstalled, ImportError) as error:
-        raise UsageError(f"{settings.id} needs something that isn't installed: {_line(error)}") from error
+        raise UsageError(f"{settings.id} needs a package that isn't installed: {_line(error)}") from error
     except errors.Error as error:
-        raise UsageError(f"{settings.id} can't be made: {_line(error)}") from error
+        raise UsageError(f"{settings.id} can't be created: {_line(error)}") from error
     except TypeError as error:
-        raise UsageError(f"{settings.id} refuses its arguments {arguments}: {_line(error)}") from error
+        raise UsageError(f"{settings.id} doesn't accept its arguments {arguments}: {_line(error)}") from error
     except Exception as error:
         raise EnvironmentFault(
-            f"{settings.id} can't be made: {type(error).__name__}: {_line(error)}"
+            f"{settings.id} can't be created: {type(error).__name__}: {_line(error)}"
         ) from error
 
 
 def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
     return {
-        "frameskip": 1,  # the preprocessing skips
+        "frameskip": 1,  # frames are skipped by the preprocessing
         "repeat_action_probability": atari.repeat_action_probability,
         "obs_type": "ram" if atari.observation == "ram" else "rgb",
     }
@@ -105,7 +108,7 @@ def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
 def _wrap(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise UsageError(f"wrapper {name!r}: write it as module:callable.")
+        raise UsageError(f"wrapper {name!r} must be written as module:callable.")
     try:
         wrapper = getattr(importlib.import_module(module), attribute)
     except ImportError as error:
@@ -114,7 +117,10 @@ def _wrap(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
         raise UsageError(f"wrapper {name!r}: {module} has no {attribute}.") from error
     wrapped = wrapper(env)
     if not isinstance(wrapped, gymnasium.Env):
-        raise UsageError(f"wrapper {name!r} made a {type(wrapped).__name__}, no gymnasium.Env.")
+        raise UsageError(
+            f"wrapper {name!r} returned an object of type {type(wrapped).__name__}, "
+            "which is not a gymnasium.Env."
+        )
     return wrapped
 
 

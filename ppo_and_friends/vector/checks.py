@@ -1,4 +1,4 @@
-"""Nothing that comes from an environment is trusted: shapes, dtypes, finite numbers, exceptions."""
+"""Checks of everything environments return: shapes, dtypes, finite numbers, exceptions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FLAGS = ("terminated", "truncated", "resets", "finished")
 
 
 def fault(index: int, step: int, key: str, problem: str) -> EnvironmentFault:
-    """The error for something unusable that environment ``index`` (global) gave.
+    """Return the error that reports an unusable value from an environment.
 
     Args:
-        index: Over all ranks.
-        step: Steps of this environment since the start of the process; 0 is the first reset.
-        key: The component, like ``reward`` or ``observation[3]``.
+        index: Global index of the environment, over all ranks.
+        step: Number of steps of this environment since the process started; 0 is the first reset.
+        key: The component, such as ``reward`` or ``observation[3]``.
         problem: What is wrong with it.
     """
     when = f"step {step}" if step else "the first reset"
@@ -33,14 +33,14 @@ def fault(index: int, step: int, key: str, problem: str) -> EnvironmentFault:
 
 
 class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Checks one environment's shapes and dtypes before they disappear in a batch.
+    """Checks the shapes and dtypes of one environment before its data are put into a batch.
 
-    A cast of the same kind (float64 to a float32 space, int64 to an int32 one) is allowed; any other
-    is refused, since it would change values silently.
+    Casts within a kind are allowed (float64 in a float32 space, int64 in an int32 space), and so are
+    integers that fit the space's integer type. Other casts raise, as they could silently change values.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
-        """Check ``env``, which is number ``index`` over all ranks."""
+        """Check ``env``, whose global index (over all ranks) is ``index``."""
         super().__init__(env)
         self._index = index
         self._steps = 0
@@ -48,13 +48,13 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._simple = env.observation_space if isinstance(env.observation_space, spaces.Box) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """Reset and check.
+        """Reset the environment and check the observation.
 
         Raises:
             EnvironmentFault: The environment raised, or its observation doesn't fit its space.
         """
         if seed is None:
-            self._steps += 1  # an automatic reset takes the place of a step
+            self._steps += 1  # an automatic reset counts as a step
         try:
             result = self.env.reset(seed=seed, options=options)
         except Exception as error:
@@ -64,7 +64,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._check(result[0]), result[1]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Step and check.
+        """Step the environment and check everything it returns.
 
         Raises:
             EnvironmentFault: The environment raised, or what it returned doesn't fit its spaces.
@@ -102,7 +102,8 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 try:
                     part = part[step]
                 except (KeyError, IndexError, TypeError) as error:
-                    raise self._fault(leaf.key, f"missing from a {type(observation).__name__}") from error
+                    kind = type(observation).__name__
+                    raise self._fault(leaf.key, f"missing from an observation of type {kind}") from error
             self._check_part(leaf, part)
         return observation
 
@@ -111,14 +112,15 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             array = np.asarray(part)
         except ValueError as error:
-            raise self._fault(leaf.key, f"no array: {error}") from error
+            raise self._fault(leaf.key, f"not an array: {error}") from error
         if array.shape != space.shape:
-            raise self._fault(leaf.key, f"shape {list(array.shape)}, its space has {list(space.shape or ())}")
+            shape = list(space.shape or ())
+            raise self._fault(leaf.key, f"shape {list(array.shape)}, but its space has {shape}")
         wanted = np.dtype(space.dtype)
         if not np.can_cast(array.dtype, wanted, "same_kind") and not (
             array.dtype.kind in "iu" and wanted.kind in "iu" and self._fits(array, wanted)
         ):
-            raise self._fault(leaf.key, f"dtype {array.dtype}, its space has {wanted}")
+            raise self._fault(leaf.key, f"dtype {array.dtype}, but its space has {wanted}")
 
     @staticmethod
     def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
@@ -129,33 +131,33 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             return float(reward)
         except (TypeError, ValueError) as error:
-            raise self._fault("reward", f"{type(reward).__name__} {reward!r:.60} is no number") from error
+            raise self._fault("reward", f"{type(reward).__name__} {reward!r:.60} is not a number") from error
 
     def _flag(self, key: str, value: Any) -> bool:
         if isinstance(value, bool | np.bool_):
             return bool(value)
-        raise self._fault(key, f"{type(value).__name__} {value!r:.60} is no bool")
+        raise self._fault(key, f"{type(value).__name__} {value!r:.60} is not a bool")
 
     def _fault(self, key: str, problem: str) -> EnvironmentFault:
         return fault(self._index, self._steps, key, problem)
 
 
 class CheckedVectorEnv:
-    """Checks each batch of a backend: shape, dtype, and that observations and rewards are finite."""
+    """Checks each batch from a backend: shapes, dtypes, and that observations and rewards are finite."""
 
     def __init__(self, env: VectorEnv, first: int, notes: list[str] | None = None) -> None:
-        """Check a backend.
+        """Wrap a backend.
 
         Args:
-            env: What steps the environments.
+            env: The backend.
             first: Global index of its first environment.
-            notes: What the user should hear about the choice of the backend.
+            notes: Messages for the user about the choice of the backend.
         """
         self.env = env
         self.num_envs = env.num_envs
         self.observation_space = env.observation_space
         encoder = getattr(env, "encoder", None)
-        # An engine that gives plain arrays needs no encoding: they are what the environment declares.
+        # A backend without an encoder returns arrays already, exactly as the environment declares them.
         self.raw_observation_space: spaces.Space[Any] = (
             env.observation_space if encoder is None else encoder.declared
         )
@@ -171,7 +173,7 @@ class CheckedVectorEnv:
         self._finite_row = np.empty(env.num_envs, np.bool_)
 
     def reset(self, seed: int) -> Array:
-        """Start every environment afresh; see `VectorEnv.reset`.
+        """Reset every environment; see `VectorEnv.reset`.
 
         Raises:
             EnvironmentFault: An environment raised, or returned something unusable.
@@ -210,7 +212,8 @@ class CheckedVectorEnv:
 
     def _check_observations(self, observations: Array) -> None:
         if observations.shape != self._shape:
-            raise self._fault(0, "observation", f"batch {list(observations.shape)}, not {list(self._shape)}")
+            shape = list(observations.shape)
+            raise self._fault(0, "observation", f"batch shape {shape}, not {list(self._shape)}")
         if observations.dtype != self._dtype:
             raise self._fault(0, "observation", f"dtype {observations.dtype}, not {self._dtype}")
         if self._float and not np.isfinite(observations, out=self._finite).all():
@@ -220,7 +223,7 @@ class CheckedVectorEnv:
 
     def _check_rewards(self, rewards: Array) -> None:
         if rewards.shape != self._finite_row.shape:
-            raise self._fault(0, "reward", f"batch {list(rewards.shape)}, not [{self.num_envs}]")
+            raise self._fault(0, "reward", f"batch shape {list(rewards.shape)}, not [{self.num_envs}]")
         if not np.isfinite(rewards, out=self._finite_row).all():
             row = int(np.flatnonzero(~self._finite_row)[0])
             raise self._fault(row, "reward", f"{rewards[row]} is not a finite number")

@@ -1,7 +1,7 @@
-"""Turns observations of any supported space into one array per environment, a batch at a time.
+"""Encoding of observations: batches from any supported space become a single array.
 
-Vectors are laid out exactly as ``gymnasium.spaces.flatten`` does it: Discrete and MultiDiscrete
-become one-hot, Dict and Tuple are concatenated in their own order. Images stay uint8 images.
+Vectors have the layout of ``gymnasium.spaces.flatten``: Discrete and MultiDiscrete are one-hot
+encoded, Dict and Tuple are concatenated in their own order. Images remain uint8 images.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class BadObservationError(ValueError):
     """An environment's observation doesn't fit its space.
 
     Attributes:
-        row: Index of the environment within the batch.
-        key: Name of the component, like ``observation["position"][3]``.
+        row: Index of the environment in the batch.
+        key: Name of the component, such as ``observation["position"][3]``.
         problem: What is wrong with it.
     """
 
@@ -33,18 +33,18 @@ class BadObservationError(ValueError):
 
 
 class Encoder:
-    """Encodes batches of observations of one space.
+    """Encodes batches of observations from one space.
 
     Attributes:
-        declared: Of one observation, as the environment declares it.
-        space: Of one encoded observation.
+        declared: Space of one observation, as the environment declares it.
+        space: Space of one encoded observation.
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
-        """Prepare for a space.
+        """Create an encoder.
 
         Args:
-            space: Of one environment, as it declares it.
+            space: Observation space of one environment, as it declares it.
 
         Raises:
             UsageError: The space isn't supported.
@@ -58,16 +58,16 @@ class Encoder:
         self._writers = [] if self._plain or self._image else [_writer(leaf) for leaf in self._leaves]
 
     def __call__(self, batch: Any) -> Array:
-        """Encode a batch, as Gymnasium's vector environments give it.
+        """Encode a batch in the form that Gymnasium's vector environments return.
 
         Args:
-            batch: An array ``[B, ...]``, or a dict or tuple of such.
+            batch: An array ``[B, ...]``, or a (nested) dict or tuple of such arrays.
 
         Returns:
-            ``[B, *space.shape]``; the very same memory where nothing has to be changed.
+            ``[B, *space.shape]``; shares memory with the batch if no conversion is needed.
 
         Raises:
-            BadObservationError: A category is outside its space.
+            BadObservationError: A category lies outside its space.
         """
         if self._plain:
             array: Array = np.asarray(batch, dtype=self._dtype)
@@ -86,7 +86,7 @@ class Encoder:
         return np.ascontiguousarray(batch).reshape(batch.shape[0], *self.space.shape)
 
     def component(self, index: tuple[int, ...]) -> str:
-        """Name the component at ``index`` of an encoded observation, for messages."""
+        """Return the name of the component at ``index`` of an encoded observation, for error messages."""
         if self._image or len(index) != 1:
             return f"observation{list(index)}"
         for leaf in self._leaves:
@@ -106,7 +106,7 @@ def _pick(batch: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def _writer(leaf: Leaf) -> Callable[[Array, Array], None]:
-    """A function that writes a batch ``[B, ...]`` of a part into its columns ``[B, size]``."""
+    """Return a function that writes a batch ``[B, ...]`` of a part into its columns ``[B, size]``."""
     space = leaf.space
     if isinstance(space, spaces.Discrete):
         nvec, first = np.array([space.n]), np.array([space.start])

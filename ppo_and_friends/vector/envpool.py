@@ -1,4 +1,4 @@
-"""EnvPool: environments in C++ threads, many times faster than Python's."""
+"""The EnvPool backend, which steps environments in C++ threads, many times faster than Python."""
 
 from __future__ import annotations
 
@@ -42,27 +42,27 @@ VERIFIED = frozenset(
         "HumanoidStandup-v5",
     }
 )
-"""Ids that mean the same thing here and in Gymnasium."""
+"""Ids whose environments have been verified to behave the same in EnvPool and in Gymnasium."""
 
 ATARI_ID = re.compile(r"(\w+)NoFrameskip-v4")
-"""Atari ids that EnvPool has, as ``<game>-v5``: no sticky actions, frames skipped by the preprocessing."""
+"""Gymnasium's Atari ids without sticky actions or frame skip, which EnvPool calls ``<game>-v5``."""
 
-FRAMES_A_GAME = 108_000
-"""Emulator frames after which a game is cut off, by the ids' registration (half an hour)."""
+MAX_GAME_FRAMES = 108_000
+"""Emulator frames after which Gymnasium truncates a game (half an hour at 60 frames per second)."""
 
 SEED_LIMIT = 2**31
-"""EnvPool's seeds are 31-bit."""
+"""EnvPool takes 31-bit seeds; larger ones wrap around."""
 
 
 def installed() -> bool:
-    """Whether EnvPool can be imported; it has wheels for Linux on x86-64 only."""
+    """Return whether EnvPool is installed; it is available for Linux on x86-64 only."""
     return importlib.util.find_spec("envpool") is not None
 
 
-def obstacle(settings: EnvironmentSettings) -> str | None:
-    """Why EnvPool can't run these settings exactly as Gymnasium would; None: it can."""
+def unsupported_reason(settings: EnvironmentSettings) -> str | None:
+    """Return why EnvPool can't run these settings exactly as Gymnasium would, or None if it can."""
     if settings.factory is not None:
-        return "it is made by a factory"
+        return "it is created by a factory"
     if settings.wrappers:
         return "it has wrappers"
     if settings.arguments:
@@ -73,26 +73,30 @@ def obstacle(settings: EnvironmentSettings) -> str | None:
         return (
             None
             if settings.id in VERIFIED
-            else f"EnvPool has no {settings.id} known to agree with Gymnasium's"
+            else f"EnvPool has no {settings.id} that is known to agree with Gymnasium's"
         )
     if not ATARI_ID.fullmatch(settings.id):
-        return f"EnvPool's Atari games are the NoFrameskip-v4 ones, and this is {settings.id}"
+        return f"EnvPool supports Atari ids that end in NoFrameskip-v4, and this is {settings.id}"
     if settings.atari.observation != "pixels":
-        return "EnvPool doesn't stack RAM"
+        return "EnvPool doesn't stack RAM observations"
     if settings.atari.stack == 1:
-        return "EnvPool's single frames have another shape"
+        return "EnvPool's unstacked frames have a different shape"
     return None
 
 
 def task_and_options(settings: EnvironmentSettings) -> tuple[str, dict[str, Any]]:
-    """EnvPool's name for an environment without `obstacle`, and the options that make it the same."""
+    """Return EnvPool's name for an environment, and options that make it equal to Gymnasium's.
+
+    Args:
+        settings: Settings for which `unsupported_reason` returns None.
+    """
     options: dict[str, Any] = {}
     if settings.max_episode_steps is not None:
         options["max_episode_steps"] = settings.max_episode_steps
     atari, match = settings.atari, ATARI_ID.fullmatch(settings.id)
     if atari is None or match is None:
         return settings.id, options
-    options.setdefault("max_episode_steps", FRAMES_A_GAME // atari.frame_skip)
+    options.setdefault("max_episode_steps", MAX_GAME_FRAMES // atari.frame_skip)
     return f"{match[1]}-v5", options | {
         "frame_skip": atari.frame_skip,
         "stack_num": atari.stack,
@@ -105,20 +109,20 @@ def task_and_options(settings: EnvironmentSettings) -> tuple[str, dict[str, Any]
 
 
 class EnvPoolVectorEnv:
-    """Environments of one EnvPool, stepped in ``threads`` threads."""
+    """The environments of one EnvPool."""
 
     backend = "envpool"
 
     def __init__(self, settings: EnvironmentSettings, num_envs: int, threads: int) -> None:
-        """Prepare; the pool itself is made at the first reset, since its seeds are fixed from then on.
+        """Look up the spaces; the pool itself is created by `reset`, because it takes its seeds only then.
 
         Args:
-            settings: Without `obstacle`.
-            num_envs: B.
-            threads: That step environments.
+            settings: Settings for which `unsupported_reason` returns None.
+            num_envs: B, the number of environments.
+            threads: Number of threads that step the environments; at most ``num_envs`` are used.
 
         Raises:
-            UsageError: EnvPool doesn't have the environment.
+            UsageError: EnvPool doesn't have the environment, or doesn't accept its options.
         """
         import envpool
 
@@ -132,14 +136,14 @@ class EnvPoolVectorEnv:
                 spec = envpool.make_spec(self._task, num_envs=num_envs, **self._options)
             except (AssertionError, KeyError, TypeError, ValueError) as error:
                 raise UsageError(
-                    f"{settings.id}: EnvPool refuses {self._task} {self._options}: {error}"
+                    f"{settings.id}: EnvPool doesn't accept {self._task} with {self._options}: {error}"
                 ) from error
             self.observation_space: spaces.Box = _observation_space(spec.observation_space)
             self.action_space: spaces.Space[Any] = _action_space(spec.action_space)
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
     def reset(self, seed: int) -> Array:
-        """Start every environment afresh; see `VectorEnv.reset`."""
+        """Reset every environment; see `VectorEnv.reset`."""
         import envpool
 
         self.close()
@@ -154,8 +158,8 @@ class EnvPoolVectorEnv:
     def step(self, actions: Array) -> VectorStep:
         """Step all environments; see `VectorEnv.step`.
 
-        A termination on the very last step before the time limit shows as a truncation: EnvPool doesn't
-        say which it was.
+        A termination on the last step before the time limit appears as a truncation, because EnvPool
+        doesn't distinguish the two.
         """
         observations, rewards, terminated, truncated, info = self._pool.step(actions)
         over = terminated | truncated
@@ -180,7 +184,7 @@ _warnings_lock = threading.Lock()
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without gymnasium.spaces.Box's warnings about the bounds that EnvPool declares."""
+    """Suppress the warnings of gymnasium.spaces.Box about the bounds that EnvPool declares."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -193,7 +197,7 @@ def _observation_space(space: spaces.Box) -> spaces.Box:
 
 
 def _action_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    """As Gymnasium declares it: EnvPool's MuJoCo actions are float64."""
+    """Convert an action space to Gymnasium's declaration, as EnvPool's MuJoCo actions are float64."""
     if isinstance(space, spaces.Box):
         low, high = space.low.astype(np.float32), space.high.astype(np.float32)
         return spaces.Box(low, high, space.shape, np.float32)

@@ -1,4 +1,4 @@
-"""The way in: settings to a checked VectorEnv on the right backend."""
+"""Creates the vectorised environments: from settings to a checked VectorEnv on the right backend."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from ppo_and_friends.vector.protocol import VectorEnv
 
 
 def make_vector_env(settings: EnvironmentSettings, layout: Layout, threads: int = 1) -> CheckedVectorEnv:
-    """Make this rank's environments, to train on.
+    """Create this rank's training environments.
 
     Args:
-        settings: Which environment and backend; its ``num_envs`` is not used, ``layout`` is.
-        layout: Which environments of the run are this rank's.
-        threads: Threads this rank may use to step them.
+        settings: The environment and the backend; ``num_envs`` is ignored in favour of ``layout``.
+        layout: This rank's environments.
+        threads: Number of threads this rank may use to step them.
 
     Returns:
-        A `VectorEnv` with checks. Its ``backend`` is for the record, its ``notes`` are for the user.
+        A `VectorEnv` that checks its data. ``backend`` is the name of the backend that was chosen,
+        ``notes`` are messages for the user.
 
     Raises:
-        UsageError: The environment can't be made, its spaces aren't supported, or the asked backend
-            can't run it as it is.
+        UsageError: The environment can't be created, its spaces aren't supported, or the requested
+            backend can't run it.
+        EnvironmentFault: The environment's own code raised an exception.
     """
     notes: list[str] = []
     backend: str = settings.backend
@@ -36,14 +38,14 @@ def make_vector_env(settings: EnvironmentSettings, layout: Layout, threads: int 
 
 
 def _choose(settings: EnvironmentSettings) -> tuple[str, str | None]:
-    """The fastest backend known to agree with Gymnasium, and what to tell the user."""
-    if envpool.obstacle(settings) is not None:
+    """Return the fastest backend that is known to agree with Gymnasium, and a note for the user, if any."""
+    if envpool.unsupported_reason(settings) is not None:
         return "gymnasium", None
     if envpool.installed():
         return "envpool", None
     return "gymnasium", (
-        "EnvPool is not installed (it has wheels for Linux on x86-64): "
-        f"{settings.id} runs on Gymnasium, which is slower."
+        "EnvPool is not installed (it is available for Linux on x86-64): "
+        f"{settings.id} runs on Gymnasium's backend, which is slower."
     )
 
 
@@ -53,11 +55,14 @@ def _make(backend: str, settings: EnvironmentSettings, layout: Layout, threads: 
     if backend == "async":
         return AsyncGymnasiumVectorEnv(settings, layout)
     module = {"envpool": envpool, "ale": ale}[backend]
-    reason = module.obstacle(settings)
+    reason = module.unsupported_reason(settings)
     if reason is None and not module.installed():
         reason = "it is not installed"
     if reason is not None:
-        raise UsageError(f"backend {backend!r} can't run {settings.id}: {reason}. Use auto or gymnasium.")
+        raise UsageError(
+            f"backend {backend!r} can't run {settings.id}: {reason}. "
+            "Set environment.backend to auto or gymnasium."
+        )
     if backend == "envpool":
         return envpool.EnvPoolVectorEnv(settings, layout.local, threads)
     return ale.ALEVectorEnv(settings, layout.local, threads)

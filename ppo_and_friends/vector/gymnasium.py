@@ -1,4 +1,4 @@
-"""Any Gymnasium environment, stepped one after another or in processes of their own."""
+"""Backends for any Gymnasium environment: stepped in sequence, or each in its own process."""
 
 from __future__ import annotations
 
@@ -30,15 +30,20 @@ LIFE_LOST = "life_lost"
 
 
 class GymnasiumVectorEnv:
-    """Environments in this process, one after another: a fault names the very environment."""
+    """Steps the environments in this process, one after another."""
 
     backend = "gymnasium"
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
-        """Make this rank's environments.
+        """Create this rank's environments.
+
+        Args:
+            settings: The environment.
+            layout: This rank's environments.
 
         Raises:
-            UsageError: They can't be made, or their spaces aren't supported or differ.
+            UsageError: They can't be created, or their spaces aren't supported or differ.
+            EnvironmentFault: An environment's own code raised an exception.
         """
         self.num_envs = layout.local
         self._envs: list[CheckedEnv] = []
@@ -48,7 +53,7 @@ class GymnasiumVectorEnv:
             first = self._envs[0]
             for env in self._envs[1:]:
                 if (env.observation_space, env.action_space) != (first.observation_space, first.action_space):
-                    raise UsageError(f"{settings.id}: its environments don't all have the same spaces.")
+                    raise UsageError(f"{settings.id}: the environments don't all have the same spaces.")
         except BaseException:
             self.close()
             raise
@@ -62,18 +67,18 @@ class GymnasiumVectorEnv:
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
     def reset(self, seed: int) -> Array:
-        """Start every environment afresh; see `VectorEnv.reset`."""
+        """Reset every environment; see `VectorEnv.reset`."""
         self._resets = np.zeros(self.num_envs, np.bool_)
         return self._encode([env.reset(seed=seed + i)[0] for i, env in enumerate(self._envs)])
 
     def step(self, actions: Array) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
-        actions = np.array(actions, dtype=self.action_space.dtype)  # environments may keep or change theirs
+        actions = np.array(actions, dtype=self.action_space.dtype)  # a copy: environments may modify it
         scores = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, np.bool_)
         finished = np.zeros(self.num_envs, np.bool_)
         observations: list[Any] = []
-        # A scalar action of a Box has to stay an array; one of a Discrete must not be one.
+        # A Box action must be an array even if it is a scalar; a Discrete action must not be one.
         rows: Any = [actions[i, ...] for i in range(len(actions))] if self._arrays else actions
         for i, (env, was_over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
             if was_over:
@@ -106,21 +111,25 @@ class GymnasiumVectorEnv:
 
 
 class AsyncGymnasiumVectorEnv:
-    """Each environment in a process of its own, for slow ones."""
+    """Steps each environment in its own process, which pays off for slow environments."""
 
     backend = "async"
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
-        """Start this rank's processes.
+        """Start one process for each of this rank's environments.
+
+        Args:
+            settings: The environment.
+            layout: This rank's environments.
 
         Raises:
-            UsageError: The environments can't be made, or their spaces aren't supported.
+            UsageError: The environments can't be created, or their spaces aren't supported.
         """
         self.num_envs = layout.local
         self._first = layout.first
         self._steps = 0
         makers = [partial(_make_in_worker, settings, layout.first + i) for i in range(layout.local)]
-        # Environments registered by the main program are known to a forked process only.
+        # Only a forked process knows the environments that the main program has registered.
         context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
         self._vector = AsyncVectorEnv(
             makers, context=context, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
@@ -131,7 +140,7 @@ class AsyncGymnasiumVectorEnv:
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
     def reset(self, seed: int) -> Array:
-        """Start every environment afresh; see `VectorEnv.reset`."""
+        """Reset every environment; see `VectorEnv.reset`."""
         with self._faults():
             observations, _ = self._vector.reset(seed=[seed + i for i in range(self.num_envs)])
         return self.encoder(observations)
@@ -156,23 +165,23 @@ class AsyncGymnasiumVectorEnv:
         )
 
     def close(self) -> None:
-        """End the processes."""
+        """Terminate the processes."""
         if self._vector.closed:
             return
         try:
-            with _silent():  # it would warn of the step that a fault left unfinished
+            with _silent():  # suppresses a warning about a step that a fault left unfinished
                 self._vector.close(terminate=True)
         except (EOFError, OSError):
-            # It waited for the answer of a worker that is dead; the others must not outlive it.
+            # Closing failed because a worker process had died; terminate the others.
             for process in self._vector.processes:
                 process.terminate()
             self._vector.closed = True
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """Turn a worker's end into an EnvironmentFault; the one it raised itself passes through."""
+        """Report a dead worker process as an EnvironmentFault; faults raised by workers pass through."""
         try:
-            with _silent():  # it would print the worker's traceback
+            with _silent():  # suppresses the worker's traceback
                 yield
         except (EOFError, OSError) as error:
             raise EnvironmentFault(f"{self._dead_worker()}, step {self._steps}: its process died") from error
@@ -198,14 +207,14 @@ def _silent() -> Iterator[None]:
 def _make(settings: EnvironmentSettings, index: int) -> CheckedEnv:
     env = make_canonical_env(settings, training=True)
     check_action_space(env.action_space)
-    Encoder(env.observation_space)  # refuses a space that isn't supported
+    Encoder(env.observation_space)  # raises if the space isn't supported
     return CheckedEnv(env, index)
 
 
 def _make_in_worker(settings: EnvironmentSettings, index: int) -> CheckedEnv:
     if multiprocessing.parent_process() is not None:
-        # Ctrl-C reaches the whole group; only the main program may react, and finish its iteration.
+        # Ctrl-C is sent to all processes; only the main process reacts, by finishing its iteration.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # A handler of the main program's could keep `close` waiting for a worker that it won't let end.
+        # With a handler inherited from the main process, a worker might not end, and `close` would hang.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return _make(settings, index)

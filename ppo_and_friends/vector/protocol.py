@@ -1,4 +1,4 @@
-"""The one interface behind which every simulator runs."""
+"""The interface that every backend implements."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ Array = NDArray[Any]
 
 @dataclass(slots=True)
 class VectorStep:
-    """What one step of B environments gave. Arrays may be reused by the next step: copy to keep.
+    """The result of one step of B environments. The next step may overwrite the arrays; copy to keep them.
 
-    Autoreset is *next-step*: after a row with ``resets``, the next step ignores that row's action
-    and carries the reset (its reward is 0, its observation the first one of the new episode).
+    Automatic resets follow Gymnasium's next-step mode: where ``resets`` is True, the next step ignores
+    the action and resets the environment instead. That row's reward is then 0, and its observation is
+    the first one of the new episode.
     """
 
     observations: Array
-    """[B, *observation shape]; of an ending row, the episode's true final observation."""
+    """[B, *observation shape]; where an episode has ended, its true final observation."""
 
     rewards: Array
-    """[B] float, what is learned from (clipped to signs in Atari training)."""
+    """[B] float, the rewards to train on (in Atari, clipped to their sign if the settings say so)."""
 
     terminated: Array
-    """[B] bool, the episode ended: there is no future value. Wins over ``truncated``."""
+    """[B] bool, whether the episode ended in a terminal state, whose value is 0. Excludes ``truncated``."""
 
     truncated: Array
-    """[B] bool, the episode was cut off, and not terminated."""
+    """[B] bool, whether the episode was truncated without having terminated."""
 
     resets: Array
-    """[B] bool, the next step of this row is an automatic reset and no experience."""
+    """[B] bool, whether the next step is an automatic reset, which is excluded from training."""
 
     scores: Array
-    """[B] float, the true rewards: unclipped, unnormalised."""
+    """[B] float, the environment's own rewards, neither clipped nor normalised; they add up to the score."""
 
     finished: Array
-    """[B] bool, a whole episode (a game, not a life) ended, so that its score is complete."""
+    """[B] bool, whether a whole episode ended (in Atari a game, not a life); its score is then complete."""
 
 
 class VectorEnv(Protocol):
-    """B environments of one rank, stepped together, observations already turned into arrays."""
+    """The B environments of one rank, stepped together, with observations encoded as arrays."""
 
     num_envs: int
-    """B, this rank's environments."""
+    """B, the number of this rank's environments."""
 
     observation_space: spaces.Box
-    """Of one environment, after encoding: a flat float vector or a uint8 image."""
+    """Encoded observation space of one environment: a flat vector (float or uint8) or a uint8 image."""
 
     action_space: spaces.Space[Any]
-    """Of one environment, as the environment itself declares it."""
+    """Action space of one environment, as the environment itself declares it."""
 
     def reset(self, seed: int) -> Array:
-        """Start every environment afresh; environment i of this rank gets seed ``seed + i``.
+        """Reset every environment; this rank's environment i is seeded with ``seed + i``.
 
         Returns:
             [B, *observation shape].
@@ -65,7 +66,7 @@ class VectorEnv(Protocol):
         """Step all environments.
 
         Args:
-            actions: [B, *action shape], as ``action_space`` has them.
+            actions: [B, *action shape], elements of ``action_space``.
 
         Raises:
             EnvironmentFault: An environment raised, or returned something unusable.
@@ -73,5 +74,5 @@ class VectorEnv(Protocol):
         ...
 
     def close(self) -> None:
-        """Release processes, threads and windows."""
+        """Release all processes, threads and windows."""
         ...

@@ -1,4 +1,4 @@
-"""Keeps simulators from writing where a run is started."""
+"""Keeps simulators from printing and from writing log files into the working directory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import gymnasium
 
 
 def _warn(text: str) -> None:
-    # About the way Gymnasium's own models are written: nothing a user can change.
+    # This one is about the definition of Gymnasium's own models, which the user can't change.
     if "settotalmass" not in text:
         warnings.warn(f"MuJoCo: {text}", stacklevel=2)
 
 
 def quiet_mujoco(id: str) -> None:
-    """Let MuJoCo's warnings be Python's, for an environment that uses it.
+    """Turn MuJoCo's warnings into Python warnings, if the environment uses MuJoCo.
 
-    By default it prints them on every rank and writes ``MUJOCO_LOG.TXT`` into the working directory.
+    By default, MuJoCo prints them on every rank and writes ``MUJOCO_LOG.TXT`` into the working directory.
+
+    Args:
+        id: Gymnasium id, optionally with ``module:`` in front.
     """
     spec = gymnasium.registry.get(id.rpartition(":")[2])
     if spec is None or "mujoco" not in str(spec.entry_point):
@@ -24,5 +27,5 @@ def quiet_mujoco(id: str) -> None:
     try:
         import mujoco
     except ImportError:
-        return  # making the environment says it better
+        return  # creating the environment raises a better error
     mujoco.set_mju_user_warning(_warn)

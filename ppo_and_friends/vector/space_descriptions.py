@@ -1,4 +1,4 @@
-"""Gymnasium spaces as JSON values, so that a saved policy knows what it takes and gives."""
+"""Gymnasium spaces as JSON values, so that a saved policy includes its observation and action spaces."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ppo_and_friends.errors import UsageError
 
 
 def describe(space: spaces.Space[Any]) -> dict[str, Any]:
-    """A space as nested dicts of plain values; equal spaces give equal descriptions.
+    """Describe a space as nested dicts of plain values; equal spaces have equal descriptions.
 
     Raises:
-        UsageError: The kind of space isn't supported.
+        UsageError: This kind of space isn't supported.
     """
     kind = type(space).__name__
     if isinstance(space, spaces.Box):
@@ -28,7 +28,7 @@ def describe(space: spaces.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "shape": list(space.shape)}
     if isinstance(space, spaces.Dict):
-        # Pairs, since the order of the parts is the order in which they are flattened.
+        # Pairs rather than a dict, because the order of the parts is the order of flattening.
         return {"kind": "Dict", "spaces": [[str(key), describe(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
@@ -36,7 +36,7 @@ def describe(space: spaces.Space[Any]) -> dict[str, Any]:
 
 
 def restore(description: dict[str, Any]) -> spaces.Space[Any]:
-    """The space that ``describe`` described."""
+    """Recreate a space from the description that ``describe`` returned."""
     kind = description["kind"]
     if kind == "Box":
         dtype = np.dtype(description["dtype"])
@@ -52,16 +52,16 @@ def restore(description: dict[str, Any]) -> spaces.Space[Any]:
         return spaces.MultiDiscrete(nvec, start=np.array(description["start"], dtype=np.int64))
     if kind == "MultiBinary":
         shape = description["shape"]
-        # Gymnasium holds MultiBinary(3) and MultiBinary((3,)) for different.
+        # For Gymnasium, MultiBinary(3) and MultiBinary((3,)) are different spaces.
         return spaces.MultiBinary(shape[0] if len(shape) == 1 else tuple(shape))
     if kind == "Dict":
-        # Gymnasium sorts the keys of a plain dict.
+        # An OrderedDict, because Gymnasium sorts the keys of a plain dict.
         return spaces.Dict(OrderedDict((key, restore(part)) for key, part in description["spaces"]))
     return spaces.Tuple([restore(part) for part in description["spaces"]])
 
 
 def _compact(bound: np.ndarray[Any, Any]) -> Any:
-    """A bound that is the same everywhere as one number; infinities as JSON allows them."""
+    """Return a bound as JSON: one number if it is the same everywhere, nested lists otherwise."""
     flat = bound.reshape(-1)
     if flat.size and bool(np.all(flat == flat[0])):
         return _plain(flat[0].item())
@@ -73,5 +73,5 @@ def _nested(value: Any) -> Any:
 
 
 def _plain(value: float) -> Any:
-    # JSON has no infinity; NumPy reads these words back.
+    # JSON has no infinities; NumPy parses these strings.
     return str(value) if value in (float("inf"), float("-inf")) else value

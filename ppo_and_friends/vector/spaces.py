@@ -1,4 +1,4 @@
-"""Which spaces are supported, the parts of an observation, and the space it is encoded in."""
+"""Supported spaces, the parts of an observation, and the space of encoded observations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gymnasium import spaces
 from ppo_and_friends.errors import UsageError
 
 SMALLEST_IMAGE = 36
-"""Pixels a side below which the Nature CNN has nothing left after its three convolutions."""
+"""Smallest height and width, in pixels, for which the Nature CNN's three convolutions have an output."""
 
 SUPPORTED_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple of those"
 SUPPORTED_ACTIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
@@ -20,43 +20,43 @@ SUPPORTED_ACTIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
 
 @dataclass(frozen=True)
 class Leaf:
-    """A part of the observation that is no Dict or Tuple."""
+    """A part of an observation that isn't a Dict or Tuple itself."""
 
     key: str
-    """Name, like ``observation["position"]``."""
+    """Name, such as ``observation["position"]``."""
 
     path: tuple[str | int, ...]
-    """Keys and positions that lead to it."""
+    """Keys and indices that lead to the part, from the outermost Dict or Tuple."""
 
     space: spaces.Space[Any]
-    """Box, Discrete, MultiDiscrete or MultiBinary."""
+    """Its space: Box, Discrete, MultiDiscrete or MultiBinary."""
 
     start: int
-    """First column in the flat vector."""
+    """Its first column in the flat vector."""
 
     size: int
     """Number of columns."""
 
 
 class EncodedBox(spaces.Box):
-    """The space of encoded vectors, which knows the parts they were put together from."""
+    """The space of encoded vectors, with the parts from which they were concatenated."""
 
     parts: tuple[Leaf, ...] = ()
-    """In the order of their columns."""
+    """The parts, in the order of their columns."""
 
 
 def declared_space(envs: Any) -> spaces.Space[Any]:
-    """Observations of one environment as it declares them; an engine's own arrays need no encoding.
+    """Return the observation space of one environment as it declares it, before encoding.
 
     Args:
-        envs: A ``VectorEnv``.
+        envs: A ``VectorEnv``; if it doesn't encode observations, its ``observation_space`` is returned.
     """
     space: spaces.Space[Any] = getattr(envs, "raw_observation_space", envs.observation_space)
     return space
 
 
 def leaves(space: spaces.Space[Any]) -> list[Leaf]:
-    """The parts of a (supported) space, in the order in which they are flattened."""
+    """Return the parts of a supported space, in the order in which they are flattened."""
     found: list[Leaf] = []
     start = 0
     for key, path, part in _walk(space, "observation", ()):
@@ -67,38 +67,39 @@ def leaves(space: spaces.Space[Any]) -> list[Leaf]:
 
 
 def check_observation_space(space: spaces.Space[Any]) -> None:
-    """Refuse a space that can't be encoded.
+    """Check that observations from a space can be encoded.
 
     Raises:
-        UsageError: Names the part that isn't supported.
+        UsageError: They can't; names the part that isn't supported.
     """
     empty = True
     for key, _, part in _walk(space, "observation", ()):
         _check_part(part, key, SUPPORTED_OBSERVATIONS)
         empty = False
     if empty:
-        raise UsageError(f"observation space {space} is empty: there is nothing to learn from.")
+        raise UsageError(f"observation space {space} is empty; a policy needs at least one observation.")
 
 
 def check_action_space(space: spaces.Space[Any]) -> None:
-    """Refuse an action space that has no policy.
+    """Check that an action space is supported.
 
     Raises:
-        UsageError: Names the space.
+        UsageError: It isn't; names the space and the supported ones.
     """
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        raise UsageError(f"action space {space} is not supported: {SUPPORTED_ACTIONS} are.")
+        raise UsageError(f"action space {space} is not supported. Supported: {SUPPORTED_ACTIONS}.")
     _check_part(space, "action", SUPPORTED_ACTIONS)
 
 
 def encoded_space(space: spaces.Space[Any]) -> spaces.Box:
-    """The space of one environment's encoded observation.
+    """Return the space of one encoded observation.
 
     Returns:
-        A uint8 image ``[height, width, channels]`` or ``[channels, height, width]`` as it was declared
-        (a lone ``[height, width]`` gets a channel in front, a stack ``[n, height, width, channels]``
-        becomes ``[n * channels, height, width]``); a flat uint8 vector for bytes in 0..255 (such as RAM);
-        an unbounded float32 vector for everything else, float64 where a part is a float64 Box.
+        For images, a uint8 Box ``[height, width, channels]`` or ``[channels, height, width]``, as
+        declared; ``[height, width]`` becomes ``[1, height, width]``, and a stack
+        ``[n, height, width, channels]`` becomes ``[n * channels, height, width]``. For bytes in 0..255
+        (such as RAM), a flat uint8 vector. For everything else, an unbounded flat vector of float32, or
+        float64 if any part is a float64 Box.
 
     Raises:
         UsageError: The space isn't supported.
@@ -134,11 +135,11 @@ def _walk(
 def _check_part(space: spaces.Space[Any], key: str, supported: str) -> None:
     if isinstance(space, spaces.Box):
         if space.dtype.kind not in "fiub":
-            raise UsageError(f"{key} space {space} has dtype {space.dtype}: only real numbers are supported.")
+            raise UsageError(f"{key} space {space} has dtype {space.dtype}; only real numbers are supported.")
         if 0 in space.shape:
             raise UsageError(f"{key} space {space} has no elements.")
     elif not isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        raise UsageError(f"{key} space {space} is not supported: {supported} are.")
+        raise UsageError(f"{key} space {space} is not supported. Supported: {supported}.")
     elif _flat_size(space) == 0:
         raise UsageError(f"{key} space {space} has no elements.")
 
@@ -162,7 +163,7 @@ def _is_bytes(space: spaces.Space[Any]) -> bool:
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
-    """Whether observations stay images: uint8, and large enough for the Nature CNN."""
+    """Return whether observations are kept as images: uint8, and large enough for the Nature CNN."""
     if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) not in (2, 3, 4):
         return False
     return min(_image_shape(space.shape)[-2:]) >= SMALLEST_IMAGE or (

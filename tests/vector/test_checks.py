@@ -22,13 +22,13 @@ FAULTS = [
     ("raises", r"step: ZeroDivisionError: the pole fell off"),
     ("nan", r"observation\[1\]: nan is not a finite number"),
     ("infinite", r"observation\[2\]: inf is not a finite number"),
-    ("shape", r"observation: shape \[4\], its space has \[3\]"),
-    ("dtype", r"observation: dtype <U1, its space has float32"),
-    ("complex", r"observation: dtype complex64, its space has float32"),
-    ("none", r"observation: shape \[\], its space has \[3\]"),
+    ("shape", r"observation: shape \[4\], but its space has \[3\]"),
+    ("dtype", r"observation: dtype <U1, but its space has float32"),
+    ("complex", r"observation: dtype complex64, but its space has float32"),
+    ("none", r"observation: shape \[\], but its space has \[3\]"),
     ("reward", r"reward: nan is not a finite number"),
-    ("reward text", r"reward: str 'high' is no number"),
-    ("flag", r"terminated: float 0.5 is no bool"),
+    ("reward text", r"reward: str 'high' is not a number"),
+    ("flag", r"terminated: float 0.5 is not a bool"),
     ("old api", r"step: returned something other than \(observation, reward, terminated"),
 ]
 
@@ -109,10 +109,13 @@ def test_missing_and_wrong_parts_of_a_dict() -> None:
             return self.answer, 0.0, False, False, {}
 
     for answer, message in [
-        ({"x": np.zeros(2, np.float32)}, r'observation\["k"\]: missing from a dict'),
-        (7, r'observation\["k"\]: missing from a int'),
+        ({"x": np.zeros(2, np.float32)}, r'observation\["k"\]: missing from an observation of type dict'),
+        (7, r'observation\["k"\]: missing from an observation of type int'),
         ({"x": np.zeros(2, np.float32), "k": 3}, r'observation\["k"\]: 3 is outside Discrete\(3\)'),
-        ({"x": np.zeros(2, np.float32), "k": 1.0}, r'observation\["k"\]: dtype float64, its space has int64'),
+        (
+            {"x": np.zeros(2, np.float32), "k": 1.0},
+            r'observation\["k"\]: dtype float64, but its space has int64',
+        ),
         ({"x": np.array([0, np.nan], np.float32), "k": 1}, r'observation\["x"\]\[1\]: nan is not'),
     ]:
         Partial.answer = answer  # type: ignore[attr-defined]
@@ -170,9 +173,9 @@ def test_batches_of_a_backend_are_checked() -> None:
     env = CheckedVectorEnv(backend, first=100)
     env.reset(0)
     for name, value, message in [
-        ("observations", np.zeros((16, 23), np.float32), r"batch \[16, 23\], not \[16, 24\]"),
+        ("observations", np.zeros((16, 23), np.float32), r"batch shape \[16, 23\], not \[16, 24\]"),
         ("observations", np.zeros((16, 24)), "dtype float64, not float32"),
-        ("rewards", np.zeros(15), r"reward: batch \[15\], not \[16\]"),
+        ("rewards", np.zeros(15), r"reward: batch shape \[15\], not \[16\]"),
         ("terminated", np.zeros(16), "terminated: dtype float64, not bool"),
     ]:
         before = getattr(backend.given, name)

@@ -62,12 +62,12 @@ def test_without_envpool_gymnasium_takes_over_and_says_so(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"id": "FrozenLake-v1", "backend": "envpool"}, "no FrozenLake-v1 known to agree"),
+        ({"id": "FrozenLake-v1", "backend": "envpool"}, "no FrozenLake-v1 that is known to agree"),
         ({"id": "CartPole-v1", "backend": "envpool", "action_repeat": 2}, "it repeats actions"),
-        ({"id": "CartPole-v1", "backend": "envpool", "factory": Clock}, "made by a factory"),
+        ({"id": "CartPole-v1", "backend": "envpool", "factory": Clock}, "created by a factory"),
         ({"id": "Pong-v4", "backend": "envpool", "atari": AtariSettings()}, "NoFrameskip-v4"),
-        ({"id": "CartPole-v1", "backend": "ale"}, "no Atari game"),
-        ({"id": "CartPole-v1", "backend": "ale", "atari": AtariSettings()}, "no Atari game"),
+        ({"id": "CartPole-v1", "backend": "ale"}, "not an Atari game"),
+        ({"id": "CartPole-v1", "backend": "ale", "atari": AtariSettings()}, "not an Atari game"),
     ],
 )
 def test_an_impossible_backend_is_refused_with_the_reason(settings: Any, reason: str) -> None:

@@ -1,1 +1,1 @@
-"""Gymnasium wrappers that the project's own settings ask for."""
+"""Gymnasium wrappers that the project's own settings enable."""

@@ -1,4 +1,4 @@
-"""Action repeat."""
+"""Repeating each action for several steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gymnasium
 
 
 class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Repeats each action, adds the rewards, and stops early where the episode ends."""
+    """Repeats each action, sums the rewards, and stops early if the episode ends."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], repeat: int) -> None:
         """Repeat each action ``repeat`` times."""
@@ -16,7 +16,7 @@ class ActionRepeat(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.repeat = repeat
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Step up to ``repeat`` times; the observation and info are the last ones."""
+        """Step up to ``repeat`` times; return the last observation and info, and the sum of the rewards."""
         total = 0.0
         for _ in range(self.repeat):
             observation, reward, terminated, truncated, info = self.env.step(action)

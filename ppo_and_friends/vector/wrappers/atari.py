@@ -1,4 +1,4 @@
-"""The standard preprocessing of Atari games (Machado et al. 2018, arXiv:1709.06009)."""
+"""Standard preprocessing of Atari games (Machado et al. 2018, arXiv:1709.06009)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ Env = gymnasium.Env[Any, Any]
 
 
 def preprocess(env: Env, atari: AtariSettings) -> Env:
-    """Add no-op starts, frame skip, and stacked frames to a game with a frame skip of 1.
+    """Add no-op starts, frame skip and frame stacking to a game whose own frame skip is 1.
 
     Returns:
-        Observations are uint8, ``[stack, 84, 84]`` grey pixels or ``[stack * 128]`` RAM, oldest first.
+        An environment whose observations are uint8, oldest frame first: ``[stack, 84, 84]`` greyscale
+        pixels or ``[stack * 128]`` RAM.
     """
     if atari.observation == "pixels":
         env = AtariPreprocessing(env, noop_max=atari.noop_max, frame_skip=atari.frame_skip)
@@ -35,15 +36,15 @@ def preprocess(env: Env, atari: AtariSettings) -> Env:
 
 
 class NoOpStart(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Does nothing for a random 1 to ``noop_max`` frames at the start of each episode."""
+    """Takes between 1 and ``noop_max`` no-op actions, a random number, at the start of each episode."""
 
     def __init__(self, env: Env, noop_max: int) -> None:
-        """Do nothing for at most ``noop_max`` frames; 0 leaves the start alone."""
+        """Take at most ``noop_max`` no-op actions; 0 disables them."""
         super().__init__(env)
         self.noop_max = noop_max
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """Reset, then wait."""
+        """Reset, then take the no-op actions."""
         observation, info = self.env.reset(seed=seed, options=options)
         if self.noop_max > 0:
             for _ in range(int(self.unwrapped.np_random.integers(1, self.noop_max + 1))):
@@ -54,10 +55,10 @@ class NoOpStart(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class FireOnReset(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Presses FIRE after a reset, for games that wait for it; others are left alone."""
+    """Takes the FIRE action after each reset, in games that have it; some don't start without it."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """Reset, then fire once."""
+        """Reset, then take the FIRE action once."""
         observation, info = self.env.reset(seed=seed, options=options)
         meanings = self.unwrapped.get_action_meanings()  # type: ignore[attr-defined]
         if "FIRE" in meanings:
@@ -68,10 +69,10 @@ class FireOnReset(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class StackRam(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The last ``stack`` RAM states in one vector, oldest first; a reset repeats the first one."""
+    """Concatenates the last ``stack`` RAM states, oldest first; after a reset, all are the first state."""
 
     def __init__(self, env: Env, stack: int) -> None:
-        """Stack the RAM, ``[128]`` uint8, of ``stack`` steps."""
+        """Concatenate the RAM, ``[128]`` uint8, of the last ``stack`` steps."""
         super().__init__(env)
         size = int(np.prod(env.observation_space.shape or ()))
         self.observation_space = spaces.Box(0, 255, (stack * size,), np.uint8)
@@ -80,13 +81,13 @@ class StackRam(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], Any]:
-        """Reset and fill the stack with the first state."""
+        """Reset, and fill the stack with the first state."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._rows[:] = observation
         return self._rows.reshape(-1).copy(), info
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], Any, bool, bool, dict[str, Any]]:
-        """Step and push the new state."""
+        """Step, and add the new state to the stack."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._rows[:-1] = self._rows[1:]
         self._rows[-1] = observation
@@ -94,21 +95,21 @@ class StackRam(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class LifeLossInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Says in ``info["life_lost"]`` whether the step cost a life; the game goes on."""
+    """Sets ``info["life_lost"]`` (bool) to whether the step lost a life; the game continues."""
 
     def __init__(self, env: Env) -> None:
-        """Watch a game's lives."""
+        """Track the number of lives."""
         super().__init__(env)
         self._lives = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """Reset and count the lives."""
+        """Reset, and record the number of lives."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._lives = int(info.get("lives", 0))
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step and compare the lives."""
+        """Step, and compare the number of lives with that before the step."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         lives = int(info.get("lives", 0))
         info["life_lost"] = lives < self._lives
