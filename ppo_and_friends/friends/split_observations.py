@@ -12,52 +12,11 @@ from torch import Tensor, nn
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead, is_image
-from ppo_and_friends.networks.kernels.unrolled import Function, unrolled
 from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, linear, mlp
+from ppo_and_friends.networks.split_encoder import SplitEncoder
 from ppo_and_friends.vector.spaces import EncodedBox, Leaf
 
 RANGE = re.compile(r"(\d+)-(\d+)")
-
-
-class SplitEncoder(nn.Module):
-    """Two groups of columns of a vector through networks of their own, side by side again after."""
-
-    def __init__(self, base: nn.Module, parts: list[tuple[list[int], nn.Module]], features: int) -> None:
-        """Join parts.
-
-        Args:
-            base: From observations [N, *obs] to the vector [N, n].
-            parts: Columns of the vector, and what reads them.
-            features: Size of the result.
-        """
-        super().__init__()
-        self.base = base
-        self.features = features
-        self.readers = nn.ModuleList([reader for _, reader in parts])
-        # A slice where the columns are neighbours: a view, where an index would copy.
-        self._spans = [_span(columns) for columns, _ in parts]
-        for index, (columns, _) in enumerate(parts):
-            self.register_buffer(f"columns_{index}", torch.tensor(columns), persistent=False)
-
-    def _selections(self) -> list[Tensor | slice]:
-        return [span or self.get_buffer(f"columns_{index}") for index, span in enumerate(self._spans)]
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """[N, *obs] to [N, features]."""
-        flat = self.base(observations)
-        parts = zip(self.readers, self._selections(), strict=True)
-        return torch.cat([reader(flat[:, selection]) for reader, selection in parts], dim=-1)
-
-    def unrolled(self) -> Function:
-        """``forward`` as a plain function."""
-        base, readers = unrolled(self.base), [unrolled(reader) for reader in self.readers]
-        parts = list(zip(readers, self._selections(), strict=True))
-
-        def features(observations: Tensor) -> Tensor:
-            flat = base(observations)
-            return torch.cat([reader(flat[:, selection]) for reader, selection in parts], dim=-1)
-
-        return features
 
 
 class ImageReader(nn.Module):
@@ -207,12 +166,6 @@ class SplitObservations(Friend):
         if len(found) != 1 or not isinstance(found[0].space, spaces.Box) or not is_image(found[0].space):
             return None
         return found[0].space
-
-
-def _span(columns: list[int]) -> slice | None:
-    """Sorted columns as a slice, if they are neighbours."""
-    first, last = columns[0], columns[-1]
-    return slice(first, last + 1) if last - first + 1 == len(columns) else None
 
 
 def _width(layers: nn.Sequential) -> int:

@@ -9,7 +9,6 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from ppo_and_friends.networks.distributions import Distribution, Gaussian
-from ppo_and_friends.networks.kernels.unrolled import Function, chain, unrolled
 from ppo_and_friends.networks.layers import NatureCNN, VectorEncoder, linear, mlp
 from ppo_and_friends.settings.experiment import NetworkSettings
 
@@ -39,19 +38,6 @@ class PolicyHead(nn.Module):
         if self.log_std is None:
             return outputs
         return torch.cat((outputs, self.log_std.expand_as(outputs)), dim=-1)
-
-    def unrolled(self) -> Function:
-        """``forward`` as a plain function."""
-        outputs = unrolled(self.outputs)
-        if self.log_std is None:
-            return outputs
-        log_std = self.log_std.detach()
-
-        def parameters(features: Tensor) -> Tensor:
-            means = outputs(features)
-            return torch.cat((means, log_std.expand_as(means)), dim=-1)
-
-        return parameters
 
 
 class ActorCritic(nn.Module):
@@ -124,12 +110,6 @@ class ActorCritic(nn.Module):
         """Observations [N, *obs] to distribution parameters [N, P]."""
         parameters: Tensor = self.policy_head(self.actor(self.actor_encoder(observations)))
         return parameters
-
-    def unrolled_policy(self) -> Function:
-        """``policy`` as a plain function, for inference until parameters are replaced."""
-        if type(self).policy is not ActorCritic.policy:
-            return self.policy
-        return chain([unrolled(part) for part in (self.actor_encoder, self.actor, self.policy_head)])
 
     def values(self, observations: Tensor) -> Tensor:
         """Observations [N, *obs] to the value outputs [N, S]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.actor_critic import ActorCritic
-from ppo_and_friends.networks.kernels.unrolled import Function
 from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.vector.protocol import VectorEnv
 
 Array = NDArray[Any]
+
+PolicyFunction = Callable[[torch.Tensor], torch.Tensor]
+"""From observations [B, *obs] to distribution parameters [B, P], without gradients."""
 
 EVALUATION_NUMBERS = 2**24
 """Numbers in the observations that the network sees at once when a rollout is evaluated: 64 MiB."""
@@ -47,6 +50,7 @@ class Collector:
         device: torch.device,
         dtype: torch.dtype,
         stopwatch: Stopwatch,
+        policy_function: Callable[[ActorCritic], PolicyFunction],
     ) -> None:
         """Allocate the rollout's arrays.
 
@@ -62,6 +66,7 @@ class Collector:
             device: Where the network lives.
             dtype: The network's precision.
             stopwatch: Told the time spent in ``environment`` and ``inference``.
+            policy_function: Makes of the network what acts during a rollout.
         """
         self.envs, self.network, self.friends = envs, network, friends
         self.mapping, self.randomness, self.layout = mapping, randomness, layout
@@ -87,7 +92,8 @@ class Collector:
             value_outputs={},
         )
         self._rewards = np.zeros(shape, real)
-        self._policy: Function = network.policy
+        self._policy_function = policy_function
+        self._policy: PolicyFunction = network.policy
         self._raw: Array | None = None
         self._valid = np.ones(layout.local, bool)
         self._stream = ObservationStream(fresh=np.ones(layout.local, bool))
@@ -128,7 +134,7 @@ class Collector:
         assert self._raw is not None
         raw, valid, stream = self._raw, self._valid, self._stream
         noise = torch.from_numpy(request.noise).to(self.device, self._dtype)
-        self._policy = self.network.unrolled_policy()
+        self._policy = self._policy_function(self.network)
         timer = self.stopwatch
         for t in range(self.steps):
             with timer.measure("inference"):

@@ -1,111 +1,93 @@
-"""PPO's loss and its derivatives: pure functions, one value a sample, and the minibatch's mean of them.
+"""PPO's loss as the paper has it: pure functions of tensors, differentiated by autograd.
 
-Derivatives are written out, since autograd's many small steps would take longer than the network's
-when minibatches are small (docs/performance.md). ``tests/test_losses.py`` holds them against autograd's.
+In the order of eq. 9 of arXiv:1707.06347: probability ratio, clipped surrogate, value loss, entropy, total.
+Shapes: N rows of a minibatch, P parameters of an action distribution, S reward streams.
+
+With ``kernels="fast"`` training uses `networks.kernels.fused_loss.fused_ppo_loss` instead, which is this
+loss with its gradients written out; tests hold the two equal.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ppo_and_friends.networks.distributions import Distribution
-from ppo_and_friends.networks.kernels.slopes import slopes
 from ppo_and_friends.ppo.minibatches import Minibatch
 
+STATISTICS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+"""Names of the statistics that come with the loss, in order."""
 
-def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    r"""Negated clipped surrogate objective (arXiv:1707.06347, eq. 7).
 
-    .. math:: -\min(\rho A,\; \mathrm{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A)
+def log_probability_ratio(log_probs: Tensor, old_log_probs: Tensor, valid: Tensor) -> Tensor:
+    r"""Log of the probability ratio (arXiv:1707.06347, section 3).
+
+    .. math:: \log \rho_t(\theta) = \log \pi_\theta(a_t | s_t) - \log \pi_{\theta_{old}}(a_t | s_t)
+
+    Args:
+        log_probs: [N], of the actions taken, by the current policy.
+        old_log_probs: [N], by the policy that took them.
+        valid: [N], 1 for experience, 0 for a row that is excluded from training.
+
+    Returns:
+        [N]; 0 without a gradient for excluded rows. To weight these with 0 later would not be enough:
+        the ratio of such a row can overflow, and 0 times infinity is not a number.
+    """
+    return (log_probs - old_log_probs).masked_fill(valid == 0, 0.0)
+
+
+def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    r"""Clipped surrogate objective, negated (arXiv:1707.06347, eq. 7).
+
+    .. math:: -\min(\rho_t A_t,\; \mathrm{clip}(\rho_t, 1 - \epsilon, 1 + \epsilon) A_t)
 
     Args:
         log_ratio: [N], log of the new over the old probability of the action taken.
         advantages: [N].
-        clip: Epsilon, > 0.
+        clip_range: Epsilon, > 0.
 
     Returns:
-        [N], to be minimised, and [N], its derivative by ``log_ratio``: 0 where it is held.
+        [N], to be minimised. The gradient of a sample that is clipped is exactly 0, whatever its ratio.
     """
-    ratio = log_ratio.exp()
-    free, held = ratio * advantages, ratio.clamp(1.0 - clip, 1.0 + clip) * advantages
-    return -torch.minimum(free, held), -free * (free <= held)
+    ratio = log_ratio.detach().exp()
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range) * advantages
+    is_clipped = ratio * advantages > clipped
+    # The ratio of a clipped sample may overflow. Autograd would multiply its gradient, 0, by that ratio
+    # and get NaN, so the ratio to differentiate is computed for the other samples alone.
+    unclipped = log_ratio.masked_fill(is_clipped, 0.0).exp() * advantages
+    return -torch.where(is_clipped, clipped, unclipped)
 
 
-def value_loss(
-    values: Tensor, returns: Tensor, old_values: Tensor, clip: float | None
-) -> tuple[Tensor, Tensor]:
-    r"""Squared error of the critic (arXiv:1707.06347, eq. 9), optionally clipped.
+def value_loss(values: Tensor, returns: Tensor, old_values: Tensor, clip_range: float | None) -> Tensor:
+    r"""Squared error of the critic (:math:`L^{VF}` of arXiv:1707.06347, eq. 9), optionally clipped.
 
-    With a clip, the larger of the plain error and that of the prediction held within ``clip`` of
-    the old one, as in the authors' implementation (arXiv:2005.12729, section 2).
+    .. math::
+        (V_\theta(s_t) - V_t^{targ})^2 \quad\text{or}\quad \max\big((V_\theta(s_t) - V_t^{targ})^2,\;
+        (\mathrm{clip}(V_\theta(s_t), V_{old}(s_t) \pm \epsilon_V) - V_t^{targ})^2\big)
+
+    The second is that of the authors' implementation (arXiv:2005.12729, section 2).
 
     Args:
-        values: New predictions, of any shape.
+        values: Predictions, of any shape.
         returns: Targets, of the same shape.
-        old_values: Predictions when the rollout was collected.
-        clip: Largest change, > 0; None: unlimited.
+        old_values: Predictions when the rollout was collected, of the same shape.
+        clip_range: Epsilon_V, the largest change of a prediction, > 0; None: unlimited.
 
     Returns:
-        What is to be minimised, and its derivative by ``values``: 0 where the held error is larger.
+        To be minimised, of the same shape. The gradient is 0 where the clipped error is the larger one.
     """
-    gap = values - returns
-    error, slope = gap.square(), 2.0 * gap
-    if clip is None:
-        return error, slope
-    # Exactly the prediction itself within the range, so that the errors are equal there.
-    held = values.clamp(old_values - clip, old_values + clip)
-    held_error = (held - returns).square()
-    return torch.maximum(error, held_error), slope * (error >= held_error)
+    unclipped_error = (values - returns).square()
+    if clip_range is None:
+        return unclipped_error
+    clipped = values.clamp(old_values - clip_range, old_values + clip_range)
+    return torch.maximum(unclipped_error, (clipped - returns).square())
 
 
-def clip_fraction(log_ratio: Tensor, clip: float) -> Tensor:
+def clip_fraction(log_ratio: Tensor, clip_range: float) -> Tensor:
     """[N], 1 where the probability ratio is outside the clip range, else 0."""
-    return ((log_ratio.exp() - 1.0).abs() > clip).to(log_ratio.dtype)
-
-
-STATISTICS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
-"""What ``PPOLoss.statistics`` holds, in this order."""
-
-
-@dataclass(frozen=True)
-class PPOLoss:
-    """This rank's share of a minibatch's loss: means over the valid rows of all ranks."""
-
-    total: Tensor
-    """[], to be minimised; its backward pass begins with the derivatives that are written out."""
-
-    statistics: Tensor
-    """[5], by the names of ``STATISTICS``."""
-
-
-class _Known(torch.autograd.Function):
-    """A number whose derivatives by the network's two ends are known.
-
-    To give these to ``torch.autograd.backward`` instead would make PyTorch load sympy: 30 MB, and a second.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        parameters: Tensor,
-        outputs: Tensor,
-        value: Tensor,
-        by_parameters: Tensor,
-        by_outputs: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(by_parameters, by_outputs)
-        return value.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        by_parameters, by_outputs = ctx.saved_tensors
-        return gradient * by_parameters, gradient * by_outputs, None, None, None
+    return ((log_ratio.exp() - 1.0).abs() > clip_range).to(log_ratio.dtype)
 
 
 def ppo_loss(
@@ -116,35 +98,52 @@ def ppo_loss(
     entropy_coefficient: float,
     value_coefficient: float,
     value_clip_range: float | None,
-) -> PPOLoss:
-    """The surrogate, plus the weighted value loss, less the weighted entropy (arXiv:1707.06347, eq. 9).
+) -> tuple[Tensor, Tensor]:
+    r"""The whole loss: the negated objective of arXiv:1707.06347, eq. 9.
+
+    .. math:: L(\theta) = \hat{E}_t[-L_t^{CLIP}(\theta) + c_1 L_t^{VF}(\theta) - c_2 H[\pi_\theta](s_t)]
 
     Args:
-        distribution: What the policy draws from.
-        minibatch: With the current network's parameters and outputs set.
+        distribution: What the policy draws actions from.
+        minibatch: With the current network's policy parameters [N, P] and value outputs [N, S] set.
         clip_range: Epsilon of eq. 7.
-        entropy_coefficient: c2 of eq. 9.
-        value_coefficient: c1 of eq. 9.
-        value_clip_range: Largest change of a prediction; None: unlimited.
+        entropy_coefficient: c2.
+        value_coefficient: c1.
+        value_clip_range: Largest change of a value prediction; None: unlimited.
+
+    Returns:
+        The loss [] to call ``backward`` on, and the statistics [5] by the names of ``STATISTICS``. Both are
+        this rank's share: sums over its rows, divided by the number of valid rows on all ranks.
     """
-    ends = minibatch.policy_parameters, minibatch.value_outputs
-    parameters, outputs = (end.detach() for end in ends)
-    policy = slopes(distribution, parameters, minibatch.actions)
-    log_ratio = policy.log_prob - minibatch.old_log_probs
-    surrogate, by_log_ratio = clipped_surrogate(log_ratio, minibatch.advantages, clip_range)
-    errors, by_values = value_loss(
-        outputs, minibatch.value_targets, minibatch.old_value_outputs, value_clip_range
+    parameters = minibatch.policy_parameters
+    log_probs = distribution.log_prob(parameters, minibatch.actions)
+    log_ratio = log_probability_ratio(log_probs, minibatch.old_log_probs, minibatch.valid)
+    surrogate = clipped_surrogate(log_ratio, minibatch.advantages, clip_range)
+    errors = value_loss(
+        minibatch.value_outputs, minibatch.value_targets, minibatch.old_value_outputs, value_clip_range
     )
-    divergence = distribution.kl(minibatch.old_policy_parameters, parameters)
-    clipped = clip_fraction(log_ratio, clip_range)
-    weights = minibatch.valid / minibatch.count
-    samples = torch.stack((surrogate, errors.sum(-1), policy.entropy, divergence, clipped))
-    statistics = samples @ weights
-    column = weights.unsqueeze(-1)
-    by_parameters = policy.of_log_prob * (by_log_ratio * weights).unsqueeze(-1)
-    if entropy_coefficient:
-        by_parameters -= policy.of_entropy * (entropy_coefficient * column)
-    value = statistics[0] + value_coefficient * statistics[1] - entropy_coefficient * statistics[2]
-    by_outputs = by_values * (value_coefficient * column)
-    total: Tensor = _Known.apply(*ends, value, by_parameters, by_outputs)  # type: ignore[no-untyped-call]
-    return PPOLoss(total, statistics)
+    policy_loss = minibatch.mean(surrogate)
+    critic_loss = minibatch.mean(errors.sum(-1))
+    entropy = minibatch.mean(distribution.entropy(parameters))
+    total = policy_loss + value_coefficient * critic_loss - entropy_coefficient * entropy
+    with torch.no_grad():
+        kl = minibatch.mean(distribution.kl(minibatch.old_policy_parameters, parameters))
+        clipped = minibatch.mean(clip_fraction(log_ratio, clip_range))
+    return total, torch.stack((policy_loss, critic_loss, entropy, kl, clipped)).detach()
+
+
+class LossFunction(Protocol):
+    """`ppo_loss`, or what computes the same faster."""
+
+    def __call__(
+        self,
+        distribution: Distribution,
+        minibatch: Minibatch,
+        *,
+        clip_range: float,
+        entropy_coefficient: float,
+        value_coefficient: float,
+        value_clip_range: float | None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `ppo_loss`."""
+        ...

@@ -12,12 +12,12 @@ from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Randomness
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.ppo import losses
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector, evaluate_network, split_streams
 from ppo_and_friends.ppo.episodes import EpisodeStatistics, EpisodeTracker, Highest
 from ppo_and_friends.ppo.estimators import explained_variance, generalized_advantages
 from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
+from ppo_and_friends.ppo.losses import STATISTICS, LossFunction
 from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, slice_bounds, valid_counts
 from ppo_and_friends.ppo.optimizer import FlatOptimizer
 from ppo_and_friends.ppo.rollout import Rollout
@@ -42,6 +42,7 @@ class Trainer:
         agent: Agent,
         optimizer: FlatOptimizer,
         stopwatch: Stopwatch,
+        loss: LossFunction,
     ) -> None:
         """Put the parts together; ``build.py`` makes them.
 
@@ -53,12 +54,14 @@ class Trainer:
             agent: Network and friends.
             optimizer: Holds the parameters of network and friends.
             stopwatch: Told the time spent in each part of an iteration.
+            loss: `losses.ppo_loss`, or what computes the same faster.
         """
         self.experiment, self.settings = experiment, experiment.ppo
         self.communicator, self.layout = communicator, layout
         self.collector, self.agent, self.optimizer = collector, agent, optimizer
         self.network, self.friends, self.streams = agent.network, agent.friends, agent.streams
         self.distribution, self.stopwatch = agent.mapping.distribution, stopwatch
+        self.loss = loss
         self.randomness = Randomness(experiment.random_seed)
         self.tracker = EpisodeTracker(layout)
         self.episodes = EpisodeStatistics()
@@ -174,7 +177,7 @@ class Trainer:
         self.optimizer.zero_gradients()
         minibatch.policy_parameters, minibatch.value_outputs = self.network(minibatch.observations)
         extra = self.friends.loss(minibatch)
-        loss = losses.ppo_loss(
+        total, statistics = self.loss(
             self.distribution,
             minibatch,
             clip_range=controls.clip_range,
@@ -182,10 +185,10 @@ class Trainer:
             value_coefficient=self.settings.value_coefficient,
             value_clip_range=self.settings.value_clip_range,
         )
-        sum(extra.values(), start=loss.total).backward()
-        named = (*losses.STATISTICS, *extra)
-        self.optimizer.statistics[: len(loss.statistics)] = loss.statistics
-        for place, term in enumerate(extra.values(), len(loss.statistics)):
+        sum(extra.values(), start=total).backward()
+        named = (*STATISTICS, *extra)
+        self.optimizer.statistics[: len(STATISTICS)] = statistics
+        for place, term in enumerate(extra.values(), len(STATISTICS)):
             self.optimizer.statistics[place] = term.detach()
         with self.stopwatch.measure("communication"):
             self.optimizer.reduce(self.communicator)

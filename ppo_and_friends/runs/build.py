@@ -18,8 +18,12 @@ from ppo_and_friends.friends.friend import FriendContext
 from ppo_and_friends.friends.group import FriendGroup, check_ownership, friends_of
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
+from ppo_and_friends.networks.kernels.fused_loss import fused_ppo_loss
+from ppo_and_friends.networks.kernels.inference import inference_function
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector
+from ppo_and_friends.ppo.losses import ppo_loss
 from ppo_and_friends.ppo.optimizer import FlatOptimizer, ParameterGroup
 from ppo_and_friends.ppo.rollout import RewardStream
 from ppo_and_friends.ppo.stopwatch import Stopwatch
@@ -90,6 +94,9 @@ def build_agent(
         space, mapping.distribution, settings, [stream.name for stream in streams], generator
     ).to(device, dtype)
     network = friends.adapt(network)
+    if experiment.kernels == "fast":
+        for module in (network, *(friend.state for friend in friends)):
+            fuse_layers(module)
     check_ownership(friends, network)
     agent = Agent(network, friends, mapping, streams, space, device, dtype)
     for tensor in agent.tensors().values():
@@ -131,6 +138,7 @@ def build_trainer(
         declared_space(envs),
     )
     stopwatch = Stopwatch(TIMED)
+    fast = experiment.kernels == "fast"
     collector = Collector(
         envs,
         agent.network,
@@ -143,6 +151,7 @@ def build_trainer(
         device=agent.device,
         dtype=agent.dtype,
         stopwatch=stopwatch,
+        policy_function=inference_function if fast else lambda network: network.policy,
     )
     optimizer = FlatOptimizer(
         _parameter_groups(agent),
@@ -157,6 +166,7 @@ def build_trainer(
         agent=agent,
         optimizer=optimizer,
         stopwatch=stopwatch,
+        loss=fused_ppo_loss if fast else ppo_loss,
     )
 
 

@@ -223,6 +223,10 @@ class Experiment:
     precision: Literal["float32", "float64"] = "float32"
     """Of parameters, observations and losses."""
 
+    kernels: Literal["fast", "plain"] = "fast"
+    """``fast``: gradients, layers and acting written out for speed (``networks/kernels/``); ``plain``:
+    PyTorch's modules and autograd throughout. Results differ by rounding alone."""
+
     reward_threshold: float | None = None
     """The mean evaluation score at which the environment counts as solved; for information."""
 

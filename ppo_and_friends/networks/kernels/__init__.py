@@ -1,1 +1,10 @@
-"""What is written out for speed. Each is tested equal to the readable code it stands for."""
+"""What is written out for speed, and used where the setting ``kernels`` is "fast".
+
+| file | stands for |
+|---|---|
+| `fused_loss.py`, `distribution_gradients.py` | `ppo/losses.py`, differentiated by autograd |
+| `fused_layers.py` | `nn.Sequential` and `nn.Linear`, as `networks/layers.py` makes them |
+| `inference.py` | `ActorCritic.policy`, called as modules |
+
+Nothing here is needed to understand the algorithm. Each part is tested equal to what it stands for.
+"""

@@ -12,7 +12,7 @@ from torch import nn
 
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
 from ppo_and_friends.networks.distributions import Categorical, Distribution, Gaussian
-from ppo_and_friends.networks.kernels.unrolled import unrolled
+from ppo_and_friends.networks.kernels.inference import flattened, inference_function
 from ppo_and_friends.networks.layers import ACTIVATIONS
 from ppo_and_friends.settings.experiment import FriendSpec, NetworkSettings, friend
 from tests.friends.runs import build, experiment
@@ -34,7 +34,7 @@ def test_the_policy_of_every_network(space: spaces.Box, distribution: Distributi
     net = network(space, distribution, activation=activation)
     space.seed(1)
     rows = torch.from_numpy(np.stack([space.sample() for _ in range(7)]))
-    assert torch.equal(net.unrolled_policy()(rows), net.policy(rows))
+    assert torch.equal(inference_function(net)(rows), net.policy(rows))
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_the_policy_of_every_network(space: spaces.Box, distribution: Distributi
 def test_with_friends_that_change_the_network(chosen: FriendSpec) -> None:
     trainer = build(experiment([chosen]))
     rows = torch.randn(9, 3)
-    assert torch.equal(trainer.network.unrolled_policy()(rows), trainer.network.policy(rows))
+    assert torch.equal(inference_function(trainer.network)(rows), trainer.network.policy(rows))
 
 
 def test_parameters_changed_in_place_are_seen() -> None:
     net = network(VECTOR, Gaussian(2))
-    policy, rows = net.unrolled_policy(), torch.randn(3, 5)
+    policy, rows = inference_function(net), torch.randn(3, 5)
     before = policy(rows)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -67,7 +67,7 @@ def test_a_hook_is_called() -> None:
     layers = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
     seen: list[torch.Tensor] = []
     layers[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
-    unrolled(layers)(torch.zeros(1, 2))
+    flattened(layers)(torch.zeros(1, 2))
     assert len(seen) == 1
 
 
@@ -88,8 +88,8 @@ def test_a_subclass_that_computes_something_else_is_believed() -> None:
     net.policy_head.outputs = nn.Linear(5, 2)
     net.policy_head.__class__ = Doubled
     rows = torch.randn(3, 5)
-    assert torch.equal(net.unrolled_policy()(rows), net.policy(rows))
-    assert torch.equal(unrolled(net.actor)(rows), net.actor(rows))
+    assert torch.equal(inference_function(net)(rows), net.policy(rows))
+    assert torch.equal(flattened(net.actor)(rows), net.actor(rows))
 
 
 def test_a_policy_of_the_users_own_is_used() -> None:
@@ -99,4 +99,4 @@ def test_a_policy_of_the_users_own_is_used() -> None:
 
     generator = torch.Generator().manual_seed(0)
     net = Constant(VECTOR, Gaussian(2), NetworkSettings(), ["extrinsic"], generator)
-    assert torch.equal(net.unrolled_policy()(torch.zeros(2, 5)), torch.full((2, 4), 0.5))
+    assert torch.equal(inference_function(net)(torch.zeros(2, 5)), torch.full((2, 4), 0.5))

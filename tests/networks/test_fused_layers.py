@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ppo_and_friends.networks.kernels import dense
-from ppo_and_friends.networks.kernels.unrolled import unrolled
+from ppo_and_friends.networks.kernels import fused_layers
+from ppo_and_friends.networks.kernels.fused_layers import FusedLinear, FusedMLP
+from ppo_and_friends.networks.kernels.inference import flattened
 from ppo_and_friends.networks.layers import ACTIVATIONS, mlp
 
 # By PyTorch's own word: an operation that is no longer what it was must fail here, not be skipped.
@@ -20,8 +21,8 @@ needs_onednn = pytest.mark.skipif(
 )
 
 
-def layers(inputs: int, widths: tuple[int, ...], activation: str) -> dense.MLP:
-    return mlp(inputs, widths, activation, torch.Generator().manual_seed(3))
+def layers(inputs: int, widths: tuple[int, ...], activation: str) -> FusedMLP:
+    return FusedMLP(*mlp(inputs, widths, activation, torch.Generator().manual_seed(3)))
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -48,16 +49,18 @@ def test_values_and_gradients_are_those_of_the_plain_layers(activation: str, row
         # Sums over thousands of rows, in another order.
         torch.testing.assert_close(found, each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
     with torch.inference_mode():
-        torch.testing.assert_close(unrolled(network)(observations.detach()), expected, rtol=1e-4, atol=2e-6)
+        torch.testing.assert_close(flattened(network)(observations.detach()), expected, rtol=1e-4, atol=2e-6)
 
 
 @needs_onednn
 @pytest.mark.parametrize("activation", ["tanh", "elu", "relu"])
 def test_large_products_go_by_onednn(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dense.available()
+    assert fused_layers.available()
     calls: list[str] = []
-    product = dense._product
-    monkeypatch.setattr(dense, "_product", lambda *arguments: calls.append(activation) or product(*arguments))
+    product = fused_layers._onednn_linear
+    monkeypatch.setattr(
+        fused_layers, "_onednn_linear", lambda *arguments: calls.append(activation) or product(*arguments)
+    )
     network = layers(64, (64,), activation)
     network(draw(2048, 64)).sum().backward()
     assert len(calls) == 2  # forward, and the weights' gradient; the inputs have none
@@ -70,7 +73,7 @@ def test_without_onednn_the_plain_layers_do_it(monkeypatch: pytest.MonkeyPatch) 
     network = layers(64, (64,), "tanh")
     observations = draw(2048, 64)
     expected = network(observations)
-    monkeypatch.setattr(dense, "available", lambda: False)
+    monkeypatch.setattr(fused_layers, "available", lambda: False)
     torch.testing.assert_close(network(observations), expected, rtol=1e-4, atol=2e-6)
     torch.testing.assert_close(network(observations), plainly(network, observations), rtol=0, atol=0)
 
@@ -105,7 +108,7 @@ def test_a_hook_sees_every_layer() -> None:
     for child in network:
         child.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.shape))
     network(draw(2048, 64))
-    unrolled(network)(draw(2048, 64))
+    flattened(network)(draw(2048, 64))
     assert seen == [torch.Size((2048, 64))] * 8
     gradients: list[int] = []
     network[0].register_full_backward_hook(lambda module, inputs, outputs: gradients.append(1))
@@ -121,35 +124,35 @@ def test_what_is_not_a_number_stays_so(activation: str) -> None:
     assert seen[5].isnan().all() and not seen[:5].isnan().any() and not seen[6:].isnan().any()
 
 
-def halved() -> dense.MLP:
+def halved() -> FusedMLP:
     network = layers(64, (64, 64), "elu")
     network[1] = nn.ELU(alpha=0.5)
     return network
 
 
-def without_bias() -> dense.MLP:
+def without_bias() -> FusedMLP:
     network = layers(64, (64, 64), "tanh")
     network[2] = nn.Linear(64, 64, bias=False)
     return network
 
 
-def longer() -> dense.MLP:
+def longer() -> FusedMLP:
     return layers(64, (64, 64), "tanh").append(nn.LayerNorm(64))
 
 
 @pytest.mark.parametrize("make", [halved, without_bias, longer])
-def test_layers_that_somebody_changed_are_called_as_they_are(make: Callable[[], dense.MLP]) -> None:
+def test_layers_that_somebody_changed_are_called_as_they_are(make: Callable[[], FusedMLP]) -> None:
     network, observations = make(), draw(2048, 64)
     expected = observations
     for child in network:
         expected = child(expected)
     torch.testing.assert_close(network(observations), expected, rtol=0, atol=0)
-    torch.testing.assert_close(unrolled(network)(observations), expected, rtol=0, atol=0)
+    torch.testing.assert_close(flattened(network)(observations), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("rows", [2, 512])
 def test_a_layer_without_activation(rows: int) -> None:
-    layer, inputs = dense.Dense(300, 40), draw(rows, 300).requires_grad_()
+    layer, inputs = FusedLinear(nn.Linear(300, 40)), draw(rows, 300).requires_grad_()
     plain = functional.linear(inputs, layer.weight, layer.bias)
     torch.testing.assert_close(layer(inputs), plain, rtol=1e-4, atol=2e-6)
     leaves = [inputs, *layer.parameters()]

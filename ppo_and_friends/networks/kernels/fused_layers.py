@@ -1,0 +1,250 @@
+"""Fully connected layers on the CPU by oneDNN, where that is faster than PyTorch's usual path.
+
+PyTorch multiplies single-precision matrices by MKL, which on AMD's processors leaves half of their vector
+units unused, and its tanh takes twice as long as the product before it. oneDNN does both together in
+a third of the time (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from ppo_and_friends.networks.layers import NatureCNN
+
+MIN_MULTIPLICATIONS = 2**21
+"""Multiplications in a product from which oneDNN is faster; below, its call takes longer."""
+
+MIN_TANH_ROWS = 128
+"""Rows from which a layer with tanh is faster by oneDNN, however narrow it is."""
+
+MIN_WIDTH = 32
+"""Inputs or outputs of a layer below which its weights' gradients are faster the usual way."""
+
+ACTIVATION_NAMES = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.ELU: "elu", nn.Identity: "none"}
+"""Activations that are done together with the layer before them."""
+
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh_,
+    "relu": torch.relu_,
+    "elu": partial(functional.elu, inplace=True),
+    "none": lambda outputs: outputs,
+}
+
+Layer = tuple[Tensor, Tensor, nn.Module]
+"""Weight [O, I], bias [O] and activation."""
+
+NO_ACTIVATION = nn.Identity()
+
+_aten = torch.ops.aten
+
+
+def fuse_layers(module: nn.Module) -> None:
+    """Replace the layers inside a module by fused ones, which hold the same parameters by the same names.
+
+    Replaced are sequences of linear layers that have a bias and are each followed by an activation (what
+    `layers.mlp` makes), and the fully connected layer of the Nature CNN.
+
+    Args:
+        module: Changed in place. What has hooks in it stays as it is.
+    """
+    replacements: dict[nn.Module, nn.Module] = {}  # a shared module stays shared
+    for name, child in list(module._modules.items()):
+        if child is None:
+            continue
+        if child not in replacements:
+            replacements[child] = _fused(child, module)
+        setattr(module, name, replacements[child])
+
+
+def _fused(child: nn.Module, parent: nn.Module) -> nn.Module:
+    """A module's replacement, or itself after the modules inside it were replaced."""
+    if type(child) is nn.Sequential and not is_hooked(child):
+        fused = FusedMLP(*child)
+        if len(child) and fused.layers() is not None:
+            return fused.train(child.training)
+    if isinstance(parent, NatureCNN) and type(child) is nn.Linear and not is_hooked(child):
+        return FusedLinear(child).train(child.training)
+    fuse_layers(child)
+    return child
+
+
+class FusedLinear(nn.Linear):
+    """A linear layer by oneDNN."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        """Take over a layer's weight and bias."""
+        super().__init__(layer.in_features, layer.out_features, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[N, inputs] to [N, outputs]."""
+        return fused_layers(inputs, [(self.weight, self.bias, NO_ACTIVATION)])
+
+
+class FusedMLP(nn.Sequential):
+    """Linear layers, each followed by its activation, as one step for autograd."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[N, inputs] to [N, the last layer's width]."""
+        layers = self.layers()
+        if layers is None:
+            return super().forward(inputs)  # type: ignore[no-any-return, no-untyped-call]
+        return fused_layers(inputs, layers)
+
+    def layers(self) -> list[Layer] | None:
+        """Its layers; None if they are of another kind by now, or somebody watches them."""
+        children: list[Any] = list(self)
+        linear, activations = children[::2], children[1::2]
+        usual = len(linear) == len(activations) and not any(map(is_hooked, children))
+        usual = usual and all(type(one) is nn.Linear and one.bias is not None for one in linear)
+        usual = usual and all(getattr(one, "alpha", 1.0) == 1.0 for one in activations)
+        if not usual:
+            return None
+        return [(one.weight, one.bias, after) for one, after in zip(linear, activations, strict=True)]
+
+
+def fused_layers(inputs: Tensor, layers: Sequence[Layer]) -> Tensor:
+    """Layers with their activations, one after another.
+
+    Args:
+        inputs: [N, I].
+        layers: At least one, each with as many inputs as the one before has outputs.
+
+    Returns:
+        [N, the last layer's O].
+    """
+    # First, since an exporter's number of rows is a symbol that must not be asked for.
+    names = None if torch.compiler.is_compiling() else _fusible(inputs, layers)
+    if names is None:
+        for weight, bias, activation in layers:
+            inputs = activation(functional.linear(inputs, weight, bias))
+        return inputs
+    if torch.is_grad_enabled():
+        parameters = [tensor for layer in layers for tensor in layer[:2]]
+        return _FusedLayers.apply(inputs, names, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+    for (weight, bias, _), name in zip(layers, names, strict=True):
+        inputs = _layer(inputs, weight, bias, name)
+    return inputs
+
+
+def _fusible(inputs: Tensor, layers: Sequence[Layer]) -> tuple[str, ...] | None:
+    """The activations' names, if oneDNN can do all these layers and is faster for one of them."""
+    if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or inputs.dim() != 2:
+        return None
+    if torch.is_autocast_enabled("cpu"):  # which knows PyTorch's own operations alone
+        return None
+    names = [ACTIVATION_NAMES.get(type(activation)) for _, _, activation in layers]
+    known = tuple(name for name in names if name is not None)
+    if len(known) < len(names):
+        return None
+    rows = len(inputs)
+    faster = any(_is_faster(rows, layer[0], name) for layer, name in zip(layers, known, strict=True))
+    return known if faster and available() else None
+
+
+@cache
+def available() -> bool:
+    """Whether this PyTorch has oneDNN, and its linear layer as it is called here."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    ones = torch.ones(2, 2)
+    try:
+        # Not a public operation: another PyTorch may have it otherwise, or not at all.
+        return bool(torch.equal(_onednn_linear(ones, ones, torch.ones(2)), 3.0 * ones))
+    except (AttributeError, RuntimeError):
+        return False
+
+
+def _onednn_linear(
+    inputs: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """activation(inputs @ weight.T + bias), by oneDNN."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, activation, [], "")
+    return result
+
+
+def _is_faster(rows: int, weight: Tensor, activation: str) -> bool:
+    """Whether oneDNN is faster for a layer."""
+    is_large = rows * weight.numel() >= MIN_MULTIPLICATIONS
+    return is_large or (activation == "tanh" and rows >= MIN_TANH_ROWS and weight.numel() > 0)
+
+
+def _layer(inputs: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
+    """One layer with its activation, by whatever is faster."""
+    faster = _is_faster(len(inputs), weight, activation)
+    if faster and activation == "tanh":
+        return _onednn_linear(inputs, weight, bias, activation)
+    # Not oneDNN's own ReLU, which makes 0 of what is not a number, and hides it.
+    outputs = _onednn_linear(inputs, weight, bias) if faster else torch.addmm(bias, inputs, weight.t())
+    return IN_PLACE[activation](outputs)
+
+
+class _FusedLayers(torch.autograd.Function):
+    """Layers with their activations as one step, whose gradients need nothing but their outputs."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, activations: tuple[str, ...], *parameters: Tensor) -> Tensor:
+        weights = parameters[::2]
+        outputs = [inputs]
+        for weight, bias, activation in zip(weights, parameters[1::2], activations, strict=True):
+            outputs.append(_layer(outputs[-1], weight, bias, activation))
+        ctx.save_for_backward(*weights, *outputs)
+        ctx.activations = activations
+        return outputs[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        count, saved = len(ctx.activations), ctx.saved_tensors
+        weights, outputs = saved[:count], saved[count:]
+        needs_inputs, _, *needed = ctx.needs_input_grad
+        gradients: list[Tensor | None] = [None] * (2 * count)
+        for layer in reversed(range(count)):
+            gradient = _activation_backward(ctx.activations[layer], gradient, outputs[layer + 1])
+            if needed[2 * layer]:
+                gradients[2 * layer] = _weight_gradient(gradient, outputs[layer])
+            if needed[2 * layer + 1]:
+                gradients[2 * layer + 1] = gradient.sum(0)
+            if not (needs_inputs or any(needed[: 2 * layer])):
+                return None, None, *gradients
+            gradient = _input_gradient(gradient, weights[layer])
+        return gradient, None, *gradients
+
+
+def _activation_backward(activation: str, gradient: Tensor, outputs: Tensor) -> Tensor:
+    """From the gradient with respect to an activation's outputs to that with respect to its inputs."""
+    if activation == "tanh":
+        return _aten.tanh_backward(gradient, outputs)  # type: ignore[no-any-return]
+    if activation == "elu":
+        return _aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, outputs)  # type: ignore[no-any-return]
+    if activation == "relu":
+        return _aten.threshold_backward(gradient, outputs, 0.0)  # type: ignore[no-any-return]
+    return gradient
+
+
+def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient with respect to a layer's inputs."""
+    large = len(gradient) * weight.numel() >= MIN_MULTIPLICATIONS
+    return _onednn_linear(gradient, weight.t()) if large else gradient.mm(weight)
+
+
+def _weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """The gradient with respect to a layer's weight."""
+    shape = gradient.shape[1], inputs.shape[1]
+    if len(gradient) * math.prod(shape) >= MIN_MULTIPLICATIONS and min(shape) >= MIN_WIDTH:
+        return _onednn_linear(gradient.t(), inputs.t())
+    return gradient.t().mm(inputs)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether somebody watches the module's calls."""
+    forward = module._forward_hooks or module._forward_pre_hooks
+    return bool(forward or module._backward_hooks or module._backward_pre_hooks)
