@@ -5,13 +5,14 @@ Nothing heavy is imported here (no torch, no simulator), so that ``--help`` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ppo_and_friends.settings.changes import changed
 from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, cosine, linear, logarithmic, steps
 
 __all__ = [
@@ -231,3 +232,34 @@ class Experiment:
 
     keep_checkpoints: Positive = 2
     """Checkpoints kept, the newest ones."""
+
+    def with_changes(
+        self,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        num_timesteps: int | None = None,
+        num_envs: int | None = None,
+        random_seed: int | None = None,
+        device: Literal["auto", "cpu", "cuda"] | None = None,
+    ) -> Experiment:
+        """The experiment with some settings changed, typed and checked as ``--set`` does it.
+
+        Args:
+            settings: Dotted names and values, such as ``{"ppo.gamma": 0.995}``; a friend's argument is
+                ``friends.KLEarlyStop.target``, one of the environment's ``environment.arguments.size``.
+            num_timesteps: Agent steps of the whole run; None: unchanged, like the next ones.
+            num_envs: Environments over all ranks, short for ``environment.num_envs``.
+            random_seed: Everything random in the run follows from it.
+            device: Where the networks live.
+
+        Raises:
+            UsageError: An unknown name (the nearest are listed) or a value that doesn't fit.
+        """
+        short = {
+            "num_timesteps": num_timesteps,
+            "environment.num_envs": num_envs,
+            "random_seed": random_seed,
+            "device": device,
+        }
+        given = {name: value for name, value in short.items() if value is not None}
+        return changed(self, [*given.items(), *(settings or {}).items()])
