@@ -240,7 +240,7 @@ class Experiment:
         num_timesteps: int | None = None,
         num_envs: int | None = None,
         random_seed: int | None = None,
-        device: Literal["auto", "cpu", "cuda"] | None = None,
+        device: str | None = None,
     ) -> Experiment:
         """The experiment with some settings changed, typed and checked as ``--set`` does it.
 

@@ -21,6 +21,7 @@ __all__ = [
     "validated",
 ]
 
+
 def validated(values: dict[str, Any]) -> Experiment:
     """An experiment from nested values.
 

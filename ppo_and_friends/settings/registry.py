@@ -121,6 +121,10 @@ def resolve(name: str) -> Experiment:
     return experiment
 
 
+launcher_experiment = resolve
+"""``resolve``, as the Python API calls it."""
+
+
 def registered_id(name: str) -> str | None:
     """The Gymnasium id that ``name`` means, with its version; None where none is registered."""
     module, colon, bare = name.rpartition(":")
