@@ -40,8 +40,9 @@ def from_values(kind: type[Settings], values: dict[str, Any]) -> Settings:
     Raises:
         UsageError: A value is of the wrong type or out of range; names the setting.
     """
+    key: Any = kind
     try:
-        made: Settings = _adapter(kind).validate_python(values)
+        made: Settings = _adapter(key).validate_python(values)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))

@@ -72,7 +72,9 @@ class EnvironmentSettings:
     """Which environment, how many of them, and what runs them."""
 
     id: str
-    """Gymnasium id; ``module:Name-v0`` imports the module first."""
+    """Gymnasium id; ``module:Name-v0`` imports the module first. Or ``module:Class`` or ``module:function``:
+    a subclass of gymnasium.Env, or what makes an environment, without any registration. Instead of the
+    module, the path of a file: ``path/to/file.py:Class``."""
 
     num_envs: Positive = 16
     """Environments over all ranks. With more ranks than that, each rank gets one."""
@@ -81,7 +83,7 @@ class EnvironmentSettings:
     """What steps the environments; ``auto`` takes the fastest one known to agree with Gymnasium."""
 
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of ``gymnasium.make``."""
+    """Keyword arguments of ``gymnasium.make``, or of the class or function."""
 
     max_episode_steps: Positive | None = None
     """Time limit in agent steps (after frame skip and action repeat); None: the environment's own."""
@@ -93,7 +95,8 @@ class EnvironmentSettings:
     """Preprocessing of an Atari game; None for everything else."""
 
     wrappers: tuple[str, ...] = ()
-    """Gymnasium wrappers, innermost first, as ``module:callable``. They put it on that backend."""
+    """Gymnasium wrappers, innermost first, as ``module:callable`` or ``path/to/file.py:callable``. They put
+    it on that backend."""
 
     factory: Annotated[Callable[..., Any] | None, Field(exclude=True)] = None
     """Makes the environment instead of ``gymnasium.make``. Such an experiment isn't plain data."""
