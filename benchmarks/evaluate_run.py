@@ -60,16 +60,15 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
     Raises:
         PPOError: Nothing usable is saved, or the environment fails.
     """
+    from ppo_and_friends import evaluate
     from ppo_and_friends.cli.request import Request
     from ppo_and_friends.cli.test import load_trained
-    from ppo_and_friends.evaluation.evaluate import evaluate
     from ppo_and_friends.runs.saved_experiment import load_experiment
     from ppo_and_friends.settings.plain import experiment_settings
 
-    experiment, policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
-    outcome = evaluate(
-        policy, experiment.environment, episodes=episodes, seed=SEED, timesteps=checkpoint.timesteps
-    )
+    policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
+    outcome = evaluate(policy, episodes, seed=SEED)
+    experiment = policy.experiment
     settings = experiment_settings(experiment)
     rows = write_curve(folder / "progress.csv", destination / "curve.csv")
     record = json.loads((folder / "experiment.json").read_bytes())

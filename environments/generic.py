@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from ppo_and_friends.common.objects import is_file
 from ppo_and_friends.settings.experiment import (
     AtariSettings,
     EnvironmentSettings,
@@ -116,5 +118,8 @@ def atari_settings(id: str) -> AtariSettings | None:
 
 
 def folder_name(id: str) -> str:
-    """The id as the name of a folder, such as ``ALE-Pong-v5``."""
+    """The id as the name of a folder, such as ``ALE-Pong-v5``; of a file, its name without the path."""
+    source, colon, name = id.rpartition(":")
+    if is_file(source):
+        id = f"{Path(source).stem}{colon}{name}"
     return re.sub(r"[^A-Za-z0-9._-]+", "-", id).strip("-.") or "environment"

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ppo_and_friends.api.evaluation import evaluate
+    from ppo_and_friends.api.run import Interrupted, Run
+    from ppo_and_friends.api.training import train
+    from ppo_and_friends.evaluation.evaluate import Evaluation
     from ppo_and_friends.policy.trained_policy import TrainedPolicy, load_policy
+    from ppo_and_friends.settings.experiment import Experiment
+    from ppo_and_friends.settings.registry import launcher_experiment
 
-__all__ = ["TrainedPolicy", "load_policy"]
+__all__ = [
+    "Evaluation",
+    "Experiment",
+    "Interrupted",
+    "Run",
+    "TrainedPolicy",
+    "evaluate",
+    "launcher_experiment",
+    "load_policy",
+    "train",
+]
 
 __version__ = "0.1.0"
 
@@ -20,10 +37,25 @@ if (_ROOT / "environments" / "__init__.py").is_file() and (_ROOT / "setup.py").i
     __path__.append(str(_ROOT))
 
 
+_PLACES = {
+    "Evaluation": "evaluation.evaluate",
+    "Experiment": "settings.experiment",
+    "Interrupted": "api.run",
+    "Run": "api.run",
+    "TrainedPolicy": "policy.trained_policy",
+    "evaluate": "api.evaluation",
+    "launcher_experiment": "settings.registry",
+    "load_policy": "policy.trained_policy",
+    "train": "api.training",
+}
+
+
 def __getattr__(name: str) -> Any:
     # Not imported before it is asked for: `--help` must not wait for torch.
-    if name in __all__:
-        from ppo_and_friends.policy import trained_policy
-
-        return getattr(trained_policy, name)
+    if name in _PLACES:
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ppo_and_friends.common import plugins
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings import registry
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
@@ -139,7 +140,7 @@ def test_entry_points_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None
         SimpleNamespace(name="bad", value="b", load=broken),
     ]
     monkeypatch.setattr(
-        registry, "entry_points", lambda group: points if group == registry.ENTRY_POINTS else []
+        plugins, "entry_points", lambda group: points if group == "ppo_and_friends.launchers" else []
     )
     registry._loaded.clear()
     with pytest.warns(UserWarning, match=r"launchers of bad \(b\) can't be loaded: .*cheese"):

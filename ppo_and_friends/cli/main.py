@@ -123,14 +123,13 @@ def changed(experiment: Experiment, options: Options) -> Experiment:
     from ppo_and_friends.settings.overrides import apply_settings, change_friends
 
     experiment = change_friends(experiment, [*options.watching_friends, *options.with_], options.without)
-    plain = {
-        "num_timesteps": options.num_timesteps,
-        "environment.num_envs": options.num_envs,
-        "random_seed": options.random_seed,
-        "device": options.device,
-    }
-    given = [f"{name}={value}" for name, value in plain.items() if value is not None]
-    return apply_settings(experiment, [*given, *options.set])
+    experiment = experiment.with_changes(
+        num_timesteps=options.num_timesteps,
+        num_envs=options.num_envs,
+        random_seed=options.random_seed,
+        device=options.device,
+    )
+    return apply_settings(experiment, options.set)
 
 
 def _recording(options: Options, folder: Path) -> tuple[Path | None, Choice]:

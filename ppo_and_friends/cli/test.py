@@ -12,17 +12,15 @@ from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.policy.trained_policy import restored_agent
-from ppo_and_friends.ppo.policy import Policy
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
 from ppo_and_friends.runs.checkpoint_contents import check_identity, identity, settings_identity
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_experiment import load_experiment
-from ppo_and_friends.settings.experiment import Experiment
 
 
-def load_trained(request: Request, trust: bool = False) -> tuple[Experiment, Policy, Checkpoint]:
-    """A saved policy with the settings it was trained with.
+def load_trained(request: Request, trust: bool = False) -> tuple[TrainedPolicy, Checkpoint]:
+    """A saved policy with the settings it was trained with, and the checkpoint that it is of.
 
     Args:
         request: Whose folder to look in. The settings are the saved ones, with its changes.
@@ -50,7 +48,7 @@ def load_trained(request: Request, trust: bool = False) -> tuple[Experiment, Pol
     finally:
         env.close()
     check_identity(checkpoint, identity(experiment, observation_space, action_space))
-    return experiment, restored_agent(experiment, checkpoint).policy(), checkpoint
+    return TrainedPolicy(experiment, checkpoint), checkpoint
 
 
 def test(
@@ -97,7 +95,7 @@ def _test(
     video_episode: Choice,
     trust: bool,
 ) -> None:
-    from ppo_and_friends.evaluation.evaluate import evaluate
+    from ppo_and_friends.api.evaluation import evaluate
     from ppo_and_friends.evaluation.rendering import prepare_offscreen, require_display
     from ppo_and_friends.reporting.tables import print_evaluation
 
@@ -105,19 +103,17 @@ def _test(
         require_display()
     elif video is not None:
         prepare_offscreen(request.experiment.environment)
-    experiment, policy, checkpoint = load_trained(request, trust)
+    policy, checkpoint = load_trained(request, trust)
     for note in checkpoint.notes:
         print(note, file=sys.stderr)
     evaluation = evaluate(
         policy,
-        experiment.environment,
-        episodes=episodes,
+        episodes,
         seed=Randomness(request.experiment.random_seed).integer(Purpose.EVALUATION),
         deterministic=deterministic,
-        render="human" if window else "record" if video is not None else None,
-        timesteps=checkpoint.timesteps,
-        video_path=video,
-        video=video_episode,
+        render=window,
+        video=video,
+        video_episode=video_episode,
     )
     print_evaluation(evaluation)
     folder = RunFolder(request.folder)

@@ -42,14 +42,23 @@ class Interrupts:
     Args:
         comm: The program's communicator, over which ``agreed`` asks all ranks; None: a single rank.
         announce: Shows a message to the user; called inside a signal handler, on rank 0 only.
+        ends_process: Whether a second Ctrl-C ends the process. False, for a process that others use
+            (a notebook's): it raises KeyboardInterrupt, unless there are other ranks to end as well.
 
     Attributes:
         signal: The first signal received; None if there was none yet.
     """
 
-    def __init__(self, comm: Communicator | None = None, announce: Callable[[str], None] = _say) -> None:
+    def __init__(
+        self,
+        comm: Communicator | None = None,
+        announce: Callable[[str], None] = _say,
+        *,
+        ends_process: bool = True,
+    ) -> None:
         self._comm = comm or SoloCommunicator()
         self._announce = announce
+        self._ends_process = ends_process
         self._previous: dict[signal.Signals, Any] = {}
         self._process = 0
         self._last_interrupt = 0.0
@@ -128,7 +137,11 @@ class Interrupts:
             os.kill(os.getpid(), number)
 
     def _leave(self) -> None:
-        """Exit without saving. The last checkpoint stays intact, even if one is being written now."""
+        """Exit without saving. The last checkpoint stays intact, even if one is being written now.
+
+        Raises:
+            KeyboardInterrupt: The process continues.
+        """
         if self._comm.is_main and sys.stderr.isatty():
             _say("\x1b[?25h\x1b[0mExiting at once; the last checkpoint is intact.")  # restores the terminal
         if self._comm.size > 1:

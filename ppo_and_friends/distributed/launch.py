@@ -190,3 +190,24 @@ def guard(comm: Communicator, context: Callable[[], str] | None = None) -> Itera
             text, code = (f"at {context()}:\n{text}" if context else text), FAILURE
             where = ""
         _fail(comm, text, code, where)
+
+
+@contextmanager
+def alike(comm: Communicator, watch: bool = True) -> Iterator[None]:
+    """Inside a program that has no `guard`: an error on some ranks alone ends the job, not only these ranks.
+
+    The others would wait for them for ever. An error that all ranks have within a second of one another is
+    raised on each.
+
+    Args:
+        comm: The ranks.
+        watch: False: do nothing, since somebody else does it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if watch and comm.size > 1 and not comm.meet(MEETING_SECONDS):
+            said = str(error) if isinstance(error, PPOError) else "".join(traceback.format_exception(error))
+            _write(f"rank {comm.rank}: {said}")
+            comm.abort(FAILURE)
+        raise

@@ -59,6 +59,11 @@ class Evaluation:
         return np.array([episode.score for episode in self.episodes], dtype=np.float64)
 
     @property
+    def lengths(self) -> Array:
+        """[episodes] int64, steps as the agent counts them."""
+        return np.array([episode.length for episode in self.episodes], dtype=np.int64)
+
+    @property
     def mean(self) -> float:
         """Mean score."""
         return float(self.scores.mean())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from ppo_and_friends.errors import UsageError, nearest
+from ppo_and_friends.common.plugins import find_part, installed
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.settings.experiment import FriendSpec
 
@@ -57,39 +56,22 @@ FORMER = {
 }
 """Friends of earlier versions, and what does the same now."""
 
-ENTRY_POINTS = "ppo_and_friends.friends"
-"""Entry-point group by which other packages add friends."""
-
 
 def known_friends() -> list[str]:
     """Names of all registered friends."""
-    return [*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINTS))]
+    return [*BUILT_IN, *(point.name for point in installed("friend"))]
 
 
 def find_friend(name: str) -> type[Friend]:
     """The class of a friend.
 
     Args:
-        name: A registered name, or ``module:Class``.
+        name: A registered name, ``module:Class`` or ``path/to/file.py:Class``.
 
     Raises:
         UsageError: There is no such friend.
     """
-    if name in BUILT_IN:
-        return _checked(getattr(importlib.import_module(BUILT_IN[name]), name), name)
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name == name:
-            return _checked(point.load(), name)
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            return _checked(getattr(importlib.import_module(module), attribute), name)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"Friend {name!r} can't be imported: {error}.") from error
-    if name in FORMER:
-        raise UsageError(f"There is no friend {name!r} any more: {FORMER[name]}.")
-    near = ", ".join(nearest(name, known_friends()))
-    raise UsageError(f"There is no friend {name!r}. Did you mean {near}? Own ones are given as module:Class.")
+    return _checked(find_part(name, "friend", BUILT_IN), name)
 
 
 def _checked(kind: Any, name: str) -> type[Friend]:

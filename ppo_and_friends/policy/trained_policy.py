@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,10 @@ from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_agent
 from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint, load_latest, read_checkpoint
-from ppo_and_friends.runs.checkpoint_contents import RAW_SPACE, restore_agent
+from ppo_and_friends.runs.checkpoint_contents import RAW_SPACE, capture, restore_agent
 from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.codec import Encoder
@@ -151,6 +153,21 @@ def load_policy(
     home = homes[0] if homes else folder
     experiment = load_experiment(home, trust)
     return TrainedPolicy(replace(experiment, device=device), checkpoint)
+
+
+def policy_checkpoint(trainer: Trainer) -> Checkpoint:
+    """The policy that a trainer has now, as a checkpoint that is written nowhere.
+
+    Args:
+        trainer: Between two iterations.
+
+    Returns:
+        Copies of the parameters and statistics, without the optimizer's.
+    """
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in trainer.agent.tensors().items()}
+    _, state = capture(trainer, seconds=0.0)
+    # As it would be read from a file: tuples become lists.
+    return Checkpoint(Path(), trainer.timesteps, tensors, json.loads(json.dumps(state)), manifest={})
 
 
 def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:

@@ -99,41 +99,46 @@ class CompositeReporter(SilentReporter):
 
 
 def make_reporter(
-    folder: Path,
+    folder: Path | None,
     is_main: bool,
     *,
     verbosity: int = 0,
     tensorboard: bool = True,
     wandb: str | None = None,
     stream: TextIO | None = None,
+    more: Sequence[SilentReporter] = (),
 ) -> SilentReporter:
     """The reporters of a run: terminal, ``progress.csv``, TensorBoard and ``learning_curve.png``.
 
     Other ranks than the main one get silence.
 
     Args:
-        folder: The run's folder; all files are written there.
+        folder: The run's folder; all files are written there. None: no files.
         is_main: Whether this rank speaks.
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Whether to write TensorBoard's event files.
         wandb: Project of Weights & Biases to log to; None: don't.
-        stream: Where to write; None: standard output.
+        stream: Where to write; None: standard output, or the notebook.
+        more: The user's own.
     """
     if not is_main:
         return SilentReporter()
-    from ppo_and_friends.reporting.console import ConsoleReporter
-    from ppo_and_friends.reporting.plots import LearningCurve
-    from ppo_and_friends.reporting.progress_csv import ProgressCSV
+    from ppo_and_friends.reporting.notebook import make_console
 
-    console = ConsoleReporter(verbosity=verbosity, stream=stream)
-    reporters: list[SilentReporter] = [console, ProgressCSV(folder / "progress.csv")]
-    if tensorboard:
-        from ppo_and_friends.reporting.tensorboard import TensorBoardReporter
+    console = make_console(verbosity, stream)
+    reporters: list[SilentReporter] = [console]
+    if folder is not None:
+        from ppo_and_friends.reporting.plots import LearningCurve
+        from ppo_and_friends.reporting.progress_csv import ProgressCSV
 
-        reporters.append(TensorBoardReporter(folder / "tensorboard", note=console.message))
-    if wandb is not None:
-        from ppo_and_friends.reporting.wandb import WandbReporter
+        reporters.append(ProgressCSV(folder / "progress.csv"))
+        if tensorboard:
+            from ppo_and_friends.reporting.tensorboard import TensorBoardReporter
 
-        reporters.append(WandbReporter(folder, wandb))
-    reporters.append(LearningCurve(folder))
-    return CompositeReporter(reporters)
+            reporters.append(TensorBoardReporter(folder / "tensorboard", note=console.message))
+        if wandb is not None:
+            from ppo_and_friends.reporting.wandb import WandbReporter
+
+            reporters.append(WandbReporter(folder, wandb))
+        reporters.append(LearningCurve(folder))
+    return CompositeReporter([*reporters, *more])

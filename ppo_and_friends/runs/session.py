@@ -34,7 +34,9 @@ class Session:
 
     trainer: Trainer
     communicator: Communicator
-    folder: RunFolder
+    folder: RunFolder | None
+    """Where checkpoints go; None: nothing is saved."""
+
     reporter: SilentReporter
     interrupts: Interrupts
     seconds: float = 0.0
@@ -46,23 +48,36 @@ class Session:
     _saved_at: float = field(default_factory=time.monotonic)
     _saved_iteration: int = -1
 
+    stopped: bool = False
+    """Whether somebody asked to stop; equal on all ranks."""
+
     def run(self) -> int:
         """Train until the budget is reached, a friend is done or somebody asks to stop; then save.
 
         Returns:
             0, or the exit status of the signal that stopped it (130 for Ctrl-C).
         """
-        experiment = self.trainer.experiment
-        stopped = False
-        finished = self.trainer.friends.finished
-        while self.trainer.timesteps < experiment.num_timesteps and not stopped and not finished():
-            self.place["where"] = f"iteration {self.trainer.iteration + 1}"
-            self.reporter.iteration(self._iterate())
-            stopped = self.interrupts.agreed()
-            if self._is_due():
-                self._save_and_go_on()
-        self._save()
-        return self.interrupts.exit_code if stopped else 0
+        while self.advance() is not None:
+            pass
+        self.save()
+        return self.interrupts.exit_code if self.stopped else 0
+
+    def advance(self) -> IterationReport | None:
+        """One iteration, with a checkpoint if one is due; None once there is nothing more to do."""
+        if self.stopped or self.finished():
+            return None
+        self.place["where"] = f"iteration {self.trainer.iteration + 1}"
+        report = self._iterate()
+        self.reporter.iteration(report)
+        self.stopped = self.interrupts.agreed()
+        if self.folder is not None and self._is_due():
+            self._save_and_go_on()
+        return report
+
+    def finished(self) -> bool:
+        """Whether the budget is reached, or a friend is done. Equal on all ranks."""
+        trainer = self.trainer
+        return trainer.timesteps >= trainer.experiment.num_timesteps or trainer.friends.finished()
 
     def _iterate(self) -> IterationReport:
         trainer = self.trainer
@@ -95,21 +110,22 @@ class Session:
     def _save_and_go_on(self) -> None:
         """Save; if that fails, say so and train on, since the next attempt may find room."""
         try:
-            self._save()
+            self.save()
         except CheckpointError as error:
             self.reporter.message(str(error), level="warning")
         self._saved_at = time.monotonic()
 
-    def _save(self) -> None:
-        """Check that all ranks agree, then save on rank 0. A collective.
+    def save(self) -> None:
+        """Check that all ranks agree, then save on rank 0, unless it is saved already. A collective.
 
         Raises:
             ReplicationError: Ranks differ in a parameter or buffer.
             CheckpointError: It can't be written.
         """
         trainer = self.trainer
-        if trainer.iteration == self._saved_iteration:
+        if self.folder is None or trainer.iteration == self._saved_iteration:
             return
+        checkpoints = self.folder.checkpoints
         trainer.friends.before_checkpoint()
         tensors, state = capture(trainer, self.seconds)
         assert_replicated(self.communicator, {n: t.detach().cpu().numpy() for n, t in tensors.items()})
@@ -120,6 +136,6 @@ class Session:
         keep = trainer.experiment.keep_checkpoints
         on_main(
             self.communicator,
-            lambda: save_checkpoint(self.folder.checkpoints, trainer.timesteps, tensors, state, extra, keep),
+            lambda: save_checkpoint(checkpoints, trainer.timesteps, tensors, state, extra, keep),
         )
         self._saved_iteration = trainer.iteration

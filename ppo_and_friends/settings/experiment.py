@@ -5,13 +5,14 @@ Nothing heavy is imported here (no torch, no simulator), so that ``--help`` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ppo_and_friends.settings.changes import changed
 from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, cosine, linear, logarithmic, steps
 
 __all__ = [
@@ -71,7 +72,9 @@ class EnvironmentSettings:
     """Which environment, how many of them, and what runs them."""
 
     id: str
-    """Gymnasium id; ``module:Name-v0`` imports the module first."""
+    """Gymnasium id; ``module:Name-v0`` imports the module first. Or ``module:Class`` or ``module:function``:
+    a subclass of gymnasium.Env, or what makes an environment, without any registration. Instead of the
+    module, the path of a file: ``path/to/file.py:Class``."""
 
     num_envs: Positive = 16
     """Environments over all ranks. With more ranks than that, each rank gets one."""
@@ -80,7 +83,7 @@ class EnvironmentSettings:
     """What steps the environments; ``auto`` takes the fastest one known to agree with Gymnasium."""
 
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of ``gymnasium.make``."""
+    """Keyword arguments of ``gymnasium.make``, or of the class or function."""
 
     max_episode_steps: Positive | None = None
     """Time limit in agent steps (after frame skip and action repeat); None: the environment's own."""
@@ -92,7 +95,8 @@ class EnvironmentSettings:
     """Preprocessing of an Atari game; None for everything else."""
 
     wrappers: tuple[str, ...] = ()
-    """Gymnasium wrappers, innermost first, as ``module:callable``. They put it on that backend."""
+    """Gymnasium wrappers, innermost first, as ``module:callable`` or ``path/to/file.py:callable``. They put
+    it on that backend."""
 
     factory: Annotated[Callable[..., Any] | None, Field(exclude=True)] = None
     """Makes the environment instead of ``gymnasium.make``. Such an experiment isn't plain data."""
@@ -235,3 +239,34 @@ class Experiment:
 
     keep_checkpoints: Positive = 2
     """Checkpoints kept, the newest ones."""
+
+    def with_changes(
+        self,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        num_timesteps: int | None = None,
+        num_envs: int | None = None,
+        random_seed: int | None = None,
+        device: str | None = None,
+    ) -> Experiment:
+        """The experiment with some settings changed, typed and checked as ``--set`` does it.
+
+        Args:
+            settings: Dotted names and values, such as ``{"ppo.gamma": 0.995}``; a friend's argument is
+                ``friends.KLEarlyStop.target``, one of the environment's ``environment.arguments.size``.
+            num_timesteps: Agent steps of the whole run; None: unchanged, like the next ones.
+            num_envs: Environments over all ranks, short for ``environment.num_envs``.
+            random_seed: Everything random in the run follows from it.
+            device: Where the networks live.
+
+        Raises:
+            UsageError: An unknown name (the nearest are listed) or a value that doesn't fit.
+        """
+        short = {
+            "num_timesteps": num_timesteps,
+            "environment.num_envs": num_envs,
+            "random_seed": random_seed,
+            "device": device,
+        }
+        given = {name: value for name, value in short.items() if value is not None}
+        return changed(self, [*given.items(), *(settings or {}).items()])

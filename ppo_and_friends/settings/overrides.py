@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from ppo_and_friends.errors import UsageError, nearest
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.settings.changes import as_values, changed, from_values, setting_names
 from ppo_and_friends.settings.experiment import Experiment, FriendSpec
-from ppo_and_friends.settings.other_names import todays_name
 
-_ADAPTER: TypeAdapter[Experiment] = TypeAdapter(Experiment)
-
-
-def as_values(settings: Any) -> Any:
-    """Nested dataclasses as nested dicts, one level of names at a time; other values unchanged."""
-    if is_dataclass(settings) and not isinstance(settings, type):
-        return {each.name: as_values(getattr(settings, each.name)) for each in fields(settings)}
-    if isinstance(settings, tuple):
-        return tuple(as_values(each) for each in settings)
-    if isinstance(settings, dict):  # a copy, since the values are changed in place
-        return {key: as_values(each) if isinstance(each, dict) else each for key, each in settings.items()}
-    return settings
+__all__ = [
+    "apply_settings",
+    "as_values",
+    "change_friends",
+    "differences",
+    "parse_friend",
+    "parse_value",
+    "setting_names",
+    "validated",
+]
 
 
 def validated(values: dict[str, Any]) -> Experiment:
@@ -33,23 +28,7 @@ def validated(values: dict[str, Any]) -> Experiment:
     Raises:
         UsageError: A value is of the wrong type or out of range; names the setting.
     """
-    try:
-        return _ADAPTER.validate_python(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
-        why = problem["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{where}={problem['input']!r}: {why}.") from error
-
-
-def setting_names(settings: Any, prefix: str = "") -> list[str]:
-    """All dotted names that ``--set`` takes, except friends'."""
-    names: list[str] = []
-    for each in fields(settings):
-        value = getattr(settings, each.name)
-        nested = is_dataclass(value) and type(value).__name__.endswith("Settings")
-        names += setting_names(value, f"{prefix}{each.name}.") if nested else [prefix + each.name]
-    return [name for name in names if name not in ("friends", "name", "environment.factory")]
+    return from_values(Experiment, values)
 
 
 def parse_value(text: str) -> Any:
@@ -84,47 +63,13 @@ def apply_settings(experiment: Experiment, assignments: Iterable[str]) -> Experi
     Raises:
         UsageError: An unknown name (the nearest are listed) or a value that doesn't fit.
     """
-    values = as_values(experiment)
-    known = setting_names(experiment)
-    present = {spec.name: spec for spec in experiment.friends}
+    changes = []
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        name = name.strip()
         if not equals:
             raise UsageError(f"--set {assignment}: write it as name=value.")
-        value = parse_value(text.strip())
-        parts = name.split(".")
-        if parts[0] == "friends" and len(parts) == 3:
-            if parts[1] not in present:
-                there = ", ".join(present) or "none"
-                raise UsageError(f"--set {name}: no friend {parts[1]!r} here (there are: {there}).")
-            spec = present[parts[1]]
-            present[parts[1]] = FriendSpec(spec.name, {**spec.arguments, parts[2]: value}, spec.kind)
-            continue
-        if name not in known and not name.startswith("environment.arguments."):
-            raise UsageError(f"--set {name}: there is no such setting. {_meant(name, known)}")
-        target = values
-        for part in parts[:-1]:
-            target = target.get(part)
-            if not isinstance(target, dict):
-                raise UsageError(f"--set {name}: {part!r} holds no settings of its own here.")
-        if isinstance(target.get(parts[-1]), tuple | list) and isinstance(value, int | float | str):
-            value = [value]
-        target[parts[-1]] = value
-    values["friends"] = tuple(as_values(spec) for spec in present.values())
-    return validated(values)
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    """What somebody may have meant by an unknown name: a setting, or a friend, by its name here."""
-    today = todays_name(name)
-    if today is None:
-        same_end = [each for each in known if each.rpartition(".")[2] == name]
-        return f"Did you mean {', '.join(same_end or nearest(name, known))}?"
-    if today.startswith("friends."):
-        _, friend, *argument = today.split(".")
-        return f"Here that is a friend: --with {friend}{''.join(f':{each}=...' for each in argument)}"
-    return f"Here it is called {today}."
+        changes.append((name.strip(), parse_value(text.strip())))
+    return changed(experiment, changes, said="--set ")
 
 
 def parse_friend(text: str) -> FriendSpec:

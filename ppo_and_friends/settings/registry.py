@@ -9,13 +9,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 
+from ppo_and_friends.common.plugins import installed
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.settings.experiment import Experiment
-
-ENTRY_POINTS = "ppo_and_friends.launchers"
-"""Entry-point group through which other packages add modules (or functions) with launchers."""
+from ppo_and_friends.settings.own import FOLDER_NAME, import_named, not_there, own_experiment
 
 PACKAGE = "ppo_and_friends.environments"
 GENERIC = f"{PACKAGE}.generic"
@@ -73,7 +71,7 @@ def launcher(name: str, *, id: str, spaces: str = "") -> Callable[[Build], Build
     Raises:
         UsageError: The name is taken by another function, or can't be a folder's.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+    if not FOLDER_NAME.fullmatch(name):
         raise UsageError(f"launcher name {name!r}: use letters, digits, '-' and '_' only.")
 
     def register(build: Build) -> Build:
@@ -96,11 +94,13 @@ def all_launchers() -> list[Launcher]:
 
 
 def resolve(name: str) -> Experiment:
-    """The experiment for a launcher's name, a versioned id, or any registered Gymnasium id.
+    """The experiment for a launcher's name, a registered Gymnasium id, or one's own launcher or environment.
 
     Args:
         name: ``CartPole`` (upper or lower case alike), ``CartPole-v1``, ``Reacher-v5``,
             ``ALE/Pong-v5`` or ``module:MyEnv-v0``. An id without a version means the newest one.
+            ``module:name`` and ``path/to/file.py:name`` name an Experiment, a function that returns one,
+            an environment's class or a function that makes an environment.
 
     Raises:
         UsageError: Nothing is called that; names the three nearest.
@@ -111,7 +111,10 @@ def resolve(name: str) -> Experiment:
         found = next((known for known in _launchers.values() if known.id == name), None)
     if found is not None:
         return found.experiment()
-    id = registered_id(name)
+    own = own_experiment(name)
+    if isinstance(own, Experiment):
+        return own
+    id = own or registered_id(name)
     if id is None:
         raise unknown_environment(name)
     found = next((known for known in _launchers.values() if known.id == id), None)
@@ -119,6 +122,10 @@ def resolve(name: str) -> Experiment:
         return found.experiment()
     experiment: Experiment = importlib.import_module(GENERIC).generic_experiment(id)
     return experiment
+
+
+launcher_experiment = resolve
+"""``resolve``, as the Python API calls it."""
 
 
 def registered_id(name: str) -> str | None:
@@ -144,13 +151,7 @@ def import_of_id(name: str) -> None:
     Raises:
         UsageError: The module can't be imported.
     """
-    module, colon, _ = name.rpartition(":")
-    if colon:
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # somebody else's module: anything can go wrong in it
-            said = " ".join(str(error).split())
-            raise UsageError(f"{name}: can't import {module or 'nothing'}: {said}") from error
+    import_named(name)
     import gymnasium
 
     if name not in gymnasium.registry and importlib.util.find_spec("ale_py") is not None:
@@ -173,7 +174,9 @@ def unknown_environment(name: str) -> UsageError:
     names: list[str] = [known.name for known in _launchers.values()]
     names += [known.id for known in _launchers.values()]
     names += _gymnasium_ids()
-    return UsageError(f"unknown environment {name!r}. Nearest: {', '.join(nearest(name, names))}.")
+    own = not_there(name)
+    near = own or f"Nearest: {', '.join(nearest(name, names))}."
+    return UsageError(f"unknown environment {name!r}. {near}")
 
 
 def _gymnasium_ids() -> Iterable[str]:
@@ -192,7 +195,7 @@ def _load() -> None:
     for name in sorted(found, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name)):
         if f"{PACKAGE}.{name}" != GENERIC:
             importlib.import_module(f"{PACKAGE}.{name}")
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in installed("launcher"):
         try:
             point.load()
         except Exception as error:  # another package's mistake mustn't take ours away

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
-from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.common.objects import described, is_file, resolve_object
+from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.settings.own import environment_maker
 from ppo_and_friends.vector.simulators import quiet_mujoco
 
 
@@ -74,6 +76,9 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
         return env
     from ppo_and_friends.settings.registry import import_of_id, quiet_emulator, unknown_environment
 
+    maker = environment_maker(settings.id)
+    if maker is not None:
+        return _make_own(maker, settings.id, arguments)
     import_of_id(settings.id)
     if settings.atari is not None:
         quiet_emulator()
@@ -82,7 +87,9 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
     limit = -1 if settings.max_episode_steps is not None else None
     errors = gymnasium.error
     try:
-        return gymnasium.make(settings.id, max_episode_steps=limit, disable_env_checker=True, **arguments)
+        return gymnasium.make(
+            _registered(settings.id), max_episode_steps=limit, disable_env_checker=True, **arguments
+        )
     except (errors.UnregisteredEnv, errors.DeprecatedEnv) as error:
         raise unknown_environment(settings.id) from error
     except (errors.DependencyNotInstalled, ImportError) as error:
@@ -97,6 +104,27 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
         ) from error
 
 
+def _make_own(maker: Callable[..., Any], id: str, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    """An environment by its class, or a function that makes it."""
+    try:
+        env = maker(**arguments)
+    except PPOError:
+        raise
+    except TypeError as error:
+        raise UsageError(f"{id} refuses its arguments {arguments}: {_line(error)}.") from error
+    except Exception as error:
+        raise EnvironmentFault(f"{id} can't be made: {described(error)}.") from error
+    if not isinstance(env, gymnasium.Env):
+        raise UsageError(f"{id} made a {type(env).__name__}, no gymnasium.Env.")
+    return env
+
+
+def _registered(id: str) -> str:
+    """The id without a file's path before it, which was imported; Gymnasium knows modules alone."""
+    source, _, bare = id.rpartition(":")
+    return bare if is_file(source) else id
+
+
 def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
     return {
         "frameskip": 1,  # frames are skipped by the preprocessing
@@ -106,16 +134,13 @@ def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
 
 
 def _wrap(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        raise UsageError(f"wrapper {name!r} must be written as module:callable.")
+    wrapper = resolve_object(name, "wrapper")
+    if not callable(wrapper):
+        raise UsageError(f"wrapper {name!r} is a {type(wrapper).__name__} and can't be called.")
     try:
-        wrapper = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise UsageError(f"wrapper {name!r}: {_line(error)}") from error
-    except AttributeError as error:
-        raise UsageError(f"wrapper {name!r}: {module} has no {attribute}.") from error
-    wrapped = wrapper(env)
+        wrapped = wrapper(env)
+    except Exception as error:
+        raise UsageError(f"wrapper {name!r} failed: {described(error)}.") from error
     if not isinstance(wrapped, gymnasium.Env):
         raise UsageError(
             f"wrapper {name!r} returned an object of type {type(wrapped).__name__}, "

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks.runs import ROOT
+from ppo_and_friends import evaluate
 from ppo_and_friends.cli.request import Request
 from ppo_and_friends.cli.test import load_trained
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.evaluation.evaluate import evaluate
 from ppo_and_friends.policy.pretrained import pretrained_folder, pretrained_names
 from ppo_and_friends.runs.saved_experiment import load_experiment
 
@@ -41,12 +41,10 @@ def test_no_shipped_file_is_large() -> None:
 def test_every_shipped_policy_reaches_its_recorded_score(name: str) -> None:
     folder = pretrained_folder(name)
     score = json.loads((folder / "score.json").read_bytes())
-    experiment, policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
-    assert (experiment.name, checkpoint.timesteps) == (name, score["timesteps"])
+    policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
+    assert (policy.experiment.name, checkpoint.timesteps) == (name, score["timesteps"])
     assert not any(key.startswith("optimizer.") for key in checkpoint.tensors)
-    outcome = evaluate(
-        policy, experiment.environment, episodes=EPISODES, seed=score["evaluation_seed"], timesteps=1
-    )
+    outcome = evaluate(policy, EPISODES, seed=score["evaluation_seed"])
     # The same beginnings as then; a simulator may round otherwise on another machine.
     again = np.isclose(outcome.scores, score["first_scores"][:EPISODES], rtol=0.05, atol=1.0)
     margin = max(4 * score["std"] / np.sqrt(EPISODES), 0.05 * abs(score["mean"]), 1.0)

@@ -90,9 +90,9 @@ def test_wrappers_by_name() -> None:
     env.reset(seed=0)
     assert env.step(0)[1] == -1.0
     for name, message in [
-        ("Negated", "module:callable"),
+        ("Negated", "module:name"),
         ("no_such_module:Wrapper", "No module named"),
-        ("gymnasium:NoSuchWrapper", "has no NoSuchWrapper"),
+        ("gymnasium:NoSuchWrapper", "has no 'NoSuchWrapper'"),
         ("tests.vector.test_canonical:not_a_wrapper", "of type int, which is not a gymnasium.Env"),
     ]:
         with pytest.raises(UsageError, match=message):

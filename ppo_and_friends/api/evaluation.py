@@ -1,0 +1,117 @@
+"""``evaluate``: a policy in, the scores of whole episodes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from ppo_and_friends.distributed.randomness import Purpose, Randomness
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.evaluation.evaluate import Evaluation, RenderMode
+from ppo_and_friends.evaluation.evaluate import evaluate as play
+from ppo_and_friends.evaluation.player import Array
+from ppo_and_friends.evaluation.video import Choice
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
+from ppo_and_friends.settings.experiment import EnvironmentSettings
+from ppo_and_friends.settings.registry import resolve
+from ppo_and_friends.vector.canonical import make_canonical_env
+
+SEED = 1
+"""Of the experiment that a policy without one is taken to be of."""
+
+
+class _LastObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Remembers the observation as the environment gave it."""
+
+    observation: Any = None
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        self.observation, info = self.env.reset(**arguments)
+        return self.observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.observation, *rest = self.env.step(action)
+        return self.observation, *rest
+
+
+class _FunctionPolicy:
+    """A function of raw observations, as `play` wants a policy."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+        self._env: _LastObservation | None = None
+
+    def make_env(self, settings: EnvironmentSettings, mode: RenderMode) -> gymnasium.Env[Any, Any]:
+        self._env = _LastObservation(make_canonical_env(settings, mode))
+        return self._env
+
+    def reset(self, seed: int) -> None:
+        return
+
+    def act(self, observations: Array, deterministic: bool) -> Array:
+        assert self._env is not None
+        return np.asarray(self._function(self._env.observation))[None]
+
+
+def evaluate(
+    policy: TrainedPolicy | Callable[[Any], Any],
+    episodes: int = 20,
+    *,
+    environment: EnvironmentSettings | str | None = None,
+    deterministic: bool = True,
+    seed: int | None = None,
+    render: bool = False,
+    video: str | Path | None = None,
+    video_episode: Choice = "best",
+) -> Evaluation:
+    """Run whole episodes of a policy on the environment as Gymnasium defines it.
+
+    Rewards are the true ones, whatever the policy was trained on. Under ``mpirun`` call it on one rank.
+
+    Args:
+        policy: Of ``run.policy()`` or ``load_policy``; or any function from one observation, as the
+            environment gives it, to an action.
+        episodes: How many.
+        environment: Where to play: settings, or a launcher's name or an id, of which the environment is
+            taken. None: what the policy was trained on.
+        deterministic: The most probable actions; False: drawn ones. A function does as it likes.
+        seed: Episode i is reset with ``seed + i``. None: as the command line has it, by the experiment's
+            ``random_seed``.
+        render: Open a window.
+        video: Where to record, ``.gif`` or ``.mp4``; None: nowhere.
+        video_episode: Which episode to record, by its score, or all of them.
+
+    Returns:
+        Scores and lengths of the episodes, with ``mean`` and ``std``.
+
+    Raises:
+        UsageError: No environment is known, no display for a window, or a count that isn't positive.
+        EnvironmentFault: The environment raised, or returned something unusable.
+    """
+    trained = policy if isinstance(policy, TrainedPolicy) else None
+    if environment is None:
+        if trained is None:
+            raise UsageError('Where shall it play? evaluate(policy, environment="CartPole-v1")')
+        environment = trained.experiment.environment
+    elif isinstance(environment, str):
+        environment = resolve(environment).environment
+    if seed is None:
+        of = SEED if trained is None else trained.experiment.random_seed
+        seed = Randomness(of).integer(Purpose.EVALUATION)
+    function = None if trained is not None else _FunctionPolicy(policy)
+    return play(
+        function or trained.agent.policy(),  # type: ignore[union-attr]
+        environment,
+        episodes=episodes,
+        seed=seed,
+        deterministic=deterministic,
+        render="human" if render else "record" if video is not None else None,
+        timesteps=0 if trained is None else trained.timesteps,
+        video_path=None if video is None else Path(video),
+        video=video_episode,
+        make_env=None if function is None else function.make_env,
+    )

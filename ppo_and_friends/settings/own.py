@@ -1,0 +1,115 @@
+"""Launchers and environments by ``module:name`` or ``path/to/file.py:name``, without any registration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ppo_and_friends.common.objects import (
+    MISSING,
+    CannotImport,
+    described,
+    find_attribute,
+    import_source,
+    missing,
+)
+from ppo_and_friends.errors import PPOError, UsageError
+from ppo_and_friends.settings.experiment import Experiment
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+"""What an experiment may be called, since a run's folder is called like it."""
+
+
+def import_named(name: str) -> ModuleType | None:
+    """Import what stands before the last colon of a name; None where there is no colon.
+
+    Raises:
+        UsageError: It can't be imported.
+    """
+    source, colon, _ = name.rpartition(":")
+    if not colon:
+        return None
+    try:
+        return import_source(source)
+    except CannotImport as error:
+        raise UsageError(f"{name}: can't import {source or 'nothing'}: {error}.") from error
+
+
+def own_attribute(name: str) -> Any:
+    """What ``module:name`` means in its module; ``MISSING`` for everything else, as Gymnasium's ids.
+
+    Raises:
+        UsageError: The module can't be imported.
+    """
+    module = import_named(name)
+    path = name.rpartition(":")[2]
+    if module is None or not all(part.isidentifier() for part in path.split(".")):
+        return MISSING
+    import gymnasium
+
+    return MISSING if path in gymnasium.registry else find_attribute(module, path)
+
+
+def environment_maker(id: str) -> Callable[..., Any] | None:
+    """The class or function by which an environment's id names it; None for a registered id.
+
+    Raises:
+        UsageError: The module can't be imported, or it isn't something that can be called.
+    """
+    found = own_attribute(id)
+    if found is MISSING:
+        return None
+    if not callable(found):
+        raise UsageError(f"environment {id!r} is a {type(found).__name__}, not a class or a function.")
+    maker: Callable[..., Any] = found
+    return maker
+
+
+def own_experiment(name: str) -> Experiment | str | None:
+    """What ``module:name`` stands for: an experiment, or an environment without settings.
+
+    Args:
+        name: Of an Experiment, a function without arguments that returns one, a subclass of gymnasium.Env
+            or a function that returns an environment.
+
+    Returns:
+        The experiment; ``name`` itself for an environment; None for what isn't in the module.
+
+    Raises:
+        UsageError: It is something else, or the function fails.
+    """
+    found = own_attribute(name)
+    if found is MISSING:
+        return None
+    import gymnasium
+
+    if isinstance(found, type):
+        if issubclass(found, gymnasium.Env):
+            return name
+    elif callable(found):
+        try:
+            found = found()
+        except PPOError:
+            raise
+        except Exception as error:  # somebody else's function
+            raise UsageError(f"{name} failed: {described(error)}.") from error
+        if isinstance(found, gymnasium.Env):
+            found.close()
+            return name
+    if not isinstance(found, Experiment):
+        what = found.__name__ if isinstance(found, type) else type(found).__name__
+        raise UsageError(
+            f"{name} gives {what}: neither an Experiment nor a gymnasium.Env, nor a function that returns one."
+        )
+    if not FOLDER_NAME.fullmatch(found.name):
+        raise UsageError(f"{name}: experiment name {found.name!r}: use letters, digits, '-' and '_' only.")
+    return found
+
+
+def not_there(name: str) -> str | None:
+    """What to say of a ``module:name`` that is in its module neither as an attribute nor as an id."""
+    module = import_named(name)
+    source, _, path = name.rpartition(":")
+    return None if module is None else missing(source, path, module)
