@@ -101,7 +101,7 @@ def own_experiment(name: str) -> Experiment | str | None:
     if not isinstance(found, Experiment):
         what = found.__name__ if isinstance(found, type) else type(found).__name__
         raise UsageError(
-            f"{name} gives {what}: neither an Experiment nor a gymnasium.Env, nor a function that returns one."
+            f"{name} gives {what}: neither an Experiment nor a gymnasium.Env, nor a function returning one."
         )
     if not FOLDER_NAME.fullmatch(found.name):
         raise UsageError(f"{name}: experiment name {found.name!r}: use letters, digits, '-' and '_' only.")
