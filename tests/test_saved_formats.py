@@ -87,13 +87,13 @@ def test_the_policy_acts_as_it_did(place: str) -> None:
 
 
 @every_run
-def test_training_goes_on(name: str, state_path: Path) -> None:
+@pytest.mark.parametrize("change", [(), ("--set=kernels=plain",)], ids=["", "plain"])
+def test_training_goes_on(change: tuple[str, ...], name: str, state_path: Path) -> None:
     before = latest(state_path, name)
     old_rows = [renamed(row, RENAMED_COLUMNS) for row in rows(state_path, name)]
     asked = before.timesteps + 100
-    done = run(
-        "-e", name, "--state_path", state_path, "--no_tensorboard", f"--num_timesteps={asked}", *OPTIONS[name]
-    )
+    options = ("--no_tensorboard", f"--num_timesteps={asked}", *OPTIONS[name], *change)
+    done = run("-e", name, "--state_path", state_path, *options)
     assert done.status == 0 and not done.complaint
     assert not [words for words in COMPLAINTS if words in done.out], done.out
     after, new_rows = latest(state_path, name), rows(state_path, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ppo_and_friends.networks.kernels import fused_layers
-from ppo_and_friends.networks.kernels.fused_layers import FusedLinear, FusedMLP
+from ppo_and_friends.networks.kernels.fused_layers import FusedLinear, FusedMLP, fuse_layers
 from ppo_and_friends.networks.kernels.inference import flattened
-from ppo_and_friends.networks.layers import ACTIVATIONS, mlp
+from ppo_and_friends.networks.layers import ACTIVATIONS, NatureCNN, mlp
 
 # By PyTorch's own word: an operation that is no longer what it was must fail here, not be skipped.
 needs_onednn = pytest.mark.skipif(
@@ -50,6 +51,36 @@ def test_values_and_gradients_are_those_of_the_plain_layers(activation: str, row
         torch.testing.assert_close(found, each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
     with torch.inference_mode():
         torch.testing.assert_close(flattened(network)(observations.detach()), expected, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("rows", [1, 130])
+def test_written_out_gradients_in_double_precision(
+    activation: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """oneDNN has single precision alone, so the products are PyTorch's here; the rest is what runs."""
+
+    def names(inputs: Tensor, layers: Any) -> tuple[str, ...] | None:
+        known = [fused_layers.ACTIVATION_NAMES.get(type(one)) for _, _, one in layers]
+        return None if None in known else tuple(known)  # type: ignore[arg-type]
+
+    def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, name: str = "none") -> Tensor:
+        return fused_layers.IN_PLACE[name](functional.linear(inputs, weight, bias))
+
+    monkeypatch.setattr(fused_layers, "_fusible", names)
+    monkeypatch.setattr(fused_layers, "_onednn_linear", product)
+    for least in (0, 2**60):  # everything by way of oneDNN, then nothing
+        monkeypatch.setattr(fused_layers, "MIN_MULTIPLICATIONS", least)
+        network = layers(5, (9, 40, 33, 3), activation).double()
+        inputs = draw(rows, 5).double().requires_grad_()
+        leaves = [inputs, *network.parameters()]
+        expected, found = plainly(network, inputs), network(inputs)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+        fused = activation in ("tanh", "relu", "elu")
+        assert (type(found.grad_fn).__name__ == "_FusedLayersBackward") == fused
+        wanted = torch.autograd.grad(expected.square().sum(), leaves)
+        for one, other in zip(torch.autograd.grad(found.square().sum(), leaves), wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-13)
 
 
 @needs_onednn
@@ -159,3 +190,27 @@ def test_a_layer_without_activation(rows: int) -> None:
     wanted = torch.autograd.grad(plain.square().sum(), leaves)
     for found, each in zip(torch.autograd.grad(layer(inputs).square().sum(), leaves), wanted, strict=True):
         torch.testing.assert_close(found, each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
+
+
+def test_a_network_keeps_its_parameters_and_their_names() -> None:
+    image = NatureCNN((1, 36, 36), from_bytes=False, generator=torch.Generator().manual_seed(0))
+    head = nn.Sequential(nn.Linear(512, 4), nn.Tanh())
+    watched = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    watched.register_forward_hook(lambda module, inputs, outputs: None)
+    network = nn.ModuleDict({"image": image, "head": head, "same": head, "watched": watched})
+    before = dict(network.state_dict(keep_vars=True))
+    fuse_layers(network)
+    assert isinstance(image.dense, FusedLinear) and isinstance(network["head"], FusedMLP)
+    assert network["same"] is network["head"] and network["watched"] is watched
+    assert type(image.convolutions) is nn.Sequential
+    after = network.state_dict(keep_vars=True)
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before)
+
+
+def test_what_is_not_layers_with_activations_is_not_fused() -> None:
+    network = nn.ModuleList([longer(), nn.Sequential(), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))])
+    network[0] = nn.Sequential(*network[0])
+    kinds = [type(each) for each in network]
+    fuse_layers(network)
+    assert [type(each) for each in network] == kinds == [nn.Sequential] * 3

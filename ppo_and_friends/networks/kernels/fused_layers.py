@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ppo_and_friends.networks.layers import NatureCNN
+from ppo_and_friends.networks.layers import ACTIVATIONS, NatureCNN
 
 MIN_MULTIPLICATIONS = 2**21
 """Multiplications in a product from which oneDNN is faster; below, its call takes longer."""
@@ -49,8 +49,8 @@ _aten = torch.ops.aten
 def fuse_layers(module: nn.Module) -> None:
     """Replace the layers inside a module by fused ones, which hold the same parameters by the same names.
 
-    Replaced are sequences of linear layers that have a bias and are each followed by an activation (what
-    `layers.mlp` makes), and the fully connected layer of the Nature CNN.
+    Replaced are sequences of linear layers that have a bias and are each followed by one of `ACTIVATIONS`
+    (what `layers.mlp` makes), and the fully connected layer of the Nature CNN.
 
     Args:
         module: Changed in place. What has hooks in it stays as it is.
@@ -66,9 +66,10 @@ def fuse_layers(module: nn.Module) -> None:
 
 def _fused(child: nn.Module, parent: nn.Module) -> nn.Module:
     """A module's replacement, or itself after the modules inside it were replaced."""
-    if type(child) is nn.Sequential and not is_hooked(child):
+    if type(child) is nn.Sequential and len(child) and not is_hooked(child):
         fused = FusedMLP(*child)
-        if len(child) and fused.layers() is not None:
+        activations = [type(one) in ACTIVATIONS.values() for one in list(child)[1::2]]
+        if all(activations) and fused.layers() is not None:
             return fused.train(child.training)
     if isinstance(parent, NatureCNN) and type(child) is nn.Linear and not is_hooked(child):
         return FusedLinear(child).train(child.training)
