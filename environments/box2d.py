@@ -91,7 +91,8 @@ def bipedal_walker() -> Experiment:
             friend("AdvantageNormalizer"),
             # With separate encoders for lidar and body it walks after 0.8M timesteps instead of 1M or more.
             friend("SplitObservations", exteroceptive="14-23"),
-            # A fall costs 1 at first, or it learns to stand still, and its true 100 at last.
+            # The penalty for a fall rises from 1 to the true 100; with the full penalty from the start, it
+            # learns to stand still.
             friend("RewardClip", low=linear(-1.0, -100.0), high=10.0),
             friend("StdClip", limit=linear(1.0, 0.15)),
         ),

@@ -136,7 +136,7 @@ def half_cheetah() -> Experiment:
         friends=(
             *SCALED,
             friend("AdvantageRecompute"),
-            # Half the divergence at the end; a fifth of it learned too slowly already half way.
+            # The KL target halves over the run; with a fall to a fifth, learning was too slow by mid-run.
             friend("AdaptiveLearningRate", target=linear(0.02, 0.01)),
             FADING_NOISE,
         ),

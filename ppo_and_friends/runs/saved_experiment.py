@@ -116,19 +116,19 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
         raise UsageError(f"{folder / DILL_NAME} contains a {type(experiment).__name__}, not an Experiment.")
     if record.get("format", 1) >= FORMAT:
         return experiment
-    # An object of an earlier format has that format's attributes.
+    # An object of an earlier format has the attributes of that format.
     return validated(migrated(_attributes(experiment)))
 
 
 class _Unpickler(dill.Unpickler):
-    """Finds the classes of settings where earlier versions had them."""
+    """Maps modules of earlier versions to the current ones, so that classes of settings are found."""
 
     def find_class(self, module: str, name: str) -> Any:
         return super().find_class(FORMER_MODULES.get(module, module), name)
 
 
 def _attributes(value: Any) -> Any:
-    """Nested settings as nested dicts of whatever attributes they have."""
+    """Return nested settings as nested dicts of their attributes, whichever these are."""
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _attributes(each) for name, each in vars(value).items() if not name.startswith("__")}
     if isinstance(value, tuple):
