@@ -1,7 +1,7 @@
-# The two commands of the README, each doing all of its own set-up.
+# Targets for installing, training and testing. Each one installs what it needs first.
 #
-#   make train    install, then train and test CartPole (ARGS="--num_timesteps 20000" adds options)
-#   make test     install, then run all the tests  (ARGS="-m 'not slow'" adds options)
+#   make train    train and test CartPole (ARGS="--num_timesteps 20000" adds options)
+#   make test     run all tests (ARGS="-m 'not slow'" adds options)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -23,9 +23,9 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: setup.py pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
-	  { echo "$(PYTHON) is missing. On Debian: apt-get install python3 python3-venv"; exit 1; }
+	  { echo "$(PYTHON) is not installed. On Debian: apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
-	  { echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 1; }
+	  { echo "Python 3.11 or later is required. Select it with: make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || \
 	  { echo "Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""Train or test an agent: ``python main.py --help``."""
+"""Command line entry point; ``python main.py --help`` lists the options."""
 
 import sys
 
@@ -7,5 +7,5 @@ if __name__ == "__main__":
         from ppo_and_friends.cli.main import main
 
         sys.exit(main())
-    except KeyboardInterrupt:  # so early that there is nothing to save
+    except KeyboardInterrupt:  # before training has started, so there is nothing to save
         sys.exit(130)

@@ -1,6 +1,7 @@
-"""Package PPO and Friends: ``environments/`` is installed as ``ppo_and_friends.environments``.
+"""Packaging of PPO and Friends.
 
-The trained policies in ``results/policies/`` are installed as ``ppo_and_friends/policies/``.
+``environments/`` is installed as ``ppo_and_friends.environments``, and the trained policies in
+``results/policies/`` as ``ppo_and_friends/policies/``.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ ENVIRONMENTS = "ppo_and_friends.environments"
 POLICIES = "ppo_and_friends.policies"
 SHIPPED = "results/policies"
 
-# EnvPool has wheels for this platform alone; elsewhere Gymnasium's vector environments take over.
+# EnvPool has wheels for this platform only; on others, Gymnasium's environments are used instead.
 ENVPOOL_PLATFORM = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 setup(
     name="ppo-and-friends",
     version="0.1.0",
-    description="MPI-distributed proximal policy optimisation, with plug-ins for everything that is not PPO",
+    description="MPI-distributed proximal policy optimisation (PPO), with plug-ins for everything beyond PPO",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     python_requires=">=3.11",
@@ -60,8 +61,8 @@ setup(
         "tyro>=1.0",
     ],
     extras_require={
-        # An MPI of its own, with mpirun, for machines that have none. On a cluster leave it out:
-        # mpi4py then finds the site's MPI, which is the one that srun knows how to start.
+        # MPI libraries and mpirun, for machines without MPI. Leave this extra out on a cluster, so that
+        # mpi4py uses the cluster's own MPI, which works with its srun.
         "mpi": ["mpich>=5"],
         "test": [
             "hypothesis>=6.100",

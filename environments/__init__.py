@@ -1,1 +1,1 @@
-"""The launchers: which environments there are, and the settings that train them well."""
+"""The launchers: functions that return tuned settings for each supported environment."""

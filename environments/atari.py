@@ -1,4 +1,4 @@
-"""Atari: two games, from pixels and from the console's 128 bytes of memory."""
+"""Launchers for Atari: two games, each from pixels and from the console's 128 bytes of RAM."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ def _ram(name: str, id: str, reward_threshold: float) -> Experiment:
 
 @launcher("BreakoutPixels", id="BreakoutNoFrameskip-v4", spaces="4x84x84 pixels -> Discrete(4)")
 def breakout_pixels() -> Experiment:
-    """Knock bricks out of a wall."""
+    """Break the bricks of a wall with a ball."""
     return _pixels("BreakoutPixels", "BreakoutNoFrameskip-v4", reward_threshold=420.0)
 
 
 @launcher("BreakoutRAM", id="BreakoutNoFrameskip-v4", spaces="512 bytes -> Discrete(4)")
 def breakout_ram() -> Experiment:
-    """Knock bricks out of a wall, seeing the console's memory."""
+    """Break the bricks of a wall with a ball, observing the console's RAM."""
     return _ram("BreakoutRAM", "BreakoutNoFrameskip-v4", reward_threshold=350.0)
 
 
 @launcher("AssaultPixels", id="AssaultNoFrameskip-v4", spaces="4x84x84 pixels -> Discrete(7)")
 def assault_pixels() -> Experiment:
-    """Shoot what a mother ship drops."""
+    """Shoot the enemies that a mother ship releases."""
     return _pixels("AssaultPixels", "AssaultNoFrameskip-v4", reward_threshold=6300.0, gae_lambda=0.85)
 
 
 @launcher("AssaultRAM", id="AssaultNoFrameskip-v4", spaces="512 bytes -> Discrete(7)")
 def assault_ram() -> Experiment:
-    """Shoot what a mother ship drops, seeing the console's memory."""
+    """Shoot the enemies that a mother ship releases, observing the console's RAM."""
     return _ram("AssaultRAM", "AssaultNoFrameskip-v4", reward_threshold=4000.0)

@@ -1,4 +1,4 @@
-"""Box2D: landing and walking."""
+"""Launchers for Box2D: landing and walking."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRIENDS: tuple[FriendSpec, ...] = (
 
 @launcher("LunarLander", id="LunarLander-v3", spaces="8 -> Discrete(4)")
 def lunar_lander() -> Experiment:
-    """Land between the flags, engines on or off."""
+    """Land between two flags, switching the engines on and off."""
     return Experiment(
         name="LunarLander",
         environment=EnvironmentSettings(id="LunarLander-v3", num_envs=16),
@@ -45,7 +45,7 @@ def lunar_lander() -> Experiment:
 
 @launcher("LunarLanderContinuous", id="LunarLanderContinuous-v3", spaces="8 -> Box(2)")
 def lunar_lander_continuous() -> Experiment:
-    """Land between the flags, engines throttled."""
+    """Land between two flags, throttling the engines."""
     return Experiment(
         name="LunarLanderContinuous",
         environment=EnvironmentSettings(id="LunarLanderContinuous-v3", num_envs=16),
@@ -59,7 +59,8 @@ def lunar_lander_continuous() -> Experiment:
             gamma=0.999,
             gae_lambda=0.98,
         ),
-        # Noise burns fuel: with the usual deviation, and a bonus for it, training ends 100 points lower.
+        # Exploration noise costs fuel: with the default standard deviation and an entropy bonus, the final
+        # training score is 100 points lower.
         network=NetworkSettings(
             actor_hidden=(128, 64), critic_hidden=(128, 64), activation="elu", log_std_init=-0.5
         ),
@@ -69,7 +70,7 @@ def lunar_lander_continuous() -> Experiment:
 
 @launcher("BipedalWalker", id="BipedalWalker-v3", spaces="24 -> Box(4)")
 def bipedal_walker() -> Experiment:
-    """Walk on gently rough ground."""
+    """Walk on slightly uneven ground."""
     return Experiment(
         name="BipedalWalker",
         environment=EnvironmentSettings(id="BipedalWalker-v3", num_envs=64),
@@ -80,17 +81,18 @@ def bipedal_walker() -> Experiment:
             minibatch_size=2048,
             epochs=5,
             learning_rate=linear(1e-3),
-            gamma=0.99,  # at 0.995 it walks more slowly, and learns it later
+            gamma=0.99,  # with 0.995 it learns to walk later, and walks more slowly
         ),
-        # With less noise from the beginning it walks after half as many steps.
+        # With less initial noise it learns to walk in half as many timesteps.
         network=NetworkSettings(log_std_init=-0.5),
         friends=(
             friend("ObservationNormalizer"),
             friend("ObservationClip", limit=10.0),
             friend("AdvantageNormalizer"),
-            # Lidar and body read apart: it walks after 0.8M timesteps instead of 1M and more.
+            # With separate encoders for lidar and body it walks after 0.8M timesteps instead of 1M or more.
             friend("SplitObservations", exteroceptive="14-23"),
-            # A fall costs 1 at first, or it learns to stand still, and its true 100 at last.
+            # The penalty for a fall rises from 1 to the true 100; with the full penalty from the start, it
+            # learns to stand still.
             friend("RewardClip", low=linear(-1.0, -100.0), high=10.0),
             friend("StdClip", limit=linear(1.0, 0.15)),
         ),
@@ -99,7 +101,7 @@ def bipedal_walker() -> Experiment:
 
 @launcher("BipedalWalkerHardcore", id="BipedalWalkerHardcore-v3", spaces="24 -> Box(4)")
 def bipedal_walker_hardcore() -> Experiment:
-    """Walk over stumps, stairs and pits."""
+    """Walk over stumps, stairs and pitfalls."""
     return Experiment(
         name="BipedalWalkerHardcore",
         environment=EnvironmentSettings(id="BipedalWalkerHardcore-v3", num_envs=64),

@@ -1,4 +1,4 @@
-"""Sensible settings for an environment that has no launcher, chosen from its spaces."""
+"""Default settings for environments without a launcher, derived from their spaces."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ NUM_TIMESTEPS = 1_000_000
 
 
 def generic_experiment(id: str) -> Experiment:
-    """An experiment for any registered Gymnasium id.
+    """Return an experiment for any registered Gymnasium id.
 
-    Images get the Nature CNN and Atari's usual settings; everything else an MLP with normalised
-    observations and rewards. One-hot observations are left as they are.
+    Images are trained with the Nature CNN and the usual settings for Atari; everything else with an MLP
+    and with normalised observations and rewards. One-hot observations are not normalised.
 
     Args:
-        id: As ``gymnasium.make`` takes it.
+        id: An id that ``gymnasium.make`` accepts.
 
     Raises:
-        UsageError: The environment can't be made, or its spaces aren't supported.
+        UsageError: The environment can't be created, or its spaces aren't supported.
+        EnvironmentFault: The environment's own code raised an exception.
     """
     atari = atari_settings(id)
     environment = EnvironmentSettings(id=id, num_envs=8 if atari else 16, atari=atari)
@@ -74,7 +75,7 @@ def generic_experiment(id: str) -> Experiment:
 
 
 def _images(name: str, environment: EnvironmentSettings, *, pixels: bool) -> Experiment:
-    """What is usual for Atari (Mnih et al. 2015, arXiv:1707.06347 table 5), pixels or bytes."""
+    """The usual settings for Atari (Mnih et al. 2015; arXiv:1707.06347, table 5), for pixels or RAM."""
     is_atari = environment.atari is not None
     return Experiment(
         name=name,
@@ -96,11 +97,11 @@ def _images(name: str, environment: EnvironmentSettings, *, pixels: bool) -> Exp
 
 
 def atari_settings(id: str) -> AtariSettings | None:
-    """The standard preprocessing, with the id's own frame skip and sticky actions.
+    """Return the standard Atari preprocessing, with the frame skip and sticky actions of the id.
 
     Returns:
-        None for what isn't an Atari game, and for the old ids that skip a random number of frames: no
-        fixed frame skip is the same, so they stay as they are.
+        None if the id isn't an Atari game, or is an old id that skips a random number of frames, for
+        which there is no equivalent fixed frame skip.
     """
     spec = gymnasium.registry.get(id.rpartition(":")[2])
     if spec is None or "ale_py" not in str(spec.entry_point):
@@ -109,7 +110,7 @@ def atari_settings(id: str) -> AtariSettings | None:
     skip = known.get("frameskip")
     if not isinstance(skip, int):
         return None
-    # A frame skip of 1 is meant to be skipped by the preprocessing.
+    # Ids with a frame skip of 1 are meant to be used with a frame skip in the preprocessing.
     return AtariSettings(
         observation="ram" if known.get("obs_type") == "ram" else "pixels",
         frame_skip=4 if skip == 1 else skip,

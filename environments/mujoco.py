@@ -1,4 +1,4 @@
-"""MuJoCo: balancing, hopping, running, standing up."""
+"""Launchers for MuJoCo: balancing, hopping, running, swimming, standing up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NORMALIZERS: tuple[FriendSpec, ...] = (
     friend("RewardClip", low=-10.0, high=10.0),
     friend("AdvantageNormalizer"),
 )
-"""What nearly every one of these profits from (arXiv:2006.05990, section 3.2)."""
+"""Normalisation that improves nearly all of these environments (arXiv:2006.05990, section 3.2)."""
 
 SCALED: tuple[FriendSpec, ...] = (
     friend("ObservationNormalizer"),
@@ -29,14 +29,14 @@ SCALED: tuple[FriendSpec, ...] = (
     friend("ValueNormalizer"),
     friend("AdvantageNormalizer"),
 )
-"""For those that run: a constant scale of rewards, and a critic that learns normalised returns."""
+"""For locomotion: rewards scaled by a constant, and a critic that predicts normalised returns."""
 
 TAPERED = NetworkSettings(actor_hidden=(256, 128, 64), critic_hidden=(256, 128, 64), activation="elu")
-"""For bodies with many joints: HalfCheetah learns about twice as fast as with 64-64 tanh."""
+"""For bodies with many joints; HalfCheetah learns about twice as fast as with two tanh layers of 64."""
 
 
 FADING_NOISE: FriendSpec = friend("StdClip", limit=linear(1.0, 0.1))
-"""For those that run fast: what is best without noise isn't what is best with it."""
+"""For fast locomotion: a policy that is optimal with exploration noise isn't optimal without it."""
 
 
 @launcher("InvertedPendulum", id="InvertedPendulum-v5", spaces="4 -> Box(1)")
@@ -64,7 +64,7 @@ def inverted_double_pendulum() -> Experiment:
     """Balance two poles, one on top of the other."""
     return Experiment(
         name="InvertedDoublePendulum",
-        # Many environments, since a policy that balances for 1000 steps sees few beginnings.
+        # Many environments, because a policy that balances for 1000 steps sees few initial states.
         environment=EnvironmentSettings(id="InvertedDoublePendulum-v5", num_envs=64),
         num_timesteps=1_000_000,
         reward_threshold=9340.0,
@@ -76,11 +76,11 @@ def inverted_double_pendulum() -> Experiment:
             gamma=0.98,
             gae_lambda=0.8,
         ),
-        # Observations stay as they are: once it balances, hardly any varies, and normalised beginnings
-        # would lie far outside (the last poles fell there).
+        # Observations are not normalised: once the poles are balanced, observations hardly vary, so that
+        # normalised initial states would be far out of range (which made the poles fall).
         friends=(
-            # A beginning of every environment in each rollout, since rare ones made it fall. No episode is
-            # whole then: the training score is of the falls alone.
+            # Resets all environments at each rollout, because rare initial states made the poles fall.
+            # Only episodes that end early are then complete, so the training score is of those alone.
             friend("HardReset"),
             friend("RewardScale", factor=0.05),
             friend("AdvantageNormalizer"),
@@ -102,7 +102,7 @@ def hopper() -> Experiment:
             minibatch_size=1024,
             epochs=8,
             learning_rate=linear(6e-4),
-            gamma=0.993,  # at 0.99 it forgets beginnings, and falls; at 0.995 it hops more slowly
+            gamma=0.993,  # with 0.99 it unlearns initial states and falls; with 0.995 it hops more slowly
         ),
         network=TAPERED,
         friends=(*SCALED, friend("AdvantageRecompute"), FADING_NOISE),
@@ -111,7 +111,7 @@ def hopper() -> Experiment:
 
 @launcher("Walker2d", id="Walker2d-v5", spaces="17 -> Box(6)")
 def walker_2d() -> Experiment:
-    """Walk forward on two legs, in a plane."""
+    """Walk forward on two legs, in two dimensions."""
     return Experiment(
         name="Walker2d",
         environment=EnvironmentSettings(id="Walker2d-v5", num_envs=64),
@@ -124,19 +124,19 @@ def walker_2d() -> Experiment:
 
 @launcher("HalfCheetah", id="HalfCheetah-v5", spaces="17 -> Box(6)")
 def half_cheetah() -> Experiment:
-    """Run forward."""
+    """Run forward on two legs, in two dimensions."""
     return Experiment(
         name="HalfCheetah",
         environment=EnvironmentSettings(id="HalfCheetah-v5", num_envs=64),
         num_timesteps=10_000_000,
         reward_threshold=7500.0,
-        # With rollouts of 4096 it slid along on its back, and stayed at 1,800.
+        # With rollouts of 4096 timesteps it learned to slide on its back, with a score of 1,800.
         ppo=PPOSettings(rollout_timesteps=16_384, minibatch_size=2048, epochs=8),
         network=TAPERED,
         friends=(
             *SCALED,
             friend("AdvantageRecompute"),
-            # Half the divergence at the end; a fifth of it learned too slowly already half way.
+            # The KL target halves over the run; with a fall to a fifth, learning was too slow by mid-run.
             friend("AdaptiveLearningRate", target=linear(0.02, 0.01)),
             FADING_NOISE,
         ),
@@ -145,14 +145,14 @@ def half_cheetah() -> Experiment:
 
 @launcher("Swimmer", id="Swimmer-v5", spaces="8 -> Box(2)")
 def swimmer() -> Experiment:
-    """Swim forward; a stroke pays only much later."""
+    """Swim forward; the effect of a stroke on the reward is strongly delayed."""
     return Experiment(
         name="Swimmer",
         environment=EnvironmentSettings(id="Swimmer-v5", num_envs=16),
         num_timesteps=3_000_000,
         reward_threshold=355.0,
         ppo=PPOSettings(
-            rollout_timesteps=16_000,  # every environment plays about one whole episode
+            rollout_timesteps=16_000,  # 1000 steps per environment, one whole episode
             minibatch_size=800,
             epochs=10,
             learning_rate=linear(1e-3),
@@ -182,7 +182,7 @@ def ant() -> Experiment:
 
 @launcher("Humanoid", id="Humanoid-v5", spaces="348 -> Box(17)")
 def humanoid() -> Experiment:
-    """Run forward on two legs, with arms."""
+    """Run forward as a humanoid with two legs and two arms."""
     return Experiment(
         name="Humanoid",
         environment=EnvironmentSettings(id="Humanoid-v5", num_envs=64),
@@ -200,13 +200,13 @@ def humanoid() -> Experiment:
 
 @launcher("HumanoidStandup", id="HumanoidStandup-v5", spaces="348 -> Box(17)")
 def humanoid_standup() -> Experiment:
-    """Stand up from lying on the back."""
+    """Stand up from lying on the ground."""
     return Experiment(
         name="HumanoidStandup",
         environment=EnvironmentSettings(id="HumanoidStandup-v5", num_envs=128),
         num_timesteps=10_000_000,
         reward_threshold=295_000.0,
-        # Sample-Factory's settings for it, synchronous, which reach 294k and 319k on two seeds.
+        # Sample Factory's settings, but synchronous; they reach 294k and 319k with two seeds.
         ppo=PPOSettings(
             rollout_timesteps=8192, minibatch_size=2048, epochs=4, value_coefficient=2.0, max_grad_norm=1.0
         ),

@@ -1,4 +1,4 @@
-"""A friend of your own: reward for small actions' sake. Run it, from the repository's root, with
+"""A custom friend that penalises changes of the action. Run it from the repository's root with
 
 mpirun -n 2 python main.py -e Pendulum --with mpi_examples.custom_friend:SmoothActions:weight=0.1
 """
@@ -12,20 +12,20 @@ from ppo_and_friends.ppo.rollout import Rollout
 
 
 class SmoothActions(Friend):
-    """Charge for each action's distance from the one before, and tell what it costs on average."""
+    """Subtracts ``weight * |a_t - a_(t-1)|^2`` from each reward, and reports the mean of this cost."""
 
     def __init__(self, weight: float = 0.01) -> None:
-        """Args: weight: Of the squared distance, in units of reward."""
+        """Args: weight: Of the squared difference, in units of reward, at least 0."""
         super().__init__()
         self.weight = weight
 
     def setup(self, context: FriendContext) -> None:
-        """What is to be remembered is a statistic: it is saved, and the same on all ranks."""
+        """Register the mean cost as a statistic, which is saved in checkpoints and equal on all ranks."""
         super().setup(context)
         self.cost = self.statistic("cost", np.zeros(()))
 
     def after_rollout(self, rollout: Rollout) -> None:
-        """Collectives belong here: every rank sums its own environments' costs."""
+        """Subtract the costs, and average them over all ranks (collectives are allowed in this hook)."""
         changes = np.diff(rollout.actions.astype(float), axis=0) ** 2
         costs = self.weight * changes.sum(-1) * (rollout.valid[1:] & rollout.valid[:-1])
         rollout.rewards["extrinsic"][1:] -= costs
@@ -34,5 +34,5 @@ class SmoothActions(Friend):
         self.cost.fill_(sums[0] / sums[1])
 
     def metrics(self) -> dict[str, float]:
-        """Shown with the others, as SmoothActions/cost."""
+        """Report the mean cost, as ``SmoothActions/cost``."""
         return {"cost": float(self.cost)}

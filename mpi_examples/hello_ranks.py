@@ -1,4 +1,4 @@
-"""Ranks and their environments: ``mpirun -n 3 python mpi_examples/hello_ranks.py``."""
+"""Prints the environments of each rank: ``mpirun -n 3 python mpi_examples/hello_ranks.py``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ NUM_ENVS = 16
 
 
 def main() -> None:
+    """Print one line per rank, on rank 0."""
     communicator = make_communicator()
     with guard(communicator):
         layout = divide(NUM_ENVS, communicator.rank, communicator.size)

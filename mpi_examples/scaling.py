@@ -1,4 +1,4 @@
-"""Training steps a second at 1, 2, 4, ... ranks: ``python mpi_examples/scaling.py BipedalWalker 1 2``."""
+"""Measures training speed with several ranks: ``python mpi_examples/scaling.py BipedalWalker 1 2``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ ITERATIONS = 8
 
 
 def rate(name: str, ranks: int) -> float:
-    """Median steps a second of all iterations but the first, in a short run."""
+    """Return the median steps per second of a short run, without its first iteration.
+
+    Args:
+        name: Name of the launcher, such as ``BipedalWalker``.
+        ranks: Number of MPI ranks, at least 1.
+    """
     mpirun = Path(sys.executable).parent / "mpirun"
     command = [str(mpirun if mpirun.exists() else shutil.which("mpirun")), "-n", str(ranks), sys.executable]
     with tempfile.TemporaryDirectory() as folder:
@@ -29,6 +34,7 @@ def rate(name: str, ranks: int) -> float:
 
 
 def main() -> None:
+    """Measure the launcher and the numbers of ranks given on the command line."""
     name, *counts = sys.argv[1:] or ["BipedalWalker", "1", "2"]
     first = None
     for ranks in map(int, counts):

@@ -62,7 +62,7 @@ def test_a_broken_environment_in_a_test(tmp_path: Path) -> None:
     settings = "--set=environment.arguments.at=3"
     done = run(*toy(tmp_path, settings, "--num_test_runs=1"))
     # The saved state is of other arguments, so they are refused: not even the test begins.
-    assert done.status == 2 and "environment.arguments.at is 3, saved: 1000" in done.err
+    assert done.status == 2 and "environment.arguments.at is 3 (saved: 1000)" in done.err
 
 
 def test_a_mistake_in_a_friend_shows_where_it_is(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_two_jobs_in_one_folder(tmp_path: Path) -> None:
     with RunFolder(tmp_path / FOLDER).lock(SoloCommunicator()):
         done = run(*toy(tmp_path))
     assert (done.status, len(done.complaint)) == (2, 2)
-    assert f"Another job writes to {tmp_path / FOLDER}: process " in done.err
+    assert f"Another job is writing to {tmp_path / FOLDER}: process " in done.err
     assert run(*toy(tmp_path, timesteps=128)).status == 0
 
 
@@ -166,7 +166,7 @@ class TestDamage:
         done = run(*toy(state, timesteps=1400))
         assert done.status == 0, done.err
         assert f"Checkpoint {newer} is damaged: {said}" in done.out
-        assert f"Going back to the checkpoint at {steps} timesteps" in done.out
+        assert f"Falling back to the checkpoint at {steps} timesteps" in done.out
         numbers = iterations(state)
         assert numbers == list(range(1, len(numbers) + 1))
         assert latest(state).notes == ()
@@ -185,18 +185,18 @@ class TestDamage:
         for more in ((), ("--num_test_runs=1",)):
             done = run(*toy(state, *more, timesteps=2000))
             assert done.status == 1 and "Traceback" not in done.err
-            assert done.err.count("is damaged") == 2 and "--clobber starts over" in done.err
+            assert done.err.count("is damaged") == 2 and "Use --clobber to start over" in done.err
         assert rows(state) == before
         assert run(*toy(state, "--clobber", timesteps=128)).status == 0
         assert iterations(state) == [1, 2] or iterations(state) == [1]
 
 
 DIFFERENT = [
-    ("--set=network.actor_hidden=8", "network.actor_hidden is [8], saved: [16]"),
-    ("--set=network.activation=relu", "network.activation is 'relu', saved: 'tanh'"),
+    ("--set=network.actor_hidden=8", "network.actor_hidden is [8] (saved: [16])"),
+    ("--set=network.activation=relu", "network.activation is 'relu' (saved: 'tanh')"),
     ("--set=environment.arguments.size=5", "environment.arguments.size is 5"),
-    ("--set=environment.action_repeat=2", "environment.action_repeat is 2, saved: 1"),
-    ("--set=precision=float64", "precision is 'float64', saved: 'float32'"),
+    ("--set=environment.action_repeat=2", "environment.action_repeat is 2 (saved: 1)"),
+    ("--set=precision=float64", "precision is 'float64' (saved: 'float32')"),
 ]
 
 
@@ -223,7 +223,7 @@ def test_a_state_of_other_spaces_is_refused(trained: Path, tmp_path: Path) -> No
 
     found = latest(trained)
     asked = {**found.state["identity"], "action_space": {"kind": "Discrete", "n": 3, "start": 0}}
-    with pytest.raises(IncompatibleState, match=r"action_space.n is 3, saved: 2.*\n.*--clobber"):
+    with pytest.raises(IncompatibleState, match=r"action_space.n is 3 \(saved: 2\).*\n.*--clobber"):
         check_identity(found, asked)
 
 

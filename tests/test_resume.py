@@ -117,9 +117,9 @@ def test_clobber_starts_over(tmp_path: Path) -> None:
 def test_a_friend_that_joins_or_leaves_is_said(tmp_path: Path) -> None:
     run(*toy(tmp_path, "--with=ObservationNormalizer", timesteps=100))
     done = run(*toy(tmp_path, "--without=ObservationNormalizer", timesteps=200))
-    assert "Friend ObservationNormalizer was saved and isn't used now." in done.out
+    assert "Friend ObservationNormalizer has a saved state but is not used now." in done.out
     done = run(*toy(tmp_path, "--with=ObservationNormalizer", timesteps=300))
-    assert "Friend ObservationNormalizer is new: it starts afresh." in done.out
+    assert "Friend ObservationNormalizer has no saved state: it starts from its initial state." in done.out
 
 
 @pytest.mark.slow

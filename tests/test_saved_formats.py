@@ -58,7 +58,7 @@ OPTIONS = {
 }
 """What asks for these runs on today's command line. How they were made is in the fixtures' README."""
 
-COMPLAINTS = ("starts afresh", "isn't used now")
+COMPLAINTS = ("has no saved state", "moments are reset", "is not used now")
 """What a run's notes say where something that is saved isn't taken over."""
 
 every_run = pytest.mark.parametrize("name", OPTIONS)

@@ -1,1 +1,1 @@
-"""A run on disk and in time: building a trainer, sessions, checkpoints, folders."""
+"""Training runs: building a trainer, sessions, checkpoints, and the run's folder."""

@@ -1,4 +1,4 @@
-"""A policy that is kept apart from the run's checkpoints, because it was the best so far."""
+"""Saving a run's best policy so far, separately from the run's checkpoints."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def policy_saver(
     action_space: spaces.Space[Any],
     declared_space: spaces.Space[Any] | None,
 ) -> SavePolicy:
-    """What friends save a policy with.
+    """Return the function with which friends save a policy.
 
     Args:
-        experiment: Every setting.
-        observation_space: Of one environment, encoded.
-        action_space: Of one environment.
-        declared_space: Of one environment's observations as it declares them; None: the encoded one.
+        experiment: The run's settings.
+        observation_space: Encoded observation space of one environment.
+        action_space: Action space of one environment.
+        declared_space: Observation space of one environment as it declares it; None: the encoded one.
     """
     about = spaces_of(experiment, observation_space, action_space, declared_space or observation_space)
 

@@ -1,4 +1,4 @@
-"""From an experiment to the parts of a trainer."""
+"""Building the agent and the trainer from an experiment's settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ppo_and_friends.vector.protocol import VectorEnv
 from ppo_and_friends.vector.spaces import declared_space
 
 TIMED = ("environment", "inference", "update", "communication")
-"""Parts of an iteration whose time is reported."""
+"""Parts of an iteration whose durations are reported."""
 
 
 def build_agent(
@@ -47,20 +47,20 @@ def build_agent(
     folder: Path | None = None,
     declared_space: spaces.Space[Any] | None = None,
 ) -> Agent:
-    """Make the network and the friends, equal on all ranks.
+    """Create the network and the friends, identical on all ranks. Collective.
 
     Args:
-        experiment: Every setting.
-        observation_space: Of one environment, encoded.
-        action_space: Of one environment.
-        communicator: Collectives are made.
-        layout: Which environments are this rank's.
+        experiment: The run's settings.
+        observation_space: Encoded observation space of one environment.
+        action_space: Action space of one environment.
+        communicator: The ranks.
+        layout: This rank's environments.
         steps: T, the rollout's length.
-        folder: Where the run is kept, for friends that write files; None: nowhere.
-        declared_space: Of one environment's observations, not encoded; None: unknown.
+        folder: The run's folder, for friends that write files; None: there is none.
+        declared_space: Observation space of one environment as it declares it; None: unknown.
 
     Raises:
-        UsageError: Spaces, network or friends don't fit together.
+        UsageError: The spaces, the network and the friends are not compatible.
     """
     settings = experiment.network
     dtype = torch.float64 if experiment.precision == "float64" else torch.float32
@@ -106,7 +106,7 @@ def build_agent(
 
 
 def broadcast_(tensor: Tensor, communicator: Communicator) -> None:
-    """Replace a tensor, in place, by rank 0's."""
+    """Replace a tensor, in place, with rank 0's. Collective."""
     if communicator.size == 1:
         return
     flat = tensor.detach().cpu().flatten().clone()
@@ -117,13 +117,16 @@ def broadcast_(tensor: Tensor, communicator: Communicator) -> None:
 def build_trainer(
     experiment: Experiment, communicator: Communicator, envs: VectorEnv, folder: Path | None = None
 ) -> Trainer:
-    """Make everything a run trains with.
+    """Create the trainer of a run, with all its parts. Collective.
 
     Args:
-        experiment: Every setting.
-        communicator: Collectives are made.
+        experiment: The run's settings.
+        communicator: The ranks.
         envs: This rank's environments, ``divide(num_envs, rank, size).local`` of them.
-        folder: Where the run is kept, for friends that write files; None: nowhere.
+        folder: The run's folder, for friends that write files; None: there is none.
+
+    Raises:
+        UsageError: The spaces, the network and the friends are not compatible.
     """
     layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
     steps = max(1, round(experiment.ppo.rollout_timesteps / layout.total))
@@ -171,16 +174,16 @@ def build_trainer(
 
 
 def _parameter_groups(agent: Agent) -> list[ParameterGroup]:
-    """PPO's parameters with those of friends that follow its step size, then the others'."""
+    """Group the parameters by learning rate: PPO's group, which includes friends without one, comes first."""
     ppo = _trainable(agent.network)
-    own = []
+    others = []
     for friend in friends_of(agent):
         parameters = [p for p in _trainable(friend.state) if not any(p is known for known in ppo)]
         if friend.learning_rate is None:
             ppo += parameters
         else:
-            own.append(ParameterGroup(friend.name, parameters, friend.learning_rate))
-    return [ParameterGroup("ppo", ppo, None), *own]
+            others.append(ParameterGroup(friend.name, parameters, friend.learning_rate))
+    return [ParameterGroup("ppo", ppo, None), *others]
 
 
 def _trainable(module: nn.Module) -> list[nn.Parameter]:

@@ -1,9 +1,9 @@
-"""Checkpoints: atomic, verified, and free of pickles.
+"""Checkpoints that are written atomically, verified when read, and free of pickled objects.
 
-A checkpoint is a folder, named by its timesteps, with ``tensors.safetensors``, ``state.json`` and
-``manifest.json``, which has the SHA-256 of the other two and of itself. It is written under a
-temporary name, synced to the disk and renamed; the file ``latest`` then names it; only then are
-the oldest ones removed.
+A checkpoint is a folder whose name is its number of timesteps. It contains ``tensors.safetensors``,
+``state.json`` and ``manifest.json``, which holds SHA-256 checksums of the other two files and of itself.
+It is written under a temporary name, flushed to the disk and renamed. Then the file ``latest`` is
+updated with its name, and only after that are the oldest checkpoints removed.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ class Checkpoint:
     """A verified checkpoint."""
 
     path: Path
-    """Its folder."""
+    """The checkpoint's folder."""
 
     timesteps: int
-    """Agent steps of the run when it was written."""
+    """The run's number of agent steps when the checkpoint was written."""
 
     tensors: dict[str, torch.Tensor]
-    """On the CPU, with the names, shapes and dtypes they were saved with."""
+    """The tensors, on the CPU, with the names, shapes and dtypes with which they were saved."""
 
     state: dict[str, Any]
-    """Everything else, as JSON gives it back: tuples have become lists."""
+    """Everything else, as parsed from JSON (tuples have become lists)."""
 
     manifest: dict[str, Any]
-    """Versions, world size, the experiment's settings and what else the writer added."""
+    """Versions, number of ranks, the experiment's settings and whatever else the writer added."""
 
     notes: tuple[str, ...] = field(default=())
-    """What went wrong with newer checkpoints, a line each, to be shown to the user."""
+    """Messages for the user about newer checkpoints that are damaged, one line each."""
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy or torch scalar, or a small array, as JSON has it."""
+    """Convert a NumPy or torch scalar, or a small array, to a JSON value."""
     if isinstance(value, np.generic | np.ndarray | torch.Tensor):
         return value.tolist()
     raise TypeError(f"a checkpoint's state must be plain data, not {type(value).__name__}")
@@ -77,15 +77,15 @@ def _order(folder: Path) -> tuple[int, int]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in ``folder``, damaged ones included, newest first."""
+    """Return the checkpoints in ``folder``, newest first, including damaged ones."""
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if NAME.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=_order, reverse=True)
 
 
-def _free_name(folder: Path, timesteps: int) -> Path:
-    """A name for a new checkpoint: one of the same timesteps is replaced only once this one stands."""
+def _available_path(folder: Path, timesteps: int) -> Path:
+    """Return an unused path, because a checkpoint of the same timesteps is removed only after this one."""
     taken = [number for steps, number in map(_order, _checkpoints(folder)) if steps == timesteps]
     suffix = f"-{max(taken) + 1}" if taken else ""
     return folder / f"{timesteps:012d}{suffix}"
@@ -99,26 +99,27 @@ def save_checkpoint(
     manifest_extra: Mapping[str, Any] | None = None,
     keep: int = 2,
 ) -> Path:
-    """Write a checkpoint, make it the latest, and remove the oldest ones. On rank 0 alone.
+    """Write a checkpoint, make it the latest one, and remove the oldest ones. For rank 0 only.
 
-    Checkpoints of *more* timesteps than this one, which a run leaves behind that had to go back to
-    an earlier one because they were damaged, are set aside under a name that ends in ``.damaged``.
+    If a run had to resume from an earlier checkpoint because newer ones are damaged, those have *more*
+    timesteps than this one. They are renamed with the suffix ``.damaged``.
 
     Args:
-        folder: Where the checkpoints are; made if missing. Nobody else may be writing there.
-        timesteps: Agent steps of the run so far, at least 0.
-        tensors: By unique name, of any shape and dtype; views of a common buffer are fine.
-        state: Everything else: what JSON can hold (so keys become text and tuples lists), and NumPy
-            scalars and small arrays (as lists).
-        manifest_extra: For the manifest: world size, the experiment's settings.
-        keep: Checkpoints to keep, this one included, at least 1.
+        folder: The folder of the run's checkpoints; created if missing. No other process may write to it.
+        timesteps: Number of agent steps of the run so far, at least 0.
+        tensors: Tensors of any shape and dtype by unique name; they may be views of a shared buffer.
+        state: Everything else: JSON values (keys become strings, tuples become lists), NumPy and torch
+            scalars, and small arrays (which become lists).
+        manifest_extra: Additions to the manifest, such as the number of ranks and the settings.
+        keep: Number of checkpoints to keep, including this one, at least 1.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        CheckpointError: It can't be written, as on a full disk. Earlier checkpoints are intact.
-        TypeError: ``state`` or ``manifest_extra`` is not plain data. Nothing was written.
+        CheckpointError: The checkpoint can't be written, for example because the disk is full. Earlier
+            checkpoints are intact.
+        TypeError: ``state`` or ``manifest_extra`` isn't plain data. Nothing has been written.
     """
     state_bytes = _json(state)
     plain_extra = json.loads(_json(manifest_extra or {}))
@@ -142,7 +143,7 @@ def save_checkpoint(
         for name, data in files.items():
             write_synced(temporary / name, data)
         sync_folder(temporary)
-        final = _free_name(folder, timesteps)
+        final = _available_path(folder, timesteps)
         temporary.rename(final)
         sync_folder(folder)
         replace_file(folder / LATEST, f"{final.name}\n".encode())
@@ -150,7 +151,7 @@ def save_checkpoint(
         why = error.strerror or str(error)
         raise CheckpointError(
             f"The checkpoint at {timesteps} timesteps can't be written to {folder}: {why}.\n"
-            "Earlier checkpoints are intact; make room or choose another place with --state_path."
+            "Earlier checkpoints are intact. Free disk space, or choose another folder with --state_path."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -159,7 +160,7 @@ def save_checkpoint(
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """What a killed run was writing."""
+    """Remove unfinished checkpoints of a run that was killed while writing them."""
     for path in folder.glob(f"{TEMPORARY}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -168,7 +169,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _prune(folder: Path, newest: Path, keep: int) -> None:
-    """Keep the ``keep`` newest of different timesteps, ``newest`` among them."""
+    """Remove all but the ``keep`` newest checkpoints, counted up to ``newest``; set later ones aside."""
     steps, _ = _order(newest)
     kept = 0
     last = None
@@ -185,24 +186,24 @@ def _prune(folder: Path, newest: Path, keep: int) -> None:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint so that no half of one is ever seen under its name."""
+    """Remove a checkpoint, renaming it first, so that a partially removed one never has a valid name."""
     condemned = checkpoint.with_name(f"{TEMPORARY}removing-{checkpoint.name}")
     shutil.rmtree(condemned, ignore_errors=True)
     try:
         checkpoint.rename(condemned)
     except OSError:
-        return  # it stays: too many checkpoints are better than none
+        return  # keep it; too many checkpoints do no harm
     shutil.rmtree(condemned, ignore_errors=True)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read one checkpoint and verify it. No code in it is ever executed.
+    """Read and verify a checkpoint, without ever executing code from it.
 
     Args:
         path: The checkpoint's folder.
 
     Raises:
-        CheckpointError: Damaged, incomplete, or of a later format.
+        CheckpointError: The checkpoint is damaged, incomplete, or of a later format.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
@@ -210,7 +211,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if digest != _sha256(_json(manifest)):
             raise CheckpointError(f"{MANIFEST} doesn't match its own checksum")
         if manifest["format"] > FORMAT:
-            raise CheckpointError(f"written by a later version (format {manifest['format']}, not {FORMAT})")
+            raise CheckpointError(
+                f"written by a later version of the project (format {manifest['format']}; this version "
+                f"reads formats up to {FORMAT})"
+            )
         contents: dict[str, bytes] = {}
         for name in (TENSORS, STATE):
             contents[name] = (path / name).read_bytes()
@@ -234,18 +238,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole, with notes about the newer ones that aren't.
+    """Read the newest intact checkpoint.
 
-    Changes nothing in the folder, so it may be called while a run is writing there.
+    The folder is not modified, so this is safe while a run is writing to it.
 
     Args:
-        folder: Where the checkpoints are.
+        folder: The folder of a run's checkpoints.
 
     Returns:
-        None if there is no checkpoint at all.
+        The checkpoint, with notes about newer ones that are damaged; None if there are no checkpoints.
 
     Raises:
-        CheckpointError: There are checkpoints, and all of them are damaged.
+        CheckpointError: There are checkpoints, but all of them are damaged.
     """
     notes: list[str] = []
     paths = _checkpoints(folder)
@@ -256,10 +260,10 @@ def load_latest(folder: Path) -> Checkpoint | None:
             notes.append(str(error))
             continue
         if notes:
-            notes.append(f"Going back to the checkpoint at {found.timesteps} timesteps, {path.name}.")
+            notes.append(f"Falling back to the checkpoint at {found.timesteps} timesteps, {path.name}.")
         return Checkpoint(
             found.path, found.timesteps, found.tensors, found.state, found.manifest, tuple(notes)
         )
     if not paths:
         return None
-    raise CheckpointError("\n".join([*notes, "No checkpoint is left to go back to; --clobber starts over."]))
+    raise CheckpointError("\n".join([*notes, "There is no intact checkpoint. Use --clobber to start over."]))

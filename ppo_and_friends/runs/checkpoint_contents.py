@@ -1,4 +1,4 @@
-"""What a checkpoint of a run holds, and whether it fits the run that asks for it."""
+"""The content of a run's checkpoints, and checks that a checkpoint is compatible with a run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ppo_and_friends.vector.spaces import declared_space
 RAW_SPACE = "raw_observation_space"
 
 SHOWN = 4
-"""Most differences that a message shows."""
+"""Maximum number of differences listed in an error message."""
 
 
 def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Everything that training goes on from.
+    """Collect everything that is needed to resume training.
 
     Args:
-        trainer: Between two iterations.
-        seconds: Training time so far.
+        trainer: The trainer, between two iterations.
+        seconds: Training time so far, in seconds.
 
     Returns:
-        Tensors by name (not copies), and plain data.
+        The tensors by name (not copies), and all other data as JSON values.
     """
     tensors = trainer.agent.tensors()
     tensors |= {f"optimizer.{name}": tensor for name, tensor in trainer.optimizer.state().items()}
@@ -55,14 +55,14 @@ def spaces_of(
     action_space: spaces.Space[Any],
     declared: spaces.Space[Any],
 ) -> dict[str, Any]:
-    """What a checkpoint says of the environment: its identity, and what its observations are like.
+    """Return what a checkpoint records about the environment: its identity and its observation space.
 
     Args:
-        experiment: Every setting.
-        observation_space: Of one environment, encoded.
-        action_space: Of one environment.
-        declared: Of one environment's observations as it declares them: for whoever uses the policy
-            without the environment.
+        experiment: The run's settings.
+        observation_space: Encoded observation space of one environment.
+        action_space: Action space of one environment.
+        declared: Observation space of one environment as it declares it, for use of the policy without
+            the environment.
     """
     return {
         RAW_SPACE: describe(declared),
@@ -73,7 +73,13 @@ def spaces_of(
 def identity(
     experiment: Experiment, observation_space: spaces.Box, action_space: spaces.Space[Any]
 ) -> dict[str, Any]:
-    """What must be the same for a saved state to be used: environment, spaces, network, precision."""
+    """Return what must agree with a saved state to use it: environment, spaces, network and precision.
+
+    Args:
+        experiment: The run's settings.
+        observation_space: Encoded observation space of one environment.
+        action_space: Action space of one environment.
+    """
     return settings_identity(experiment) | {
         "observation_space": describe(observation_space),
         "action_space": describe(action_space),
@@ -81,7 +87,7 @@ def identity(
 
 
 def settings_identity(experiment: Experiment) -> dict[str, Any]:
-    """The part of ``identity`` that is known without making the environment."""
+    """Return the part of ``identity`` that is known before an environment is created."""
     settings = experiment_settings(experiment)
     names = ("id", "arguments", "atari", "action_repeat", "wrappers")
     return {
@@ -92,72 +98,79 @@ def settings_identity(experiment: Experiment) -> dict[str, Any]:
 
 
 def check_identity(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
-    """Refuse a state of another environment, other spaces or another network.
+    """Check that a checkpoint was saved with the same environment, spaces, network and precision.
 
     Args:
-        checkpoint: Verified.
-        asked: An ``identity``, or a part of one.
+        checkpoint: The checkpoint, verified.
+        asked: An ``identity``, or a part of one, that it must match.
 
     Raises:
-        IncompatibleState: Names each difference and what to do.
+        IncompatibleState: It doesn't match; names the differences and what to do.
     """
     saved = dict(checkpoint.state["identity"])
     saved["network"] = migrated_network(saved["network"])
-    # A setting that is younger than the checkpoint had its default's effect.
+    # Settings added since the checkpoint was written have defaults that change nothing.
     saved["network"] = as_values(NetworkSettings()) | saved["network"]
     found = differences({name: saved.get(name) for name in asked}, asked)
     if not found:
         return
-    lines = [f"{name} is {_short(new)}, saved: {_short(old)}" for name, (old, new) in found.items()]
+    lines = [f"{name} is {_short(new)} (saved: {_short(old)})" for name, (old, new) in found.items()]
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     raise IncompatibleState(
-        f"The state saved in {checkpoint.path} doesn't fit: {'; '.join(lines[:SHOWN])}{more}.\n"
-        "Ask for the saved settings, give another --state_path, or start over with --clobber."
+        f"The state saved in {checkpoint.path} is not compatible: {'; '.join(lines[:SHOWN])}{more}.\n"
+        "Use the saved settings, choose another --state_path, or start over with --clobber."
     )
 
 
 def restore_agent(agent: Agent, checkpoint: Checkpoint) -> list[str]:
-    """Load parameters and buffers.
+    """Restore an agent's parameters and buffers.
 
     Args:
-        agent: Of the same identity as the saved one; its friends may be others.
-        checkpoint: Verified.
+        agent: An agent with the same ``identity`` as the saved one; its friends may differ.
+        checkpoint: The checkpoint, verified.
 
     Returns:
-        Notes: friends that were not saved and start afresh, and saved ones that aren't there now.
+        Notes for the user: friends without saved state, and saved friends that the agent doesn't have.
 
     Raises:
-        IncompatibleState: A tensor has another shape.
+        IncompatibleState: A tensor of the network is missing, or a tensor has another shape.
     """
     own = agent.tensors()
     saved = {name: t for name, t in checkpoint.tensors.items() if not name.startswith("optimizer.")}
-    fresh, gone = set(), {_owner(name) for name in saved if name not in own}
+    added, removed = set(), {_owner(name) for name in saved if name not in own}
     for name, tensor in own.items():
         if name not in saved:
             if not name.startswith("friends."):
                 raise IncompatibleState(
-                    f"The state saved in {checkpoint.path} lacks {name}; --clobber starts over."
+                    f"The state saved in {checkpoint.path} has no tensor {name}. Use --clobber to start over."
                 )
-            fresh.add(_owner(name))
+            added.add(_owner(name))
         elif saved[name].shape != tensor.shape:
             raise IncompatibleState(
-                f"The state saved in {checkpoint.path} doesn't fit: {name} has shape {list(tensor.shape)}, "
-                f"saved: {list(saved[name].shape)}. Use the saved friends and settings, or --clobber."
+                f"The state saved in {checkpoint.path} is not compatible: {name} has shape "
+                f"{list(tensor.shape)} (saved: {list(saved[name].shape)}).\n"
+                "Use the saved friends and settings, or start over with --clobber."
             )
     for name, tensor in own.items():
         if name in saved:
             tensor.data.copy_(saved[name])
-    notes = [f"Friend {name} is new: it starts afresh." for name in sorted(fresh)]
-    return notes + [
-        f"Friend {name} was saved and isn't used now." for name in sorted(gone - fresh - set(ANNEALING))
-    ]
+    unused = removed - added - set(ANNEALING)
+    notes = [f"Friend {name} has no saved state: it starts from its initial state." for name in sorted(added)]
+    return notes + [f"Friend {name} has a saved state but is not used now." for name in sorted(unused)]
 
 
 def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
-    """Load everything that ``capture`` took; returns notes for the user.
+    """Restore everything that ``capture`` collected.
+
+    Args:
+        trainer: The trainer, before its first iteration.
+        checkpoint: The checkpoint, verified.
+
+    Returns:
+        Notes for the user about state that could not be restored.
 
     Raises:
-        IncompatibleState: The state doesn't fit.
+        IncompatibleState: The checkpoint is not compatible with the trainer.
     """
     envs = trainer.collector.envs
     check_identity(checkpoint, identity(trainer.experiment, envs.observation_space, envs.action_space))
@@ -168,7 +181,7 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
         for name, tensor in checkpoint.tensors.items()
         if name.startswith(prefix)
     }
-    notes += [f"Adam starts afresh for {name}." for name in trainer.optimizer.load(moments)]
+    notes += [f"Adam's moments are reset for {name}." for name in trainer.optimizer.load(moments)]
     state = checkpoint.state
     trainer.iteration, trainer.timesteps = state["iteration"], state["timesteps"]
     trainer.episodes.total = state["episodes"]
@@ -178,7 +191,7 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
 
 
 def _owner(name: str) -> str:
-    """The friend's name in ``friends.<name>.<tensor>``."""
+    """Return the friend's name from ``friends.<name>.<tensor>``."""
     return name.split(".")[1]
 
 

@@ -1,4 +1,4 @@
-"""The folder a run lives in: where its files are, who may write there, and starting over."""
+"""A run's folder: the paths of its files, its lock, and removal of its files to start over."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ FILES = (
     "report.html",
     "wandb.json",
 )
-"""What a run writes directly into its folder and ``clobber`` removes."""
+"""Files that a run writes directly to its folder and that ``clobber`` removes."""
 
 CHECKPOINT_FILES = ("[0-9]" * 12 + "*", "latest", f"{TEMPORARY}*")
 TENSORBOARD_FILES = ("events.out.tfevents.*",)
 
 
 class RunFolder:
-    """Paths of a run's files.
+    """The paths of a run's files.
 
     Args:
-        path: The run's folder, ``<state_path>/<launcher name>``. It need not exist.
+        path: The run's folder, ``<state_path>/<launcher name>``. It may not exist yet.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -51,12 +51,12 @@ class RunFolder:
 
     @contextmanager
     def lock(self, comm: Communicator) -> Iterator[None]:
-        """Make the folder if need be, and be the only job that writes there. A collective.
+        """Lock the folder against other jobs, creating it if necessary. Collective.
 
-        The operating system frees the lock when its holder ends, however it ends.
+        The operating system releases the lock when the process that holds it ends, even after a crash.
 
         Raises:
-            UsageError: On all ranks: another job holds it, or the folder can't be written.
+            UsageError: On all ranks, if another job holds the lock or the folder can't be written.
         """
         lock = FileLock(self.path / LOCK, blocking=False, thread_local=False)
         problem = comm.broadcast(self._acquire(lock) if comm.is_main else None)
@@ -70,7 +70,7 @@ class RunFolder:
                 lock.release()
 
     def _acquire(self, lock: FileLock) -> str | None:
-        """Take the lock; what to tell the user if that fails."""
+        """Acquire the lock; return None, or an error message."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -82,15 +82,15 @@ class RunFolder:
             replace_file(self.path / HOLDER, json.dumps(holder).encode())
         except Timeout:
             return (
-                f"Another job writes to {self.path}: {self._holder()}.\n"
-                "Wait for it, stop it, or give this one another --state_path."
+                f"Another job is writing to {self.path}: {self._holder()}.\n"
+                "Wait until it ends, stop it, or choose another --state_path."
             )
         except OSError as error:
             if lock.is_locked:
                 lock.release()
             return (
                 f"The run's folder {self.path} can't be written: {error.strerror or error}.\n"
-                "Choose another place with --state_path."
+                "Choose another folder with --state_path."
             )
         return None
 
@@ -99,16 +99,16 @@ class RunFolder:
             holder = json.loads((self.path / HOLDER).read_bytes())
             return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
         except (OSError, ValueError, KeyError, TypeError):
-            return "it has just started"
+            return "unknown process, just started"
 
     def clobber(self) -> None:
-        """Remove what earlier runs saved here, and nothing else. On rank 0, holding the lock.
+        """Remove the files of earlier runs, and nothing else. For rank 0 only, while it holds the lock.
 
         Raises:
-            UsageError: Something can't be removed.
+            UsageError: A file can't be removed.
         """
         try:
-            # Checkpoints first: half a removal must not look like a run to resume.
+            # Checkpoints first, so that a partially removed run can't be resumed by mistake.
             self._empty(self.checkpoints, CHECKPOINT_FILES)
             self._empty(self.best, CHECKPOINT_FILES)
             self._empty(self.tensorboard, TENSORBOARD_FILES)

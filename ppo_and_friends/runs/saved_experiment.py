@@ -1,4 +1,4 @@
-"""A run's settings on disk: ``experiment.json`` always, ``experiment.dill`` for what JSON can't hold."""
+"""A run's settings on disk: ``experiment.json``, and ``experiment.dill`` if JSON can't represent them."""
 
 from __future__ import annotations
 
@@ -33,16 +33,18 @@ JSON_NAME, DILL_NAME = "experiment.json", "experiment.dill"
 def save_experiment(
     folder: Path, experiment: Experiment, command_line: Sequence[str], ranks: int = 1
 ) -> None:
-    """Write ``experiment.json``, and ``experiment.dill`` beside it if JSON can't hold it. On rank 0.
+    """Write ``experiment.json``, and also ``experiment.dill`` if JSON can't represent the experiment.
+
+    For rank 0 only.
 
     Args:
-        folder: The run's folder, which exists.
-        experiment: Its settings.
-        command_line: As in ``sys.argv``; for the reader.
-        ranks: W, for the reader.
+        folder: The run's folder, which must exist.
+        experiment: The run's settings.
+        command_line: ``sys.argv``; recorded for information only.
+        ranks: W, the number of ranks; recorded for information only.
 
     Raises:
-        CheckpointError: It can't be written, or an object in it can't be pickled by dill.
+        CheckpointError: A file can't be written, or dill can't pickle an object of the experiment.
     """
     plain = is_plain(experiment)
     record = {
@@ -72,15 +74,16 @@ def save_experiment(
 
 
 def load_experiment(folder: Path, trust: bool = False) -> Experiment:
-    """The experiment that was saved in a run's folder.
+    """Load the experiment saved in a run's folder.
 
     Args:
         folder: The run's folder.
-        trust: Whether code that is stored in the folder may be run, for an experiment that isn't
-            plain data.
+        trust: Whether code stored in the folder may be executed; required if the experiment isn't plain
+            data.
 
     Raises:
-        UsageError: None is saved there, it needs ``trust``, or it doesn't fit this version.
+        UsageError: There is no experiment, it is damaged, it requires ``trust``, or it is not compatible
+            with this version.
     """
     path = folder / JSON_NAME
     try:
@@ -89,7 +92,7 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
     except FileNotFoundError:
         raise UsageError(f"No experiment is saved in {folder}.") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); --clobber starts over.") from error
+        raise UsageError(f"{path} is damaged ({error}). Use --clobber to start over.") from error
     if plain:
         try:
             return experiment_adapter().validate_json(json.dumps(settings))
@@ -97,34 +100,35 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise UsageError(
-                f"{path} doesn't fit this version: {where}: {first['msg']}; --clobber starts over."
+                f"{path} is not compatible with this version: {where}: {first['msg']}.\n"
+                "Use --clobber to start over."
             ) from error
     if not trust:
         raise UsageError(
             f"The experiment in {folder} contains Python objects, which are saved as code ({DILL_NAME}).\n"
-            "--trust loads it, which runs that code: only for files that you or people you trust wrote."
+            "Use --trust to load it. This executes the code, so do so only if you trust the file's origin."
         )
     try:
         experiment = _Unpickler(io.BytesIO((folder / DILL_NAME).read_bytes())).load()
     except Exception as error:  # whatever the stored code raises
         raise UsageError(f"{folder / DILL_NAME} can't be loaded: {type(error).__name__}: {error}.") from error
     if not isinstance(experiment, Experiment):
-        raise UsageError(f"{folder / DILL_NAME} holds a {type(experiment).__name__}, not an Experiment.")
+        raise UsageError(f"{folder / DILL_NAME} contains a {type(experiment).__name__}, not an Experiment.")
     if record.get("format", 1) >= FORMAT:
         return experiment
-    # An object of an earlier format has that format's attributes.
+    # An object of an earlier format has the attributes of that format.
     return validated(migrated(_attributes(experiment)))
 
 
 class _Unpickler(dill.Unpickler):
-    """Finds the classes of settings where earlier versions had them."""
+    """Maps modules of earlier versions to the current ones, so that classes of settings are found."""
 
     def find_class(self, module: str, name: str) -> Any:
         return super().find_class(FORMER_MODULES.get(module, module), name)
 
 
 def _attributes(value: Any) -> Any:
-    """Nested settings as nested dicts of whatever attributes they have."""
+    """Return nested settings as nested dicts of their attributes, whichever these are."""
     if is_dataclass(value) and not isinstance(value, type):
         return {name: _attributes(each) for name, each in vars(value).items() if not name.startswith("__")}
     if isinstance(value, tuple):

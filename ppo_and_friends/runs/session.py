@@ -1,4 +1,4 @@
-"""A training session: iterations until the budget is reached, with reports and checkpoints."""
+"""A training session: iterations up to the run's number of timesteps, with reports and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,13 +24,20 @@ T = TypeVar("T")
 
 
 def load_checkpoint(communicator: Communicator, folder: RunFolder) -> Checkpoint | None:
-    """The newest whole checkpoint of a run, read once and given to all ranks. A collective."""
+    """Read a run's newest intact checkpoint on rank 0 and broadcast it to all ranks. Collective.
+
+    Returns:
+        The checkpoint; None if there is none.
+
+    Raises:
+        CheckpointError: On all ranks, if there are checkpoints but all are damaged.
+    """
     return on_main(communicator, lambda: load_latest(folder.checkpoints))
 
 
 @dataclass
 class Session:
-    """Runs a trainer up to its experiment's timesteps. Every rank has one."""
+    """Runs a trainer up to its experiment's number of timesteps. Every rank has its own session."""
 
     trainer: Trainer
     communicator: Communicator
@@ -40,10 +47,10 @@ class Session:
     reporter: SilentReporter
     interrupts: Interrupts
     seconds: float = 0.0
-    """Training time so far, over all resumes."""
+    """Training time so far in seconds, including sessions before a resume."""
 
     place: dict[str, str] = field(default_factory=dict)
-    """Told where the session is, for messages about failures."""
+    """Updated under the key ``where`` with the current iteration, for error messages."""
 
     _saved_at: float = field(default_factory=time.monotonic)
     _saved_iteration: int = -1
@@ -52,10 +59,14 @@ class Session:
     """Whether somebody asked to stop; equal on all ranks."""
 
     def run(self) -> int:
-        """Train until the budget is reached, a friend is done or somebody asks to stop; then save.
+        """Train until the number of timesteps is reached, a friend ends the run, or a signal stops it; save.
 
         Returns:
-            0, or the exit status of the signal that stopped it (130 for Ctrl-C).
+            0, or the exit status of the signal that stopped the session (130 for Ctrl-C).
+
+        Raises:
+            ReplicationError: On all ranks, if ranks differ in a parameter or buffer.
+            CheckpointError: On all ranks, if the final checkpoint can't be written.
         """
         while self.advance() is not None:
             pass
@@ -71,7 +82,7 @@ class Session:
         self.reporter.iteration(report)
         self.stopped = self.interrupts.agreed()
         if self.folder is not None and self._is_due():
-            self._save_and_go_on()
+            self._save_or_warn()
         return report
 
     def finished(self) -> bool:
@@ -86,7 +97,7 @@ class Session:
         seconds = time.perf_counter() - start
         self.seconds += seconds
         times = {f"time_{name}": spent for name, spent in trainer.stopwatch.take().items()}
-        # Communication is measured inside the update, whose time is meant without it.
+        # The update's measured time includes communication, which is reported separately.
         times["time_update"] = max(0.0, times["time_update"] - times["time_communication"])
         metrics |= times | {"steps_per_second": (trainer.timesteps - before) / seconds}
         rollout, mapping = trainer.collector.rollout, trainer.agent.mapping
@@ -103,12 +114,12 @@ class Session:
         )
 
     def _is_due(self) -> bool:
-        """Whether it is time for a checkpoint, by rank 0's clock. A collective."""
+        """Return whether a checkpoint is due, by rank 0's clock. Collective."""
         elapsed = time.monotonic() - self._saved_at
         return bool(self.communicator.broadcast(elapsed >= self.trainer.experiment.checkpoint_seconds))
 
-    def _save_and_go_on(self) -> None:
-        """Save; if that fails, say so and train on, since the next attempt may find room."""
+    def _save_or_warn(self) -> None:
+        """Save; if that fails, warn and keep training, since a later attempt may succeed."""
         try:
             self.save()
         except CheckpointError as error:
@@ -120,7 +131,7 @@ class Session:
 
         Raises:
             ReplicationError: Ranks differ in a parameter or buffer.
-            CheckpointError: It can't be written.
+            CheckpointError: The checkpoint can't be written.
         """
         trainer = self.trainer
         if self.folder is None or trainer.iteration == self._saved_iteration:

@@ -116,11 +116,13 @@ class ALEVectorEnv:
 
     def step(self, actions: Array) -> VectorStep:
         """Step all games; see `VectorEnv.step`."""
-        observations, rewards, ended, cut_off, info = self._vector.step(np.asarray(actions, np.int32))
-        finished = ended | cut_off
-        terminated = ended
+        observations, rewards, env_terminated, env_truncated, info = self._vector.step(
+            np.asarray(actions, np.int32)
+        )
+        finished = env_terminated | env_truncated
+        terminated = env_terminated
         if self._life_loss:
-            terminated = ended | (info["lives"] < self._lives)
+            terminated = env_terminated | (info["lives"] < self._lives)
             self._lives = np.array(info["lives"])
         scores = rewards.astype(np.float64)
         return VectorStep(

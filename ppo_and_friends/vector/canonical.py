@@ -66,8 +66,8 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
         try:
             env = settings.factory(**arguments)
         except Exception as error:
-            said = f"{type(error).__name__}: {_line(error)}"
-            raise EnvironmentFault(f"{settings.id}: its factory failed: {said}") from error
+            problem = f"{type(error).__name__}: {_line(error)}"
+            raise EnvironmentFault(f"{settings.id}: its factory failed: {problem}") from error
         if not isinstance(env, gymnasium.Env):
             raise UsageError(
                 f"{settings.id}: its factory returned an object of type {type(env).__name__}, "

@@ -58,7 +58,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             result = self.env.reset(seed=seed, options=options)
         except Exception as error:
-            raise self._fault("reset", _said(error)) from error
+            raise self._fault("reset", _describe(error)) from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._fault("reset", "returned something other than (observation, info)")
         return self._check(result[0]), result[1]
@@ -73,7 +73,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             result = self.env.step(action)
         except Exception as error:
-            raise self._fault("step", _said(error)) from error
+            raise self._fault("step", _describe(error)) from error
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._fault(
                 "step", "returned something other than (observation, reward, terminated, truncated, info)"
@@ -237,6 +237,6 @@ class CheckedVectorEnv:
         return fault(self._first + row, self._steps, key, problem)
 
 
-def _said(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -84,9 +84,9 @@ class GymnasiumVectorEnv:
             if was_over:
                 observation, _ = env.reset()
             else:
-                observation, scores[i], ended, cut_off, info = env.step(rows[i])
-                finished[i] = ended or cut_off
-                terminated[i] = ended or info.get(LIFE_LOST, False)
+                observation, scores[i], env_terminated, env_truncated, info = env.step(rows[i])
+                finished[i] = env_terminated or env_truncated
+                terminated[i] = env_terminated or info.get(LIFE_LOST, False)
             observations.append(observation)
         self._resets = finished
         rewards = np.sign(scores) if self._clip_rewards else scores
@@ -149,11 +149,11 @@ class AsyncGymnasiumVectorEnv:
         """Step all environments; see `VectorEnv.step`."""
         self._steps += 1
         with self._faults():
-            observations, scores, ended, cut_off, info = self._vector.step(
+            observations, scores, env_terminated, env_truncated, info = self._vector.step(
                 np.array(actions, dtype=self.action_space.dtype)
             )
-        finished = ended | cut_off
-        terminated = ended | info[LIFE_LOST] if LIFE_LOST in info else ended
+        finished = env_terminated | env_truncated
+        terminated = env_terminated | info[LIFE_LOST] if LIFE_LOST in info else env_terminated
         return VectorStep(
             observations=self.encoder(observations),
             rewards=np.sign(scores) if self._clip_rewards else scores,
