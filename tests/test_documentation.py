@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from docs.generator.friends import GROUPS, hooks
+from docs.generator.metrics import NOT_DRAWN
 from docs.generator.pages import generated, with_block
 from docs.generator.types import type_in_words, value_in_words
-from ppo_and_friends.friends.catalog import BUILT_IN
+from ppo_and_friends.friends.catalog import BUILT_IN, find_friend
+from ppo_and_friends.reporting.metrics import FINAL, METRICS, SAMPLES
+from ppo_and_friends.reporting.progress_csv import COLUMNS, read_rows
+from ppo_and_friends.reporting.tensorboard import tag_of
 from ppo_and_friends.settings.experiment import PPOSettings
 from ppo_and_friends.settings.overrides import apply_settings, setting_names
 from ppo_and_friends.settings.registry import resolve
+from tests.command_line import SMALL, run
 from tests.friends.test_group import EPOCH, SETUP, STEP
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,3 +80,38 @@ def test_hooks_are_listed_in_the_order_of_their_calls() -> None:
     outline = (DOCS / "friends.md").read_text().split("```")[1]
     places = [outline.index(name) for name in order]
     assert places == sorted(places)
+
+
+WITH_METRICS = (
+    *("RewardNormalizer", "RewardClip:low=-1:-10", "ValueNormalizer", "ICM", "RND", "StdClip", "KLPenalty"),
+    *("SymmetryAugmentation:method=loss", "Evaluator:every=100,episodes=1", "BestPolicyKeeper"),
+)
+"""All that report something, but for PopArt, which excludes ValueNormalizer and reports the same."""
+
+
+def described(friends: list[str]) -> set[str]:
+    return {f"{name}/{metric.name}" for name in friends for metric in find_friend(name).reported}
+
+
+def test_a_run_reports_what_the_reference_lists_and_nothing_else(tmp_path: Path) -> None:
+    friends = [f"--with={text}" for text in WITH_METRICS]
+    options = [option for option in SMALL if option != "--no_tensorboard"]
+    # Pendulum's episodes have 200 steps. The seventh iteration, from 4 x 192 timesteps on, is the first
+    # in which some end, and the last one, whose numbers TensorBoard is sure to have.
+    done = run("-e", "Pendulum", "--num_timesteps=890", "--state_path", tmp_path, "-q", *options, *friends)
+    assert done.status == 0, done.err
+    names = [text.partition(":")[0] for text in WITH_METRICS]
+    assert described(list(BUILT_IN)) == described([*names, "PopArt"]), (
+        "a friend that reports isn't in the run"
+    )
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    columns, _ = read_rows(folder / "progress.csv")
+    assert set(columns) == set(METRICS) | described(names)
+    assert set(COLUMNS) <= set(METRICS)
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    drawn = {tag_of(name) for name in (set(METRICS) | described(names)) - set(NOT_DRAWN)}
+    assert set(events.Tags()["scalars"]) == drawn | {metric.name for metric in FINAL}
+    streams = {f"{kind}/novelty" for kind in ("rewards", "values")}
+    histograms = {tag for tag in events.Tags()["tensors"] if not tag.startswith("_hparams_/")}
+    assert histograms == {metric.name for metric in SAMPLES} | streams

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from docs.generator.friends import friend_tables, hook_table
+from docs.generator.metrics import metrics_page
 from docs.generator.settings import settings_page
 
 DOCS = Path(__file__).parents[1]
@@ -17,6 +18,7 @@ def generated() -> dict[Path, str]:
     text = with_block(friends.read_text(encoding="utf-8"), "hooks", hook_table())
     return {
         DOCS / "settings.md": settings_page(),
+        DOCS / "metrics.md": metrics_page(),
         friends: with_block(text, "friends", friend_tables()),
     }
 
