@@ -2,12 +2,13 @@
 #
 #   make train    train and test CartPole (ARGS="--num_timesteps 20000" adds options)
 #   make test     run all tests (ARGS="-m 'not slow'" adds options)
+#   make docs     install mkdocs, write the generated pages, and build site/; any warning is an error
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 
-.PHONY: train test install clean
+.PHONY: train test docs install clean
 
 train: install
 	$(VENV)/bin/python main.py -e CartPole $(ARGS)
@@ -18,6 +19,11 @@ train: install
 
 test: install
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+docs: $(VENV)/.installed_docs
+	$(VENV)/bin/python -m docs.generator
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+	@echo "Open site/index.html"
 
 install: $(VENV)/.installed
 
@@ -32,5 +38,9 @@ $(VENV)/.installed: setup.py pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mpi,test]"
 	@touch $@
 
+$(VENV)/.installed_docs: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

@@ -77,6 +77,7 @@ setup(
         "track": ["wandb>=0.19"],
         "export": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.4"],
         "bench": ["psutil>=6", "scipy>=1.14"],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
     },
     entry_points={"console_scripts": ["ppo-and-friends = ppo_and_friends.cli.main:main"]},
     zip_safe=False,

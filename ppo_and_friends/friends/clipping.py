@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
@@ -54,6 +55,7 @@ class RewardClip(Friend):
     """
 
     source = "doi:10.1038/nature14236"
+    reported = (Metric("low", "Lower end of the range; only if it moves", "reward"),)
 
     def __init__(self, low: AnySchedule = Schedule(-1.0), high: float = 1.0) -> None:
         """Choose the range.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.friends.friend import Friend
@@ -23,6 +24,10 @@ class Evaluator(Friend):
     """
 
     source = "arXiv:1709.06560, section 5"
+    reported = (
+        Metric("score", "Mean return of the last evaluation's episodes; blank before the first", "reward"),
+        Metric("best", "Largest of these means so far", "reward"),
+    )
 
     due: Tensor
     score: Tensor
@@ -139,6 +144,9 @@ class BestPolicyKeeper(Friend):
     """
 
     source = "PPO and Friends"
+    reported = (
+        Metric("best", "Mean return for which the kept policy was chosen; blank before the first", "reward"),
+    )
 
     best: Tensor
 

@@ -19,6 +19,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
@@ -118,6 +119,9 @@ class Friend(Hooks):
 
     learning_rate: float | None = None
     """Adam step size of its own parameters; None: the same as PPO's."""
+
+    reported: tuple[Metric, ...] = ()
+    """What ``metrics`` returns and what the terms of ``loss`` are, for the documentation."""
 
     source: str = ""
     """The paper it comes from."""

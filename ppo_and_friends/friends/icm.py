@@ -9,6 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.features import ActionFeatures, feature_network
 from ppo_and_friends.friends.friend import Friend, FriendContext
@@ -33,6 +34,11 @@ class ICM(Friend):
     """
 
     source = "arXiv:1705.05363"
+    reported = (
+        Metric("reward", "Mean curiosity reward of a step, as it is learned from"),
+        Metric("forward", "Weighted loss of the forward model, mean over the update"),
+        Metric("inverse", "Weighted loss of the inverse model, mean over the update"),
+    )
 
     def __init__(
         self,

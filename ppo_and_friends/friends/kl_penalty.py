@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.ppo.minibatches import Minibatch
@@ -19,6 +20,10 @@ class KLPenalty(Friend):
     """
 
     source = "arXiv:1707.06347, section 4"
+    reported = (
+        Metric("coefficient", "Weight of the divergence in the next update (beta)"),
+        Metric("loss", "Weighted KL divergence in the loss, mean over the update"),
+    )
 
     coefficient: Tensor
 

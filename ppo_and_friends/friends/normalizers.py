@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.moments import global_moments, merge_moments
@@ -136,6 +137,7 @@ class RewardNormalizer(Friend):
     """
 
     source = "arXiv:2005.12729, section 2"
+    reported = (Metric("scale", "Factor by which rewards are multiplied"),)
 
     count: Tensor
     mean: Tensor

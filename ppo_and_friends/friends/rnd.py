@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.features import feature_network
 from ppo_and_friends.friends.friend import Friend, FriendContext
@@ -34,6 +35,10 @@ class RND(Friend):
     """
 
     source = "arXiv:1810.12894"
+    reported = (
+        Metric("reward", "Mean novelty reward of a step, normalised"),
+        Metric("error", "Loss of the predictor, mean over the update"),
+    )
 
     count: Tensor
     mean: Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.networks.actor_critic import PolicyHead
@@ -20,6 +21,7 @@ class StdClip(Friend):
     """
 
     source = "PPO and Friends"
+    reported = (Metric("limit", "Largest standard deviation allowed", "half action ranges"),)
     conflicts = ("StateDependentExploration",)
 
     def __init__(self, limit: AnySchedule = Schedule(1.0, 0.1)) -> None:

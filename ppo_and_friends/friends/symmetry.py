@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.mirror_maps import BODIES, Mirror, SignedPermutation, is_mirror
@@ -46,6 +47,9 @@ class SymmetryAugmentation(Friend):
     """
 
     source = "arXiv:2403.04359; arXiv:1801.08093"
+    reported = (
+        Metric("asymmetry", "Weighted loss of the asymmetry, mean over the update; only with `method=loss`"),
+    )
     conflicts: tuple[str, ...] = ("ObservationHistory", "PreviousAction", "ICM")
 
     def __init__(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.moments import global_moments, merge_moments
@@ -29,6 +30,10 @@ class ValueNormalizer(Friend):
     """
 
     source = "arXiv:2006.05990, section 3.3"
+    reported = (
+        Metric("mean", "Running mean of the environment's lambda-returns", "reward"),
+        Metric("deviation", "Their running standard deviation", "reward"),
+    )
     conflicts = ("PopArt",)
 
     count: Tensor

@@ -199,15 +199,6 @@ class Hooks:
     def after_update(self, stats: dict[str, float]) -> None:
         """Called when the update is over, with the iteration's statistics over all ranks."""
 
-    @combined_by(all_of)
-    def before_checkpoint(self) -> None:
-        """Called before the run is saved, at its end too; write what waits. Collectives allowed."""
-
-    @combined_by(any_of)
-    def finished(self) -> bool:
-        """Called after each iteration, equal on all ranks. True ends the training."""
-        return False
-
     @combined_by(union)
     def metrics(self) -> dict[str, float]:
         """Called once an iteration on every rank; numbers to report, equal on all ranks."""
@@ -217,3 +208,12 @@ class Hooks:
     def recordings(self) -> dict[str, Path]:
         """Called once an iteration, after metrics; films made since the last call, on rank 0 alone."""
         return {}
+
+    @combined_by(all_of)
+    def before_checkpoint(self) -> None:
+        """Called before the run is saved, at its end too; write what waits. Collectives allowed."""
+
+    @combined_by(any_of)
+    def finished(self) -> bool:
+        """Called after each iteration, equal on all ranks. True ends the training."""
+        return False

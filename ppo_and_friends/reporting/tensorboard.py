@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries
+from ppo_and_friends.reporting.metrics import FINAL, METRICS
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.samples import SampleClock
@@ -27,34 +28,15 @@ LEAST_SECONDS = 0.2
 TensorBoard shows a thousand points of a curve; every iteration is in ``progress.csv``.
 """
 
-FINAL_SCORE, BEST_SCORE, EVALUATION = "final/score_mean_100", "final/score_mean_best", "final/evaluation"
+FINAL_SCORE, BEST_SCORE, EVALUATION = (metric.name for metric in FINAL)
 FINAL_SCORES = {FINAL_SCORE: "score", BEST_SCORE: "best score", EVALUATION: "evaluation"}
 """What the HParams tab compares runs by, and under which names."""
-
-TAGS = {
-    "episodes": "score/episodes",
-    "episode_length_mean": "score/episode_length",
-    "score_mean_100": "score/mean_of_100",
-    "policy_loss": "loss/policy",
-    "value_loss": "loss/value",
-    "entropy": "policy/entropy",
-    "kl": "policy/kl",
-    "clip_fraction": "policy/clip_fraction",
-    "explained_variance": "loss/explained_variance",
-    "learning_rate": "schedule/learning_rate",
-    "clip_range": "schedule/clip_range",
-    "epochs": "policy/epochs",
-    "action_std": "policy/action_std",
-    "gradient_norm": "loss/gradient_norm",
-    "steps_per_second": "time/steps_per_second",
-}
-"""Tags of the metrics whose name doesn't tell the group."""
 
 
 def tag_of(metric: str) -> str:
     """The scalar's tag: ``score_mean`` is ``score/mean``, ``icm/loss`` stays as it is."""
-    if metric in TAGS:
-        return TAGS[metric]
+    if metric in METRICS and METRICS[metric].tag:
+        return METRICS[metric].tag
     if "/" in metric:
         return metric
     for group in ("score", "time"):

@@ -1,0 +1,22 @@
+"""What a reported number is: its unit and its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that is reported, mostly once an iteration."""
+
+    name: str
+    """Its column in ``progress.csv``; of a friend's, without the friend's name."""
+
+    meaning: str
+    """A phrase that says what the number is, and over what it is taken."""
+
+    unit: str = ""
+    """Such as ``s``, ``timesteps`` or ``nats``; empty for a number without one."""
+
+    tag: str = ""
+    """TensorBoard's name of it, where that doesn't follow from its own name."""
