@@ -7,6 +7,8 @@ from pathlib import Path
 
 from benchmarks.report import LauncherResults, Record, count, insert, number
 from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.settings.migration import migrated
+from ppo_and_friends.settings.schedules import schedule_text
 
 
 def markers(name: str) -> tuple[str, str]:
@@ -37,7 +39,7 @@ def write_sections(launchers: Sequence[LauncherResults], page: Path, results: Pa
 
 def block(one: LauncherResults) -> str:
     """A launcher's target, result, settings and curve, as Markdown."""
-    settings = one.evaluations[0]["settings"]
+    settings = migrated(one.evaluations[0]["settings"])
     target, means = one.target, one.means
     lines = []
     if target is not None:
@@ -70,13 +72,13 @@ def describe(settings: Record) -> str:
         f"minibatch {ppo['minibatch_size']:,}",
         f"{ppo['epochs']} epochs",
         f"learning rate {schedule(ppo['learning_rate'])}",
-        f"clip {schedule(ppo['clip'])}",
-        f"discount {ppo['gamma']:g}",
-        f"trace decay {ppo['gae_lambda']:g}",
+        f"clip range {schedule(ppo['clip_range'])}",
+        f"gamma {ppo['gamma']:g}",
+        f"GAE lambda {ppo['gae_lambda']:g}",
         f"{widths} {network['activation']}",
-        *([f"initial log deviation {start:g}"] if start else []),
+        *([f"initial log standard deviation {start:g}"] if start else []),
         *(
-            [f"entropy weight {schedule(ppo['entropy_coefficient'])}"]
+            [f"entropy coefficient {schedule(ppo['entropy_coefficient'])}"]
             if ppo["entropy_coefficient"]["start"]
             else []
         ),
@@ -85,12 +87,18 @@ def describe(settings: Record) -> str:
 
 
 def schedule(value: Record) -> str:
-    """``3e-4``, or ``1e-3 to 0``."""
+    """``3e-4``, ``1e-3 to 0``, or the text of the command line for any other shape."""
     start, end = value["start"], value["end"]
+    if value.get("shape", "linear") != "linear":
+        return str(schedule_text(value))
     return f"{start:g}" if end is None else f"{start:g} to {end:g}"
 
 
 def friend_text(spec: Record) -> str:
     """``ICM`` or ``ICM(scale=0.1)``."""
-    arguments = ", ".join(f"{key}={value}" for key, value in spec["arguments"].items())
+    texts = {
+        key: schedule_text(value) if isinstance(value, dict) and "start" in value else value
+        for key, value in spec["arguments"].items()
+    }
+    arguments = ", ".join(f"{key}={value}" for key, value in texts.items())
     return f"{spec['name']}({arguments})" if arguments else str(spec["name"])

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.runs import settings_hash
 from ppo_and_friends.friends.catalog import BUILT_IN
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 from ppo_and_friends.settings.migration import FORMAT, RENAMED, migrated
 from ppo_and_friends.settings.other_names import PEERS, todays_name
 from ppo_and_friends.settings.overrides import setting_names
 from ppo_and_friends.settings.plain import experiment_adapter, experiment_settings
+from ppo_and_friends.settings.registry import resolve
 from tests.command_line import read_json
 
 ROOT = Path(__file__).parent.parent
@@ -56,3 +58,11 @@ def test_every_name_that_is_answered_with_exists() -> None:
         else:
             assert name in names, name
     assert todays_name("no_such_thing") is None
+
+
+def test_results_of_an_earlier_format_count_as_the_launchers_own() -> None:
+    """StdClip's and RewardClip's schedules, as they are saved now and as they were."""
+    record = read_json(ROOT / "results" / "BipedalWalker" / "seed-1" / "evaluation.json")
+    today = experiment_settings(resolve("BipedalWalker"))
+    assert settings_hash(record["settings"]) == settings_hash(today)
+    assert "log_std_init" not in record["settings"]["network"]  # so that this shows something

@@ -12,7 +12,7 @@ import pytest
 from ppo_and_friends import load_policy
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.runs.saved_experiment import load_experiment
-from ppo_and_friends.settings.experiment import friend, linear
+from ppo_and_friends.settings.experiment import Schedule, linear
 from ppo_and_friends.settings.migration import RENAMED_COLUMNS, renamed
 from tests.command_line import latest, read_json, rows, run
 
@@ -114,6 +114,7 @@ def test_an_experiment_that_was_saved_as_code_becomes_todays() -> None:
     assert experiment.ppo.gamma == 0.9 and experiment.ppo.max_grad_norm is None
     assert experiment.ppo.clip_range == linear(0.3, 0.05)  # what ClipAnnealing and the setting made together
     assert experiment.network.log_std_init == -0.5 and experiment.reward_threshold == 3.0
-    assert experiment.friends == (friend("RewardClip", low={"start": -0.5, "end": -2.0}),)
+    (clip,) = experiment.friends
+    assert clip.name == "RewardClip" and Schedule(**clip.arguments["low"]) == linear(-0.5, -2.0)
     assert experiment.environment.factory is not None
     assert experiment.environment.factory().spec.id == "CartPole-v1"

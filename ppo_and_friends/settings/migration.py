@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
+
+from ppo_and_friends.settings.schedules import Schedule
 
 FORMAT = 2
 """Of the settings in ``experiment.json`` and in checkpoints; a record without a number has format 1."""
@@ -72,6 +75,12 @@ ANNEALING: Mapping[str, str] = {
 }
 """Friends of format 1 that are schedules of a setting now; what they saved is needed no more."""
 
+MOVING: Mapping[str, tuple[str, str, float]] = {
+    "AdaptiveLearningRate": ("target", "last_target", 0.01),
+    "RewardClip": ("low", "last_low", -1.0),
+}
+"""Friend to the argument that moved in format 1, the one that said where to, and the first one's default."""
+
 Settings = dict[str, Any]
 
 
@@ -93,13 +102,20 @@ def _migrate_friends(settings: Settings) -> None:
 def _migrated_friend(friend: Settings) -> Settings:
     name, arguments = str(friend.get("name")), dict(friend["arguments"])
     if name == "DeviationAnnealing":
-        limit = {"start": 1.0, "end": 0.1} | arguments
+        limit = _moving(**({"start": 1.0, "end": 0.1} | arguments))
         return {**friend, "name": "StdClip", "arguments": {"limit": limit}}
-    for moving, last, default in (("target", "last_target", 0.01), ("low", "last_low", -1.0)):
+    if name in MOVING:
+        moving, last, default = MOVING[name]
         if arguments.get(last) is not None:
-            arguments[moving] = {"start": arguments.get(moving, default), "end": arguments[last]}
+            arguments[moving] = _moving(arguments.get(moving, default), arguments[last])
         arguments.pop(last, None)
     return {**friend, "arguments": renamed(arguments, RENAMED_ARGUMENTS.get(name, {}))}
+
+
+def _moving(start: float, end: float, shape: str = "linear") -> Settings:
+    """A schedule as today's settings are saved, so that it counts as the same in comparisons."""
+    plain = asdict(Schedule(float(start), float(end), shape))  # type: ignore[arg-type]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 def _annealed(setting: Any, arguments: Settings) -> Settings:
