@@ -71,6 +71,8 @@ def find_friend(name: str) -> type[Friend]:
     Raises:
         UsageError: There is no such friend.
     """
+    if name in FORMER:
+        raise UsageError(f"There is no friend {name!r} any more: {FORMER[name]}.")
     return _checked(find_part(name, "friend", BUILT_IN), name)
 
 
