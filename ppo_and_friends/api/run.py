@@ -363,7 +363,8 @@ class Run:
         if not job.session.finished():
             return f"Stopped at {trainer.timesteps:,} timesteps." + (f" {saved}" if self.folder else "")
         recent = trainer.episodes.recent
-        score = f", mean score of the last {len(recent)} episodes {sum(recent) / len(recent):.1f}"
+        mean = sum(recent) / max(1, len(recent))
+        score = f", mean score of the last {len(recent)} episodes {mean:.1f}"
         return (
             f"Trained {self.experiment.name} for {trainer.timesteps:,} timesteps in "
             f"{job.session.seconds:.1f} s{score if recent else ''}." + (f"\n{saved}" if self.folder else "")
