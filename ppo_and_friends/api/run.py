@@ -263,6 +263,7 @@ class Run:
             raise
         except BaseException:
             self._release()  # it may be in the middle of an iteration
+            self._closed = self.folder is None
             raise
         finally:
             self._interrupts = None
@@ -293,6 +294,7 @@ class Run:
                 if self.folder is not None:
                     self._release()
                 raise stop
+            self.interrupted = False
             self._release()
         return None
 

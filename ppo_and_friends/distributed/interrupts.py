@@ -142,6 +142,8 @@ class Interrupts:
         Raises:
             KeyboardInterrupt: The process continues.
         """
+        if self._comm.size == 1 and not self._ends_process:
+            raise KeyboardInterrupt
         if self._comm.is_main and sys.stderr.isatty():
             _say("\x1b[?25h\x1b[0mExiting at once; the last checkpoint is intact.")  # restores the terminal
         if self._comm.size > 1:
