@@ -27,7 +27,7 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path: Path) -> None:
     assert pretrained_folder("Pendulum", (tmp_path / "missing", tmp_path)) == tmp_path / "Pendulum"
     with pytest.raises(UsageError, match="CartPole"):
         pretrained_folder("Cartpool", (tmp_path,))
-    with pytest.raises(UsageError, match="none here"):
+    with pytest.raises(UsageError, match="None are installed"):
         pretrained_folder("CartPole", (tmp_path / "missing",))
 
 
