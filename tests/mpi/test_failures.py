@@ -26,7 +26,7 @@ def mpi(mpirun_path: str, size: int, arguments: list[str]) -> Done:
         (2, "nan_reward", "environment 2, step 45, reward: nan is not a finite number"),
         (3, "raise", "environment 3, step 45, step: ZeroDivisionError: the wheel came off"),
         (3, "nan_observation", "environment 3, step 45, observation[1]: nan is not a finite number"),
-        (2, "shape", "environment 2, step 45, observation: shape [4], its space has [3]"),
+        (2, "shape", "environment 2, step 45, observation: shape [4], but its space has [3]"),
     ],
 )
 def test_an_environment_of_the_last_rank_breaks(
