@@ -1,4 +1,4 @@
-"""``evaluate``: a policy in, the scores of whole episodes out."""
+"""``evaluate``: scores a policy on whole episodes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.canonical import make_canonical_env
 
 SEED = 1
-"""Of the experiment that a policy without one is taken to be of."""
+"""The ``random_seed`` assumed for a policy that has no experiment."""
 
 
 class _LastObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Remembers the observation as the environment gave it."""
+    """Stores the latest raw observation."""
 
     observation: Any = None
 
@@ -39,7 +39,7 @@ class _LastObservation(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class _FunctionPolicy:
-    """A function of raw observations, as `play` wants a policy."""
+    """Adapts a function of raw observations to the interface of a policy."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
@@ -70,32 +70,32 @@ def evaluate(
 ) -> Evaluation:
     """Run whole episodes of a policy on the environment as Gymnasium defines it.
 
-    Rewards are the true ones, whatever the policy was trained on. Under ``mpirun`` call it on one rank.
+    Rewards are the environment's own, unclipped and unnormalised. Under ``mpirun`` call it on one rank.
 
     Args:
-        policy: Of ``run.policy()`` or ``load_policy``; or any function from one observation, as the
-            environment gives it, to an action.
+        policy: From ``run.policy()`` or ``load_policy``; or any function that maps an observation, as
+            the environment returns it, to an action.
         episodes: How many.
-        environment: Where to play: settings, or a launcher's name or an id, of which the environment is
-            taken. None: what the policy was trained on.
-        deterministic: The most probable actions; False: drawn ones. A function does as it likes.
-        seed: Episode i is reset with ``seed + i``. None: as the command line has it, by the experiment's
-            ``random_seed``.
+        environment: Settings, a launcher's name or an environment id. None: the environment that the
+            policy was trained on.
+        deterministic: Take the most probable actions; False: sample them. Functions ignore it.
+        seed: Episode i is reset with ``seed + i``. None: derived from the experiment's ``random_seed``,
+            as on the command line.
         render: Open a window.
         video: Where to record, ``.gif`` or ``.mp4``; None: nowhere.
-        video_episode: Which episode to record, by its score, or all of them.
+        video_episode: Which episode to keep, by its score, or all of them.
 
     Returns:
         Scores and lengths of the episodes, with ``mean`` and ``std``.
 
     Raises:
-        UsageError: No environment is known, no display for a window, or a count that isn't positive.
+        UsageError: No environment is given, there is no display for a window, or ``episodes`` isn't positive.
         EnvironmentFault: The environment raised, or returned something unusable.
     """
     trained = policy if isinstance(policy, TrainedPolicy) else None
     if environment is None:
         if trained is None:
-            raise UsageError('Where shall it play? evaluate(policy, environment="CartPole-v1")')
+            raise UsageError('A function needs an environment: evaluate(policy, environment="CartPole-v1").')
         environment = trained.experiment.environment
     elif isinstance(environment, str):
         environment = resolve(environment).environment

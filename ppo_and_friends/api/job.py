@@ -1,10 +1,10 @@
-"""A training under way: what a run holds only while it trains, and how it is made and let go."""
+"""A job: everything that a run holds only while it trains."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ppo_and_friends.distributed.agreement import on_main
@@ -16,6 +16,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.group import FriendGroup
 from ppo_and_friends.policy.trained_policy import policy_checkpoint
+from ppo_and_friends.reporting.catalog import find_reporter, make_reporters
 from ppo_and_friends.reporting.composite import make_reporter
 from ppo_and_friends.reporting.notebook import make_console
 from ppo_and_friends.reporting.reporter import SilentReporter
@@ -32,44 +33,51 @@ from ppo_and_friends.vector.factory import make_vector_env
 
 @dataclass(frozen=True)
 class Reporting:
-    """Who is told how the run goes."""
+    """Where a run is reported to."""
 
-    verbosity: int = 0
-    """-1 warnings only, 0 as usual, 1 everything."""
+    verbosity: int | None = None
+    """-1: warnings only; 0: progress; 1: everything; None: decided by the method that trains."""
 
     tensorboard: bool = True
-    """Whether to write TensorBoard's event files, where there is a folder."""
+    """Whether to write TensorBoard event files, if there is a folder."""
 
     wandb: str | None = None
     """Project of Weights & Biases to log to; None: don't."""
 
     reporters: Sequence[SilentReporter | str] = ()
-    """The user's own: objects, or classes by their names."""
+    """The user's own: objects, or names of classes."""
 
 
 @dataclass
 class Job:
-    """A training under way. Every rank has one."""
+    """An open training; one per rank."""
 
     session: Session
     threads: int
-    """Of torch while it trains."""
+    """Torch's number of threads during training."""
 
     resources: ExitStack
-    """What must be released: the folder's lock, environments, reporters."""
+    """What has to be released: the folder's lock and the environments."""
 
     reporting: Reporting
     notes: list[str] = field(default_factory=list)
     _tells: bool = False
-    """Whether the reporters have begun."""
+    """Whether the reporters are open."""
 
-    def begin_reports(self) -> None:
-        """Start the reporters, unless they have begun: at first, or after a pause."""
+    def begin_reports(self, verbosity: int) -> None:
+        """Open the reporters unless they are open: at the start, or after a pause. A collective.
+
+        Args:
+            verbosity: Used if the user gave none.
+        """
         if self._tells:
             return
         session, trainer = self.session, self.session.trainer
         folder = None if session.folder is None else session.folder.path
-        session.reporter = reporter = reporter_of(self.reporting, folder, session.communicator)
+        reporting = self.reporting
+        if reporting.verbosity is None:
+            reporting = replace(reporting, verbosity=verbosity)
+        session.reporter = reporter = reporter_of(reporting, folder, session.communicator)
         self._tells = True
         resumed = trainer.iteration > 0
         reporter.start(
@@ -79,35 +87,55 @@ class Job:
             self.notes,
             resumed_timesteps=trainer.timesteps if resumed else None,
         )
-        session.interrupts.announce_by(reporter.interrupted)
         reporter.model(trainer.agent)
 
-    def end_reports(self, summary: str | None = None) -> None:
-        """Close the reporters; they begin again if training goes on."""
-        if self._tells and summary is not None:
-            self.session.reporter.finish(summary)
+    def end_reports(self) -> None:
+        """Report the summary and close the reporters; they are opened again if training continues."""
+        if self._tells:
+            self.session.reporter.finish(self.summary())
         self.session.reporter.close()
         self._tells = False
 
+    def interrupted(self, text: str) -> bool:
+        """Show a message from inside a signal handler; returns whether the user will see it."""
+        return self.session.reporter.interrupted(text)
+
+    def summary(self) -> str:
+        """A short summary of the training so far."""
+        session, trainer = self.session, self.session.trainer
+        where = "" if session.folder is None else f"Saved in {session.folder.path}."
+        if not session.finished():
+            return f"Stopped at {trainer.timesteps:,} timesteps. {where}".rstrip()
+        scores = trainer.episodes.recent
+        score = f", mean score of the last {len(scores)} episodes {sum(scores) / max(1, len(scores)):.1f}"
+        return (
+            f"Trained {trainer.experiment.name} for {trainer.timesteps:,} timesteps in "
+            f"{session.seconds:.1f} s{score if scores else ''}.\n{where}".rstrip()
+        )
+
     def snapshot(self) -> Checkpoint:
-        """The policy as it is now: a copy, of which nothing is written."""
+        """A copy of the current policy in memory."""
         return policy_checkpoint(self.session.trainer)
 
     def close(self) -> None:
-        """Release everything. No collective."""
-        self.end_reports()
+        """Release everything. Not a collective."""
+        self.session.reporter.close()
+        self._tells = False
         self.resources.close()
 
 
 def reporter_of(reporting: Reporting, folder: Path | None, communicator: Communicator) -> SilentReporter:
-    """The reporters of a run, on this rank."""
+    """The reporters of a run, on this rank. A collective."""
+    own: list[SilentReporter] = []
+    if reporting.reporters:
+        on_main(communicator, lambda: own.extend(make_reporters(reporting.reporters, folder)))
     return make_reporter(
         folder,
         communicator.is_main,
-        verbosity=reporting.verbosity,
+        verbosity=reporting.verbosity or 0,
         tensorboard=reporting.tensorboard,
         wandb=reporting.wandb,
-        more=[one for one in reporting.reporters if not isinstance(one, str)],
+        more=own,
     )
 
 
@@ -122,30 +150,33 @@ def open_job(
     command_line: Sequence[str],
     place: dict[str, str],
 ) -> Job | Checkpoint:
-    """Make everything that training needs, going on from what is saved in the folder. A collective.
+    """Create everything that training needs, resuming from what the folder holds. A collective.
 
     Args:
         experiment: What to train.
-        folder: Where the run is kept; None: nowhere.
+        folder: The run's folder; None: in memory only.
         communicator: The ranks.
-        reporting: Who is told.
-        interrupts: Entered, so that processes of environments inherit its handlers.
-        clobber: Remove what is saved first.
-        command_line: For the record.
-        place: Told where the training is, for messages about failures.
+        reporting: Where to report.
+        interrupts: Already entered, so that subprocesses of environments inherit its handlers.
+        clobber: Delete what is saved first.
+        command_line: Recorded in ``experiment.json``.
+        place: Receives the current position, for error messages.
 
     Returns:
-        The checkpoint instead, where the saved run has all the timesteps that are asked for already.
+        The job; or the checkpoint of a saved run that already has the requested timesteps.
 
     Raises:
         PPOError: A mistake in the settings, an environment that fails, a state that doesn't fit.
     """
     if reporting.wandb is not None:
         if folder is None:
-            raise UsageError("wandb needs the run's folder, in which it keeps its id: give one.")
+            raise UsageError("wandb needs a folder for the run, in which it stores its id.")
         require_wandb()
-    # Before the folder is made: a mistake in a friend's name or arguments leaves nothing behind.
+    # Before the folder is made: a mistake in a name or an argument leaves nothing behind.
     FriendGroup([make_friend(spec) for spec in experiment.friends])
+    for reporter in reporting.reporters:
+        if isinstance(reporter, str):
+            find_reporter(reporter)
     with ExitStack() as resources:
         checkpoint = None
         if folder is not None:
@@ -183,14 +214,14 @@ def open_job(
 
 
 def already_trained(experiment: Experiment, checkpoint: Checkpoint) -> str:
-    """What to tell a user whose run has all its timesteps."""
+    """The message for a run that already has the requested timesteps."""
     return (
-        f"{experiment.name} is trained for {checkpoint.timesteps:,} timesteps already "
-        f"({experiment.num_timesteps:,} asked)."
+        f"{experiment.name} was already trained for {checkpoint.timesteps:,} timesteps "
+        f"({experiment.num_timesteps:,} requested)."
     )
 
 
 def say(text: str, communicator: Communicator, verbosity: int) -> None:
-    """Tell the user something outside of a training."""
+    """Show a message to the user while no reporter is open."""
     if communicator.is_main:
         make_console(verbosity).message(text)

@@ -14,11 +14,11 @@ from ppo_and_friends.reporting.progress_csv import ordered_columns
 from ppo_and_friends.reporting.report import IterationReport
 
 Table = dict[str, NDArray[np.float64]]
-"""Columns by name, each [iterations], NaN where a number is unknown."""
+"""Columns by name, each [iterations], NaN where unknown."""
 
 
 def row_of(report: IterationReport) -> dict[str, float]:
-    """An iteration's numbers by the names of the columns of ``progress.csv``."""
+    """An iteration's metrics, named like the columns of ``progress.csv``."""
     return {
         "iteration": float(report.iteration),
         "timesteps": float(report.timesteps),
@@ -28,15 +28,15 @@ def row_of(report: IterationReport) -> dict[str, float]:
 
 
 class MetricsTable:
-    """Rows that are added one by one, kept as columns: 8 bytes a number."""
+    """A growing table, stored by column with 8 bytes per value."""
 
     def __init__(self) -> None:
-        """Begin without rows."""
+        """Start empty."""
         self._columns: dict[str, array[float]] = {}
         self._rows = 0
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Append a row; a column that is new has NaN in the rows before it."""
+        """Append a row. A new column is NaN in all earlier rows."""
         for name in row:
             if name not in self._columns:
                 self._columns[name] = array("d", [nan]) * self._rows

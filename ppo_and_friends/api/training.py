@@ -1,4 +1,4 @@
-"""``train``: an experiment in, a run out."""
+"""``train``: trains an experiment."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ def train(
 ) -> Run:
     """Train an experiment.
 
-    With a folder, the run is trained when this returns, and saved; where the folder holds a part of it, it
-    goes on from there. Without one nothing is written, and training happens as it is asked for: step by
-    step by ``run.iterations()``, or to the end by ``run.finish()``, ``run.policy()`` or ``run.metrics``.
-    (Step by step with a folder: ``Run(experiment, folder).iterations()``.)
+    With a folder, the run is trained and saved when this returns; if the folder holds part of the run,
+    training resumes from there. Without a folder, nothing is written, and training happens on demand: step
+    by step with ``run.iterations()``, or to the end with ``run.finish()``, ``run.policy()`` or
+    ``run.metrics``. (To train step by step with a folder: ``Run(experiment, folder).iterations()``.)
 
-    Signal handlers and torch's number of threads are changed only while it trains. Under ``mpirun`` all
+    Signal handlers and torch's number of threads are changed only during training. Under ``mpirun`` all
     ranks call this.
 
     Args:
         experiment: What to train, such as ``launcher_experiment("CartPole")``.
-        folder: The run's own folder; it is made if need be.
-        communicator: The ranks; None: all of the MPI job, or this process alone.
-        clobber: Remove what is saved in the folder first.
-        verbosity: -1 shows warnings only, 0 the progress, 1 everything; None: the progress, or warnings
-            only where the caller loops over the iterations.
-        tensorboard: Write event files for TensorBoard into the folder.
+        folder: The run's own folder, created if necessary; None: in memory only.
+        communicator: The ranks; None: all ranks of the MPI job, or this process alone.
+        clobber: Delete what is saved in the folder first.
+        verbosity: -1: warnings only; 0: progress; 1: everything; None: progress, but only warnings inside
+            ``iterations()``.
+        tensorboard: Write TensorBoard event files into the folder.
         wandb: Project of Weights & Biases to log to; None: don't.
-        reporters: Your own, objects or ``module:Class``; see docs/own_parts.md.
+        reporters: Your own, as objects or ``module:Class``; see docs/own_parts.md.
 
     Returns:
         The run.
 
     Raises:
-        Interrupted: Ctrl-C (it is a KeyboardInterrupt). The iteration was finished and, where there is a
-            folder, saved: the same call goes on. A second Ctrl-C stops at once.
+        Interrupted: Ctrl-C (a subclass of KeyboardInterrupt). The iteration was finished and, if there is
+            a folder, saved: the same call resumes. A second Ctrl-C stops at once, without saving.
         PPOError: A mistake in the settings, an environment that fails, a state that doesn't fit.
     """
     run = Run(

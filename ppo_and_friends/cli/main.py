@@ -101,6 +101,7 @@ def _run(
         verbosity=options.verbosity,
         tensorboard=options.tensorboard,
         wandb=options.wandb,
+        reporters=options.report_to,
     )
 
 

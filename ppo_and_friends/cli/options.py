@@ -73,7 +73,8 @@ class Options:
     environment: Annotated[
         str | None, tyro.conf.arg(aliases=("-e",), metavar="NAME", help_behavior_hint="")
     ] = None
-    """A launcher (CartPole), a versioned id (BipedalWalker-v3), or any registered Gymnasium id."""
+    """A launcher (CartPole), a versioned id (BipedalWalker-v3), any registered Gymnasium id, or your own
+    launcher or environment, as module:name or path/to/file.py:name."""
 
     num_timesteps: Count = None
     """Agent steps of the whole run, over all ranks and resumes."""
@@ -171,6 +172,9 @@ class Options:
 
     wandb: Annotated[str | None, _PROJECT, _UNSAID] = None
     """Log to Weights & Biases, into this project (ppo-and-friends if none is given)."""
+
+    report_to: Annotated[Texts, tyro.conf.arg(metavar="REPORTER")] = ()
+    """Add a reporter of your own, such as my_package.my_module:MyReporter or path/to/file.py:MyReporter."""
 
     verbose: Annotated[Switch, tyro.conf.arg(aliases=("-v",), help_behavior_hint="")] = False
     """Print every iteration with all its numbers."""

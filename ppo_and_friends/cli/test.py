@@ -20,7 +20,7 @@ from ppo_and_friends.runs.saved_experiment import load_experiment
 
 
 def load_trained(request: Request, trust: bool = False) -> tuple[TrainedPolicy, Checkpoint]:
-    """A saved policy with the settings it was trained with, and the checkpoint that it is of.
+    """A saved policy with the settings it was trained with, and its checkpoint.
 
     Args:
         request: Whose folder to look in. The settings are the saved ones, with its changes.

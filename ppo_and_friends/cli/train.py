@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ppo_and_friends.api.run import Interrupted, Program, Run
+from ppo_and_friends.api.driver import Program
+from ppo_and_friends.api.run import Interrupted, Run
 from ppo_and_friends.cli.request import Request
 from ppo_and_friends.distributed.communicator import Communicator
 
@@ -60,14 +61,14 @@ def train(
 
 
 def _next(request: Request, run: Run) -> str:
-    """What the user may do now."""
+    """What the user can do next."""
     command = request.command()
     if run.interrupted:
         return "The same command goes on from there."
     if not run.new_iterations:
         more = 2 * request.experiment.num_timesteps
         return (
-            f"Go on with --num_timesteps {more}, start over with --clobber, "
+            f"Continue with --num_timesteps {more}, start over with --clobber, "
             f"or test it: {command} --num_test_runs 5"
         )
     return (

@@ -1,7 +1,7 @@
-"""Parts by name: ``module:attribute`` or ``path/to/file.py:attribute``, for everything a user may bring.
+"""Resolves a user's own parts by name: ``module:attribute`` or ``path/to/file.py:attribute``.
 
-Launchers, environments, wrappers, friends, models and reporters are all found here. Modules are looked for as
-``python -m`` does it: in the current folder, too.
+Used for launchers, environments, wrappers, friends, models, reporters and schedules. The current folder is
+searched as well, as with ``python -m``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import sys
+import sysconfig
 import traceback
 import zlib
 from pathlib import Path
@@ -23,22 +24,22 @@ MISSING = object()
 
 
 class CannotImport(Exception):
-    """A module or file can't be imported; the argument says why."""
+    """A module or file can't be imported; the message gives the reason."""
 
 
 def is_file(source: str) -> bool:
-    """Whether what stands before the colon is a file's path, and not a module's name."""
+    """Whether the part before the colon is the path of a file rather than the name of a module."""
     return source.endswith(".py")
 
 
 def import_source(source: str) -> ModuleType:
-    """Import what stands before the colon.
+    """Import the part before the colon.
 
     Args:
-        source: A module's name, or the path of a Python file (relative to the current folder).
+        source: The name of a module, or the path of a Python file relative to the current folder.
 
     Raises:
-        CannotImport: There is no such module or file, or it raises an error.
+        CannotImport: It doesn't exist, or raises an error when imported.
     """
     try:
         if is_file(source):
@@ -50,12 +51,12 @@ def import_source(source: str) -> ModuleType:
         raise
     except ModuleNotFoundError as error:
         raise CannotImport(one_line(error)) from error
-    except Exception as error:  # somebody else's module: anything can go wrong in it
+    except Exception as error:  # third-party code can raise anything
         raise CannotImport(described(error)) from error
 
 
 def find_attribute(module: ModuleType, path: str) -> Any:
-    """A module's attribute by its dotted path; ``MISSING`` where there is none."""
+    """A module's attribute by its dotted path; ``MISSING`` if it doesn't exist."""
     found: Any = module
     for name in path.split("."):
         found = getattr(found, name, MISSING)
@@ -65,18 +66,18 @@ def find_attribute(module: ModuleType, path: str) -> Any:
 
 
 def resolve_object(name: str, what: str) -> Any:
-    """The object that is called ``module:attribute`` or ``path/to/file.py:attribute``.
+    """Resolve ``module:attribute`` or ``path/to/file.py:attribute``.
 
     Args:
-        name: Of the object.
-        what: What it is to be, for messages: ``friend``.
+        name: The object's name.
+        what: The kind of object, such as ``friend``, for error messages.
 
     Raises:
-        UsageError: It isn't written like that, its module can't be imported, or it isn't in there.
+        UsageError: The name is malformed, its module can't be imported, or has no such attribute.
     """
     source, colon, path = name.rpartition(":")
     if not (colon and source and path):
-        raise UsageError(f"{what} {name!r}: write it as module:name or path/to/file.py:name.")
+        raise UsageError(f"{what} {name!r} must be written as module:name or path/to/file.py:name.")
     try:
         module = import_source(source)
     except CannotImport as error:
@@ -88,24 +89,25 @@ def resolve_object(name: str, what: str) -> Any:
 
 
 def missing(source: str, path: str, module: ModuleType) -> str:
-    """What to say of an attribute that a module doesn't have: a sentence."""
+    """A sentence about an attribute that a module doesn't have."""
     near = nearest(path, [each for each in vars(module) if not each.startswith("_")])
     return f"{source} has no {path!r}." + (f" Did you mean {', '.join(near)}?" if near else "")
 
 
 def described(error: BaseException) -> str:
-    """Somebody else's error in a line: its type, what it says, and the line that raised it."""
+    """An error in one line: type, message, and the last line of the user's files it passed."""
     said = f"{type(error).__name__}: {one_line(error)}"
-    if isinstance(error, SyntaxError):  # says where it is by itself
+    if isinstance(error, SyntaxError):  # its message contains the location
         return said
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<frozen")]
+    library = ("<", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+    own = [frame for frame in frames if not frame.filename.startswith(library)]
     last = own[-1] if own else None
     return said if last is None else f"{said} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks."""
+    """An error's message without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -113,21 +115,21 @@ def _top_level_missing(source: str) -> bool:
     top = source.partition(".")[0]
     if not top or top in sys.modules:
         return False
-    importlib.invalidate_caches()  # the file may just have been written
+    importlib.invalidate_caches()  # the file may be new
     return importlib.util.find_spec(top) is None
 
 
 def _add_to_path(folder: str) -> None:
-    # Last, so that nothing that is found without it changes; processes started later inherit it.
+    # At the end, so that it shadows no other module. Subprocesses inherit it.
     if folder not in sys.path:
         sys.path.append(folder)
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file as a module of its own name, once; what lies beside it can be imported, too."""
+    """Import a file once, as a module named after it; its neighbours become importable as well."""
     path = path.expanduser().resolve()
     if not path.is_file():
-        raise CannotImport(f"there is no file {path}")
+        raise CannotImport(f"no such file: {path}")
     _add_to_path(str(path.parent))
     name = re.sub(r"\W", "_", path.stem)
     for known in ("__main__", name, unique := f"{name}_{zlib.crc32(str(path).encode()):08x}"):

@@ -1,4 +1,4 @@
-"""Parts that other packages bring: by an entry point with a name, or by ``module:attribute``."""
+"""Finds parts that users or other packages provide: by entry point, or as ``module:attribute``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ Kind = Literal["launcher", "friend", "model", "reporter"]
 
 
 def installed(kind: Kind) -> list[EntryPoint]:
-    """The entry points of the group ``ppo_and_friends.<kind>s``, of all installed packages."""
+    """The entry points of all installed packages in the group ``ppo_and_friends.<kind>s``."""
     return list(entry_points(group=f"ppo_and_friends.{kind}s"))
 
 
 def find_part(name: str, kind: Kind, built_in: Mapping[str, str] | None = None) -> Any:
-    """A part by its name.
+    """Find a part by its name.
 
     Args:
-        name: A built-in's, an entry point's, ``module:attribute`` or ``path/to/file.py:attribute``.
-        kind: What it is.
-        built_in: Name to module of those that come with the project.
+        name: The name of a built-in or of an entry point, ``module:attribute``, or
+            ``path/to/file.py:attribute``.
+        kind: The kind of part.
+        built_in: Maps the names of built-in parts to their modules.
 
     Raises:
-        UsageError: There is none of that name, or it can't be imported.
+        UsageError: It doesn't exist, or can't be imported.
     """
     built_in = built_in or {}
     if name in built_in:
@@ -37,7 +38,7 @@ def find_part(name: str, kind: Kind, built_in: Mapping[str, str] | None = None) 
         if point.name == name:
             try:
                 return point.load()
-            except Exception as error:  # another package's mistake
+            except Exception as error:  # third-party code can raise anything
                 raise UsageError(
                     f"{kind} {name!r} ({point.value}) can't be imported: {described(error)}."
                 ) from error
@@ -45,4 +46,6 @@ def find_part(name: str, kind: Kind, built_in: Mapping[str, str] | None = None) 
         return resolve_object(name, kind)
     near = ", ".join(nearest(name, [*built_in, *(point.name for point in points)]))
     meant = f" Did you mean {near}?" if near else ""
-    raise UsageError(f"There is no {kind} {name!r}.{meant} Own ones are given as module:Class.")
+    raise UsageError(
+        f"There is no {kind} {name!r}.{meant} Your own can be given as module:Class or path/to/file.py:Class."
+    )

@@ -42,8 +42,8 @@ class Interrupts:
     Args:
         comm: The program's communicator, over which ``agreed`` asks all ranks; None: a single rank.
         announce: Shows a message to the user; called inside a signal handler, on rank 0 only.
-        ends_process: Whether a second Ctrl-C ends the process. False, for a process that others use
-            (a notebook's): it raises KeyboardInterrupt, unless there are other ranks to end as well.
+        ends_process: Whether a second Ctrl-C ends the process. If False, it raises KeyboardInterrupt,
+            for use in notebooks; with several ranks it always ends the job.
 
     Attributes:
         signal: The first signal received; None if there was none yet.

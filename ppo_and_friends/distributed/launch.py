@@ -194,14 +194,13 @@ def guard(comm: Communicator, context: Callable[[], str] | None = None) -> Itera
 
 @contextmanager
 def alike(comm: Communicator, watch: bool = True) -> Iterator[None]:
-    """Inside a program that has no `guard`: an error on some ranks alone ends the job, not only these ranks.
+    """Abort the job if only some ranks fail: the others would wait forever. For programs without `guard`.
 
-    The others would wait for them for ever. An error that all ranks have within a second of one another is
-    raised on each.
+    An error that all ranks raise within a second of one another is raised on each of them.
 
     Args:
         comm: The ranks.
-        watch: False: do nothing, since somebody else does it.
+        watch: False disables it.
     """
     try:
         yield

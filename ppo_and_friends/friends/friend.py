@@ -23,8 +23,10 @@ from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.networks.distributions import Distribution
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.hooks import Hooks, all_of, combined_by, pipe
 from ppo_and_friends.ppo.rollout import RewardStream
@@ -153,13 +155,26 @@ class Friend(Hooks):
         """Called once after all setups, with the space of a rollout's observations; make networks here."""
 
     @combined_by(pipe)
-    def adapt(self, network: ActorCritic) -> ActorCritic:
+    def adapt(self, network: Model) -> Model:
         """Called once, before the optimizer exists; may change or wrap the network."""
         return network
 
     @combined_by(all_of)
     def attach(self, agent: Agent) -> None:
         """Called once, when network and friends are complete; for friends that use the whole policy."""
+
+    def built_in(self, network: Model) -> ActorCritic:
+        """The built-in network, for a friend that modifies parts which other models don't have.
+
+        Raises:
+            UsageError: The run uses another model.
+        """
+        if not isinstance(network, ActorCritic):
+            raise UsageError(
+                f"{self.name} modifies the built-in network and can't be used with the model "
+                f"{type(network).__name__}: remove one of them (--without {self.name})."
+            )
+        return network
 
     def statistic(self, name: str, value: NDArray[np.float64] | Tensor) -> Tensor:
         """Make a float64 buffer for statistics: it is saved, broadcast and checked. Change it in place.

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead, is_image
+from ppo_and_friends.networks.actor_critic import PolicyHead, is_image
 from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, linear, mlp
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.networks.split_encoder import SplitEncoder
 from ppo_and_friends.vector.spaces import EncodedBox, Leaf
 
@@ -107,10 +108,11 @@ class SplitObservations(Friend):
             )
         return list(range(first, last + 1))
 
-    def adapt(self, network: ActorCritic) -> ActorCritic:
+    def adapt(self, network: Model) -> Model:
         """Put split encoders in front, and fit the layers behind them."""
         if not self._exteroceptive or not self._proprioceptive:
             return network
+        network = self.built_in(network)
         size = len(self._exteroceptive) + len(self._proprioceptive)
         if int(network.actor_encoder.features) != size:
             raise UsageError(

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
+from ppo_and_friends.networks.actor_critic import PolicyHead
 from ppo_and_friends.networks.distributions import Gaussian
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.hooks import RolloutRequest
 
 EPSILON = 1e-6
@@ -74,8 +75,9 @@ class StateDependentExploration(Friend):
                 "use --without StateDependentExploration."
             )
 
-    def adapt(self, network: ActorCritic) -> ActorCritic:
+    def adapt(self, network: Model) -> Model:
         """Make the deviation a function of the state."""
+        network = self.built_in(network)
         head = StateDependentHead(network.policy_head, self.context.experiment.network.log_std_init)
         network.policy_head = head  # type: ignore[assignment]
         self._network, self._head = network, head

@@ -41,7 +41,7 @@ class StdClip(Friend):
 
     def attach(self, agent: Agent) -> None:
         """Find the standard deviation; refuse policies that have none of their own."""
-        head = agent.network.policy_head
+        head = self.built_in(agent.network).policy_head
         if not isinstance(head, PolicyHead) or head.log_std is None:
             raise UsageError(
                 f"StdClip needs a Box action space and the usual policy head, not "

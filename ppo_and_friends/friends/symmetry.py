@@ -14,8 +14,8 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.mirror_maps import BODIES, Mirror, SignedPermutation, is_mirror
 from ppo_and_friends.friends.normalizers import ObservationNormalizer
-from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.networks.distributions import Gaussian
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import evaluate_network
 from ppo_and_friends.ppo.hooks import Controls
@@ -137,7 +137,7 @@ class SymmetryAugmentation(Friend):
                 f"SymmetryAugmentation can't mirror observations that friends made {space.shape} long."
             )
 
-    def adapt(self, network: ActorCritic) -> ActorCritic:
+    def adapt(self, network: Model) -> Model:
         """Keep the network, which is evaluated on mirrored observations, too."""
         self._network = network
         return network

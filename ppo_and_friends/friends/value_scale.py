@@ -13,7 +13,7 @@ from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.moments import global_moments, merge_moments
-from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
@@ -52,7 +52,7 @@ class ValueNormalizer(Friend):
         self.decay = decay
         self._updated = -1
 
-    def adapt(self, network: ActorCritic) -> ActorCritic:
+    def adapt(self, network: Model) -> Model:
         """Make statistics for each of the network's streams."""
         self._names = network.streams
         self._network = network
@@ -135,9 +135,9 @@ class PopArt(ValueNormalizer):
         """
         super().__init__(decay)
 
-    def adapt(self, network: ActorCritic) -> ActorCritic:
+    def adapt(self, network: Model) -> Model:
         """Make statistics for each of the network's streams."""
-        super().adapt(network)
+        self._built_in = self.built_in(super().adapt(network))
         self.centre = self.statistic("centre", np.zeros(len(self._names)))
         return network
 
@@ -151,7 +151,7 @@ class PopArt(ValueNormalizer):
         outputs = rollout.value_outputs[stream]
         predictions = outputs.astype(np.float64) * old_deviation + centre
         new = float(global_moments(predictions[:-1], rollout.valid, self.context.communicator)[1])
-        head = self._network.value_head
+        head = self._built_in.value_head
         with torch.no_grad():
             head.weight[index] = head.weight[index].double() * (old_deviation / deviation)
             exact = (head.bias[index].double() * old_deviation + centre - new) / deviation

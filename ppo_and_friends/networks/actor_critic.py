@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ppo_and_friends.networks.distributions import Distribution, Gaussian
 from ppo_and_friends.networks.layers import NatureCNN, VectorEncoder, linear, mlp
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.settings.experiment import NetworkSettings
 
 
@@ -40,7 +41,7 @@ class PolicyHead(nn.Module):
         return torch.cat((outputs, self.log_std.expand_as(outputs)), dim=-1)
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(Model):
     """Actor and critic, with one value output for each reward stream.
 
     A friend may replace ``actor_encoder`` and ``critic_encoder`` (the same object when shared) by
@@ -67,11 +68,9 @@ class ActorCritic(nn.Module):
         Raises:
             UsageError: The network doesn't fit the observations.
         """
-        super().__init__()
+        super().__init__(observation_space, distribution, settings, streams, generator)
         convolutions = {"nature_cnn": True, "mlp": False, "auto": is_image(observation_space)}
         image = convolutions[settings.encoder]
-        self.distribution = distribution
-        self.streams = tuple(streams)
         self.convolutional = image
         self.shared = image if settings.shared is None else settings.shared
         self.actor_encoder = self._encoder(observation_space, image, settings, generator)

@@ -156,17 +156,17 @@ def load_policy(
 
 
 def policy_checkpoint(trainer: Trainer) -> Checkpoint:
-    """The policy that a trainer has now, as a checkpoint that is written nowhere.
+    """A trainer's current policy as a checkpoint in memory.
 
     Args:
         trainer: Between two iterations.
 
     Returns:
-        Copies of the parameters and statistics, without the optimizer's.
+        Copies of parameters and statistics, without the optimizer's state.
     """
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in trainer.agent.tensors().items()}
     _, state = capture(trainer, seconds=0.0)
-    # As it would be read from a file: tuples become lists.
+    # As if read from a file: tuples become lists.
     return Checkpoint(Path(), trainer.timesteps, tensors, json.loads(json.dumps(state)), manifest={})
 
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.hooks import Hooks
 from ppo_and_friends.ppo.policy import Policy
 from ppo_and_friends.ppo.rollout import RewardStream
@@ -20,7 +20,7 @@ from ppo_and_friends.ppo.rollout import RewardStream
 class Agent:
     """What is learned and saved: network and friends, fitted to an environment's spaces."""
 
-    network: ActorCritic
+    network: Model
     friends: Hooks
     mapping: ActionMapping
     streams: tuple[RewardStream, ...]

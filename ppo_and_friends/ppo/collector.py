@@ -15,7 +15,7 @@ from ppo_and_friends.distributed.devices import host_zeros
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.stopwatch import Stopwatch
@@ -39,7 +39,7 @@ class Collector:
     def __init__(
         self,
         envs: VectorEnv,
-        network: ActorCritic,
+        network: Model,
         friends: Hooks,
         mapping: ActionMapping,
         randomness: Randomness,
@@ -50,7 +50,7 @@ class Collector:
         device: torch.device,
         dtype: torch.dtype,
         stopwatch: Stopwatch,
-        policy_function: Callable[[ActorCritic], PolicyFunction],
+        policy_function: Callable[[Model], PolicyFunction],
     ) -> None:
         """Allocate the rollout's arrays.
 
@@ -185,7 +185,7 @@ class Collector:
 
 @torch.inference_mode()
 def evaluate_network(
-    network: ActorCritic, observations: Array, device: torch.device
+    network: Model, observations: Array, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run the network over a rollout's observations, a bounded number at a time.
 
@@ -206,7 +206,7 @@ def evaluate_network(
     return parameters.unflatten(0, lead), outputs.unflatten(0, lead)
 
 
-def split_streams(network: ActorCritic, outputs: torch.Tensor) -> dict[str, Array]:
+def split_streams(network: Model, outputs: torch.Tensor) -> dict[str, Array]:
     """Value outputs [T+1, B, S] as an array [T+1, B] for each reward stream."""
     array = outputs.cpu().numpy()
     return {name: array[..., index].copy() for index, name in enumerate(network.streams)}

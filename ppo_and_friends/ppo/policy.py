@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.hooks import Hooks, ObservationStream
 
 Array = NDArray[Any]
@@ -20,7 +20,7 @@ class Policy:
 
     def __init__(
         self,
-        network: ActorCritic,
+        network: Model,
         friends: Hooks,
         mapping: ActionMapping,
         *,

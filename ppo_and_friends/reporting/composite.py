@@ -113,13 +113,13 @@ def make_reporter(
     Other ranks than the main one get silence.
 
     Args:
-        folder: The run's folder; all files are written there. None: no files.
+        folder: The run's folder, where all files are written; None: no files.
         is_main: Whether this rank speaks.
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Whether to write TensorBoard's event files.
         wandb: Project of Weights & Biases to log to; None: don't.
-        stream: Where to write; None: standard output, or the notebook.
-        more: The user's own.
+        stream: Where to write; None: the notebook, or standard output.
+        more: The user's own reporters.
     """
     if not is_main:
         return SilentReporter()

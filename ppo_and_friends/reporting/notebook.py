@@ -1,4 +1,4 @@
-"""Progress in a Jupyter notebook: one output that is replaced as training goes on."""
+"""Progress in a Jupyter notebook: a single output that is updated in place."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.settings.experiment import Experiment
 
 UPDATE_SECONDS = 1.0
-"""Least seconds between two pictures: each is kept in the browser until the next one comes."""
+"""Minimum seconds between updates."""
 
 WIDTH = 100
-"""Of a picture, in characters."""
+"""Width of the output in characters."""
 
 FORMAT = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
 
 def in_notebook() -> bool:
-    """Whether this process is a Jupyter kernel: only such a process can show anything but text."""
+    """Whether this process is a Jupyter kernel."""
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module is not None else None
     return getattr(shell, "kernel", None) is not None
 
 
 def make_console(verbosity: int = 0, stream: TextIO | None = None) -> ConsoleReporter:
-    """What shows the progress to whoever started the run: in a notebook, or on a terminal or log.
+    """The reporter that shows progress to the user: in a notebook, on a terminal, or as lines of a log.
 
     Args:
         verbosity: -1 warnings only, 0 as usual, 1 everything.
@@ -43,10 +43,10 @@ def make_console(verbosity: int = 0, stream: TextIO | None = None) -> ConsoleRep
 
 
 class _Picture:
-    """What Jupyter displays: HTML, and plain text where there is none."""
+    """A displayable object: HTML, with plain text as the fallback."""
 
     def __init__(self, renderable: Any) -> None:
-        # Rich would find the notebook too, and display by itself.
+        # Otherwise rich would detect the notebook and display by itself.
         console = Console(
             file=io.StringIO(),
             width=WIDTH,
@@ -68,7 +68,7 @@ class _Picture:
 
 
 class NotebookReporter(ConsoleReporter):
-    """The terminal's picture of the training, as an output of the notebook's cell."""
+    """The terminal's live display as an output of the notebook's cell."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class NotebookReporter(ConsoleReporter):
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show it below the running cell; messages are written to ``stream`` (None: standard output)."""
+        """Display below the running cell; messages are written to ``stream`` (None: standard output)."""
         super().__init__(verbosity=verbosity, stream=stream, clock=clock)
         self._display: Any = None
         self._drawn_at = 0.0
@@ -91,7 +91,7 @@ class NotebookReporter(ConsoleReporter):
         *,
         resumed_timesteps: int | None = None,
     ) -> None:
-        """Say what is trained, and show a first picture."""
+        """Show what is trained, and create the output."""
         super().start(experiment, ranks, resumed_from, notes, resumed_timesteps=resumed_timesteps)
         if self._verbosity >= 0:
             show = sys.modules["IPython"].display.display
@@ -99,18 +99,18 @@ class NotebookReporter(ConsoleReporter):
             self._drawn_at = self._clock()
 
     def iteration(self, report: IterationReport) -> None:
-        """Replace the picture, if the last one is long enough ago."""
+        """Update the output if the last update is long enough ago."""
         super().iteration(report)
         if self._display is not None and self._clock() - self._drawn_at >= UPDATE_SECONDS:
             self._draw()
 
     def interrupted(self, text: str) -> bool:
-        """Keep the text for the last picture; a signal handler can't draw."""
+        """Keep the text for the next update: signal handlers can't display."""
         self._announced = text
         return self._display is not None
 
     def close(self) -> None:
-        """Show the last state; the picture stays as it is."""
+        """Show the final state, which stays below the cell."""
         if self._display is not None:
             self._draw()
         self._display = None

@@ -17,7 +17,7 @@ from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.friend import FriendContext
 from ppo_and_friends.friends.group import FriendGroup, check_ownership, friends_of
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.actor_critic import ActorCritic
+from ppo_and_friends.networks.build import make_network
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
 from ppo_and_friends.networks.kernels.fused_loss import fused_ppo_loss
 from ppo_and_friends.networks.kernels.inference import inference_function
@@ -90,7 +90,7 @@ def build_agent(
     extrinsic = RewardStream("extrinsic", experiment.ppo.gamma, experiment.ppo.gae_lambda)
     streams = (extrinsic, *friends.all_streams)
     generator = torch.Generator().manual_seed(randomness.integer(Purpose.INITIALISATION))
-    network = ActorCritic(
+    network = make_network(
         space, mapping.distribution, settings, [stream.name for stream in streams], generator
     ).to(device, dtype)
     network = friends.adapt(network)

@@ -42,7 +42,7 @@ class Session:
     trainer: Trainer
     communicator: Communicator
     folder: RunFolder | None
-    """Where checkpoints go; None: nothing is saved."""
+    """Where checkpoints are saved; None: nothing is saved."""
 
     reporter: SilentReporter
     interrupts: Interrupts
@@ -56,7 +56,7 @@ class Session:
     _saved_iteration: int = -1
 
     stopped: bool = False
-    """Whether somebody asked to stop; equal on all ranks."""
+    """Whether a signal asked to stop; equal on all ranks."""
 
     def run(self) -> int:
         """Train until the number of timesteps is reached, a friend ends the run, or a signal stops it; save.
@@ -74,7 +74,7 @@ class Session:
         return self.interrupts.exit_code if self.stopped else 0
 
     def advance(self) -> IterationReport | None:
-        """One iteration, with a checkpoint if one is due; None once there is nothing more to do."""
+        """Train one iteration, and save if a checkpoint is due; None if there is nothing left to train."""
         if self.stopped or self.finished():
             return None
         self.place["where"] = f"iteration {self.trainer.iteration + 1}"
@@ -86,7 +86,7 @@ class Session:
         return report
 
     def finished(self) -> bool:
-        """Whether the budget is reached, or a friend is done. Equal on all ranks."""
+        """Whether the budget is reached, or a friend ends the training. Equal on all ranks."""
         trainer = self.trainer
         return trainer.timesteps >= trainer.experiment.num_timesteps or trainer.friends.finished()
 

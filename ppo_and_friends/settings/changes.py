@@ -1,6 +1,6 @@
-"""Settings changed by their dotted names, typed and checked: for ``--set`` and ``Experiment.with_changes``.
+"""Changes settings by dotted name, typed and checked: for ``--set`` and ``Experiment.with_changes``.
 
-Nothing here knows what an experiment is made of: its dataclasses say so.
+This module doesn't depend on the experiment's classes; it inspects the dataclasses it is given.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def setting_names(settings: Any, prefix: str = "") -> list[str]:
 
 
 def changed(settings: Settings, changes: Iterable[tuple[str, Any]], said: str = "") -> Settings:
-    """Settings with some of them changed.
+    """A copy of the settings with some values changed.
 
     Args:
         settings: An experiment.
         changes: Dotted names and values: ``("ppo.gamma", 0.995)``, or, for a friend's argument,
             ``("friends.KLEarlyStop.target", 0.02)``. Later ones win.
-        said: What the user wrote before a name (``--set ``), for messages.
+        said: What the user wrote before a name (``--set ``), for error messages.
 
     Raises:
         UsageError: An unknown name (the nearest are listed) or a value that doesn't fit.

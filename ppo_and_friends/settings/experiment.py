@@ -72,9 +72,9 @@ class EnvironmentSettings:
     """Which environment, how many of them, and what runs them."""
 
     id: str
-    """Gymnasium id; ``module:Name-v0`` imports the module first. Or ``module:Class`` or ``module:function``:
-    a subclass of gymnasium.Env, or what makes an environment, without any registration. Instead of the
-    module, the path of a file: ``path/to/file.py:Class``."""
+    """Gymnasium id; ``module:Name-v0`` imports the module first. ``module:Class`` or ``module:function``
+    is an unregistered subclass of gymnasium.Env, or a function that returns an environment. A file's path can
+    take the module's place: ``path/to/file.py:Class``."""
 
     num_envs: Positive = 16
     """Environments over all ranks. With more ranks than that, each rank gets one."""
@@ -83,7 +83,7 @@ class EnvironmentSettings:
     """What steps the environments; ``auto`` takes the fastest one known to agree with Gymnasium."""
 
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of ``gymnasium.make``, or of the class or function."""
+    """Keyword arguments for ``gymnasium.make``, or for the class or function."""
 
     max_episode_steps: Positive | None = None
     """Time limit in agent steps (after frame skip and action repeat); None: the environment's own."""
@@ -146,6 +146,10 @@ class PPOSettings:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class NetworkSettings:
     """Actor and critic."""
+
+    model: str | None = None
+    """Your own model instead of the built-in network, as ``module:Class`` or ``path/to/file.py:Class``. It
+    receives the other settings and may ignore them. See docs/own_parts.md."""
 
     actor_hidden: Widths = (64, 64)
     """Widths of the actor's hidden layers. The Nature CNN has none behind its own 512 features."""
@@ -249,15 +253,15 @@ class Experiment:
         random_seed: int | None = None,
         device: str | None = None,
     ) -> Experiment:
-        """The experiment with some settings changed, typed and checked as ``--set`` does it.
+        """A copy with some settings changed, typed and checked as for ``--set``.
 
         Args:
             settings: Dotted names and values, such as ``{"ppo.gamma": 0.995}``; a friend's argument is
-                ``friends.KLEarlyStop.target``, one of the environment's ``environment.arguments.size``.
-            num_timesteps: Agent steps of the whole run; None: unchanged, like the next ones.
+                ``friends.KLEarlyStop.target``, an environment's argument ``environment.arguments.size``.
+            num_timesteps: Agent steps of the whole run; None here and below: unchanged.
             num_envs: Environments over all ranks, short for ``environment.num_envs``.
-            random_seed: Everything random in the run follows from it.
-            device: Where the networks live.
+            random_seed: Seed of all randomness in the run.
+            device: Where to place the networks.
 
         Raises:
             UsageError: An unknown name (the nearest are listed) or a value that doesn't fit.

@@ -1,4 +1,4 @@
-"""Launchers and environments by ``module:name`` or ``path/to/file.py:name``, without any registration."""
+"""Unregistered launchers and environments, by ``module:name`` or ``path/to/file.py:name``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.settings.experiment import Experiment
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-"""What an experiment may be called, since a run's folder is called like it."""
+"""Valid names of experiments: a run's folder is named after its experiment."""
 
 
 def import_named(name: str) -> ModuleType | None:
-    """Import what stands before the last colon of a name; None where there is no colon.
+    """Import the part of a name before its last colon; None if there is no colon.
 
     Raises:
         UsageError: It can't be imported.
@@ -38,7 +38,7 @@ def import_named(name: str) -> ModuleType | None:
 
 
 def own_attribute(name: str) -> Any:
-    """What ``module:name`` means in its module; ``MISSING`` for everything else, as Gymnasium's ids.
+    """The attribute that ``module:name`` refers to; ``MISSING`` for anything else, such as a Gymnasium id.
 
     Raises:
         UsageError: The module can't be imported.
@@ -53,32 +53,32 @@ def own_attribute(name: str) -> Any:
 
 
 def environment_maker(id: str) -> Callable[..., Any] | None:
-    """The class or function by which an environment's id names it; None for a registered id.
+    """The class or function that an environment id refers to; None for a registered id.
 
     Raises:
-        UsageError: The module can't be imported, or it isn't something that can be called.
+        UsageError: The module can't be imported, or the object isn't callable.
     """
     found = own_attribute(id)
     if found is MISSING:
         return None
     if not callable(found):
-        raise UsageError(f"environment {id!r} is a {type(found).__name__}, not a class or a function.")
+        raise UsageError(f"environment {id!r} is a {type(found).__name__}, not a class or function.")
     maker: Callable[..., Any] = found
     return maker
 
 
 def own_experiment(name: str) -> Experiment | str | None:
-    """What ``module:name`` stands for: an experiment, or an environment without settings.
+    """The experiment or environment that ``module:name`` refers to.
 
     Args:
-        name: Of an Experiment, a function without arguments that returns one, a subclass of gymnasium.Env
-            or a function that returns an environment.
+        name: Refers to an Experiment, a function without arguments that returns one, a subclass of
+            gymnasium.Env, or a function that returns an environment.
 
     Returns:
-        The experiment; ``name`` itself for an environment; None for what isn't in the module.
+        The experiment; ``name`` itself for an environment; None if the module has no such attribute.
 
     Raises:
-        UsageError: It is something else, or the function fails.
+        UsageError: It is something else, or the function raises an error.
     """
     found = own_attribute(name)
     if found is MISSING:
@@ -93,7 +93,7 @@ def own_experiment(name: str) -> Experiment | str | None:
             found = found()
         except PPOError:
             raise
-        except Exception as error:  # somebody else's function
+        except Exception as error:  # third-party code can raise anything
             raise UsageError(f"{name} failed: {described(error)}.") from error
         if isinstance(found, gymnasium.Env):
             found.close()
@@ -101,7 +101,7 @@ def own_experiment(name: str) -> Experiment | str | None:
     if not isinstance(found, Experiment):
         what = found.__name__ if isinstance(found, type) else type(found).__name__
         raise UsageError(
-            f"{name} gives {what}: neither an Experiment nor a gymnasium.Env, nor a function returning one."
+            f"{name} is a {what}, not an Experiment, a gymnasium.Env, or a function that returns one."
         )
     if not FOLDER_NAME.fullmatch(found.name):
         raise UsageError(f"{name}: experiment name {found.name!r}: use letters, digits, '-' and '_' only.")
@@ -109,7 +109,7 @@ def own_experiment(name: str) -> Experiment | str | None:
 
 
 def not_there(name: str) -> str | None:
-    """What to say of a ``module:name`` that is in its module neither as an attribute nor as an id."""
+    """A sentence about a ``module:name`` whose module has no such attribute; None without a module."""
     module = import_named(name)
     source, _, path = name.rpartition(":")
     return None if module is None else missing(source, path, module)

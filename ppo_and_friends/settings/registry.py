@@ -94,13 +94,13 @@ def all_launchers() -> list[Launcher]:
 
 
 def resolve(name: str) -> Experiment:
-    """The experiment for a launcher's name, a registered Gymnasium id, or one's own launcher or environment.
+    """The experiment for a launcher, a registered Gymnasium id, or a user's own launcher or environment.
 
     Args:
         name: ``CartPole`` (upper or lower case alike), ``CartPole-v1``, ``Reacher-v5``,
             ``ALE/Pong-v5`` or ``module:MyEnv-v0``. An id without a version means the newest one.
-            ``module:name`` and ``path/to/file.py:name`` name an Experiment, a function that returns one,
-            an environment's class or a function that makes an environment.
+            ``module:name`` and ``path/to/file.py:name`` refer to an Experiment, a function that returns
+            one, a subclass of gymnasium.Env, or a function that returns an environment.
 
     Raises:
         UsageError: Nothing is called that; names the three nearest.

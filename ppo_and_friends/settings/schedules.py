@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 from pydantic.dataclasses import dataclass
+
+from ppo_and_friends.common.objects import resolve_object
+from ppo_and_friends.errors import UsageError
 
 Shape = Literal["linear", "cosine", "log", "steps"]
 
@@ -61,8 +63,8 @@ class Schedule:
     """With ``steps``: the number of the run's status that the bounds are about."""
 
     function: str | None = None
-    """``module:function`` that gets the `Status` and returns the value, instead of all of the above. It must
-    depend on nothing else, so that all ranks agree."""
+    """``module:function`` or ``path/to/file.py:function`` that gets the `Status` and returns the value,
+    instead of all of the above. It must depend on nothing else, so that all ranks agree."""
 
     @model_validator(mode="after")
     def _check(self) -> Schedule:
@@ -166,7 +168,9 @@ def schedule_text(values: Mapping[str, Any]) -> float | str:
 def _asked(name: str, status: Status) -> float:
     try:
         value = float(_function(name)(status))
-    except (ImportError, AttributeError, TypeError) as error:
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"schedule {name}: {error}") from error
     if not math.isfinite(value):
         raise ValueError(f"schedule {name} returned {value} at progress {status.progress:g}")
@@ -175,8 +179,7 @@ def _asked(name: str, status: Status) -> float:
 
 @lru_cache(maxsize=64)
 def _function(name: str) -> Callable[[Status], float]:
-    module, _, attribute = name.partition(":")
-    function: Callable[[Status], float] = getattr(importlib.import_module(module), attribute)
+    function: Callable[[Status], float] = resolve_object(name, "schedule")
     return function
 
 
@@ -196,7 +199,7 @@ def _parsed(text: str) -> Schedule:
     if "@" in text:
         return _parsed_steps(text)
     parts = text.split(":")
-    if len(parts) == 2 and all(re.fullmatch(r"[A-Za-z_][\w.]*", part) for part in parts):
+    if re.fullmatch(r"([A-Za-z_][\w.]*|[^:]+\.py):[A-Za-z_][\w.]*", text):
         return Schedule(function=text)
     shape = parts.pop() if len(parts) == 3 and parts[2] in ("linear", "cosine", "log") else "linear"
     try:

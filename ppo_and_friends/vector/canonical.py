@@ -105,7 +105,7 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
 
 
 def _make_own(maker: Callable[..., Any], id: str, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    """An environment by its class, or a function that makes it."""
+    """Make an environment from its class or factory function."""
     try:
         env = maker(**arguments)
     except PPOError:
@@ -115,12 +115,12 @@ def _make_own(maker: Callable[..., Any], id: str, arguments: dict[str, Any]) -> 
     except Exception as error:
         raise EnvironmentFault(f"{id} can't be made: {described(error)}.") from error
     if not isinstance(env, gymnasium.Env):
-        raise UsageError(f"{id} made a {type(env).__name__}, no gymnasium.Env.")
+        raise UsageError(f"{id} returned a {type(env).__name__}, which is not a gymnasium.Env.")
     return env
 
 
 def _registered(id: str) -> str:
-    """The id without a file's path before it, which was imported; Gymnasium knows modules alone."""
+    """The id without the file path in front of it: Gymnasium accepts module names only."""
     source, _, bare = id.rpartition(":")
     return bare if is_file(source) else id
 

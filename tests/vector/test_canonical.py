@@ -90,7 +90,7 @@ def test_wrappers_by_name() -> None:
     env.reset(seed=0)
     assert env.step(0)[1] == -1.0
     for name, message in [
-        ("Negated", "module:name"),
+        ("Negated", "must be written as module:name"),
         ("no_such_module:Wrapper", "No module named"),
         ("gymnasium:NoSuchWrapper", "has no 'NoSuchWrapper'"),
         ("tests.vector.test_canonical:not_a_wrapper", "of type int, which is not a gymnasium.Env"),

@@ -15,12 +15,13 @@ from torch.nn import functional
 
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
 from ppo_and_friends.networks.kernels.fused_layers import FusedMLP, fused_layers, is_hooked
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.networks.split_encoder import SplitEncoder
 
 Function = Callable[[Tensor], Tensor]
 
 
-def inference_function(network: ActorCritic) -> Function:
+def inference_function(network: Model) -> Function:
     """``network.policy`` as a plain function.
 
     Args:
@@ -29,7 +30,7 @@ def inference_function(network: ActorCritic) -> Function:
     Returns:
         From observations [N, *obs] to distribution parameters [N, P], without gradients.
     """
-    if type(network).policy is not ActorCritic.policy:
+    if not isinstance(network, ActorCritic) or type(network).policy is not ActorCritic.policy:
         return network.policy
     return _chain([flattened(part) for part in (network.actor_encoder, network.actor, network.policy_head)])
 

@@ -1,0 +1,229 @@
+"""Advances a run iteration by iteration, and restores the process's state in between."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ppo_and_friends.api.job import Job, Reporting, already_trained, open_job, say
+from ppo_and_friends.api.metrics import MetricsTable, row_of
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.launch import alike, make_communicator
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.settings.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Program:
+    """Settings for a program that runs a single training, such as the command line."""
+
+    command_line: tuple[str, ...] = ()
+    """Recorded in ``experiment.json``."""
+
+    place: dict[str, str] = field(default_factory=dict)
+    """Receives the current position (``where``). The program itself reports errors on all ranks."""
+
+
+_paused: weakref.WeakValueDictionary[Path, Driver] = weakref.WeakValueDictionary()
+"""Drivers suspended inside a caller's loop, by folder. A notebook keeps the last error's traceback alive, and
+with it the loop that raised it, which would otherwise lock its folder until the kernel ends."""
+
+
+class Driver:
+    """The training behind a `Run`: opened on demand, closed when it ends or is released.
+
+    Attributes:
+        job: The open job; None if there is none.
+        last: The final state of a training without a folder.
+        table: The metrics of a training without a folder.
+        iterations: Number of iterations trained by this object.
+        stopped_by: Exit status of the signal that stopped it; 0 if it was not interrupted.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path | None,
+        communicator: Communicator | None,
+        reporting: Reporting,
+        *,
+        clobber: bool,
+        program: Program | None,
+    ) -> None:
+        """Store the arguments, which are those of `Run`; nothing is opened yet."""
+        self.experiment, self.folder = experiment, None if folder is None else RunFolder(folder)
+        self.job: Job | None = None
+        self.last: Checkpoint | None = None
+        self.table = MetricsTable()
+        self.iterations = 0
+        self.stopped_by = 0
+        self._communicator, self._reporting = communicator, reporting
+        self._clobber, self._program = clobber, program
+        self._interrupts: Interrupts | None = None
+        self._closed = False
+        self._thread = 0
+        self._finalizer: weakref.finalize[..., Driver] | None = None
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest state of the policy, in memory or in the folder."""
+        if self.job is not None and self.job.session.trainer.iteration:
+            return self.job.snapshot()
+        return self.last if self.folder is None else load_latest(self.folder.checkpoints)
+
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Handle signals, torch's threads and errors inside the context; restore them on leaving it."""
+        if self._interrupts is not None:
+            yield
+            return
+        if self._communicator is None:
+            self._communicator = make_communicator()
+        threads, this = torch.get_num_threads(), weakref.ref(self)
+
+        def shown(text: str) -> bool:
+            driver = this()
+            return driver is not None and driver.job is not None and driver.job.interrupted(text)
+
+        alone = self._program is None
+        interrupts = Interrupts(self._communicator, ends_process=not alone)
+        interrupts.announce_by(shown)
+        try:
+            with alike(self._communicator, alone), interrupts:
+                self._interrupts = interrupts
+                yield
+        except BaseException:
+            if self.job is not None:  # possibly in the middle of an iteration
+                self.release()
+                self._closed = self.folder is None
+            raise
+        finally:
+            self._interrupts = None
+            torch.set_num_threads(threads)
+
+    def advance(self, verbosity: int) -> dict[str, float] | None:
+        """Train one iteration.
+
+        Args:
+            verbosity: Used if the caller of `Run` gave none.
+
+        Returns:
+            Its metrics; None if training has ended or was interrupted (see ``stopped_by``).
+        """
+        with self.attended():
+            job = self._opened(verbosity)
+            if job is None:
+                return None
+            job.begin_reports(verbosity)
+            torch.set_num_threads(job.threads)
+            report = job.session.advance()
+            if report is not None:
+                self.iterations += 1
+                row = row_of(report)
+                if self.folder is None:
+                    self.table.add(row)
+                if not job.session.stopped:
+                    return row
+            job.session.save()
+            job.end_reports()
+            if job.session.stopped:
+                assert self._interrupts is not None
+                self.stopped_by = self._interrupts.exit_code
+            if self.folder is not None or not job.session.stopped:
+                self.release()
+        return None
+
+    def wait(self) -> None:
+        """Note that the caller's loop body runs now."""
+        self._thread = threading.get_ident()
+        if self.folder is not None:
+            _paused[self.folder.path.resolve()] = self
+
+    def pause(self) -> None:
+        """Save and release the folder; without one, close the reporters only. A collective."""
+        if self.job is None:
+            return
+        if self.folder is None:
+            self.job.end_reports()
+            return
+        with self.attended():
+            self.job.session.save()
+            self.job.end_reports()
+            self.release()
+
+    def close(self) -> None:
+        """Save and release everything; without a folder, keep the policy but end the training."""
+        if self.job is not None:
+            self.pause()
+            self.release()
+        self._closed = self.folder is None
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was trained, by this object or by an earlier run in the folder."""
+        return self.job is not None or self._closed or self.checkpoint() is not None
+
+    def release(self) -> None:
+        """Close the job without saving. Not a collective."""
+        job, self.job = self.job, None
+        if job is None:
+            return
+        if self.folder is not None:
+            _paused.pop(self.folder.path.resolve(), None)
+        elif job.session.trainer.iteration:
+            self.last = job.snapshot()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        job.close()
+
+    def _opened(self, verbosity: int) -> Job | None:
+        """The job, created if necessary; None if there is nothing left to train."""
+        assert self._communicator is not None and self._interrupts is not None
+        self.stopped_by = 0
+        if self.job is not None:
+            self.job.session.interrupts = self._interrupts
+            self.job.session.stopped = False
+            return self.job
+        if self._closed:
+            raise UsageError(
+                f"The run of {self.experiment.name} was closed and has no folder to resume from."
+            )
+        if self.last is not None:
+            return None
+        self._release_suspended()
+        program = self._program or Program()
+        job = open_job(
+            self.experiment,
+            self.folder,
+            self._communicator,
+            self._reporting,
+            self._interrupts,
+            clobber=self._clobber,
+            command_line=program.command_line,
+            place=program.place,
+        )
+        self._clobber = False
+        if isinstance(job, Checkpoint):
+            asked = self._reporting.verbosity
+            verbosity = verbosity if asked is None else asked
+            say(already_trained(self.experiment, job), self._communicator, verbosity)
+            return None
+        self.job = job
+        self._finalizer = weakref.finalize(self, job.close)
+        return job
+
+    def _release_suspended(self) -> None:
+        """Close a suspended training in the same folder, unless another thread may be running it."""
+        if self.folder is None:
+            return
+        other = _paused.pop(self.folder.path.resolve(), None)
+        if other is not None and other is not self and other._thread == threading.get_ident():
+            other.close()
