@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.schedules import (
     Schedule,
     ScheduleLike,
@@ -110,6 +111,14 @@ def test_steps_are_reached_by_any_number_of_the_status() -> None:
         assert schedule.value(status) == value
 
 
+def below(status: Status) -> float:
+    return -1.0
+
+
+def broken(status: Status) -> float:
+    return 1.0 / (status.progress - status.progress)
+
+
 def half_way(status: Status) -> float:
     return 1.0 if status.progress < 0.5 else float(status.highest["kl"])
 
@@ -118,10 +127,14 @@ def test_a_function_gets_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "of_a_user", sys.modules[__name__])
     schedule = ADAPTER.validate_python("of_a_user:half_way")
     assert [schedule.value(Status(p, {"kl": 0.25})) for p in (0.0, 0.7)] == [1.0, 0.25]
-    with pytest.raises(ValueError, match=r"returned nan at progress 0\.7"):
-        schedule.value(Status(0.7, {"kl": float("nan")}))
-    with pytest.raises(ValueError, match="no_such_module"):
-        Schedule(function="no_such_module:f").value(Status(0.0))
+    for name, least, said in (
+        ("of_a_user:half_way", 0.0, r"progress 0\.7: returned nan, not a finite number of at least 0"),
+        ("of_a_user:below", 0.0, r"returned -1, not a finite number of at least 0"),
+        ("of_a_user:broken", -1.0, "ZeroDivisionError"),
+        ("no_such_module:f", -1.0, "no_such_module"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            Schedule(function=name).value(Status(0.7, {"kl": float("nan")}), least)
 
 
 @pytest.mark.parametrize("text", ["0.001", "0.001:0", "1:0.1:cosine", "1,0.5@100", "1,0.5@kl>=0.1", "a:b"])

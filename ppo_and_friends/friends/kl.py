@@ -11,7 +11,10 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.ppo.hooks import Controls
 from ppo_and_friends.ppo.rollout import Rollout
-from ppo_and_friends.settings.schedules import AnySchedule, Schedule, as_schedule
+from ppo_and_friends.settings.schedules import AnySchedule, Schedule, Status, as_schedule
+
+SMALLEST_TARGET = 1e-12
+"""Of a KL divergence in nats, for schedules that ask a user's function."""
 
 
 def kl_ahead(kl: float, previous: float) -> float:
@@ -136,12 +139,12 @@ class AdaptiveLearningRate(Friend):
     def setup(self, context: FriendContext) -> None:
         """Start at PPO's learning rate."""
         super().setup(context)
-        self.rate.fill_(context.experiment.ppo.learning_rate.start)
+        self.rate.fill_(context.experiment.ppo.learning_rate.value(Status(0.0), least=0.0))
 
     def before_update(self, controls: Controls) -> None:
         """Take the place of the schedule."""
         controls.learning_rate = float(self.rate)
-        self.target = self.schedule.value(controls.status)
+        self.target = self.schedule.value(controls.status, least=SMALLEST_TARGET)
         self._watch = StepWatch(self.target)
         self._early = False
 

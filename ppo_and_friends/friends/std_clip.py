@@ -12,6 +12,9 @@ from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.hooks import Controls
 from ppo_and_friends.settings.schedules import AnySchedule, Schedule, Status, as_schedule
 
+SMALLEST_LIMIT = 1e-12
+"""Of a standard deviation, for schedules that ask a user's function: its logarithm is taken."""
+
 
 class StdClip(Friend):
     """Keep a Gaussian policy's standard deviation below a bound, which may fall over the run.
@@ -56,7 +59,7 @@ class StdClip(Friend):
 
     def after_update(self, stats: dict[str, float]) -> None:
         """Lower the standard deviation where it is above the bound."""
-        self.limit = self.schedule.value(self._status)
+        self.limit = self.schedule.value(self._status, least=SMALLEST_LIMIT)
         self._log_std.data.clamp_(max=math.log(self.limit))
 
     def metrics(self) -> dict[str, float]:

@@ -211,9 +211,9 @@ class Trainer:
         self.highest.take(stats | {"timesteps": self.timesteps, "iteration": self.iteration})
         status = Status(progress, self.highest.numbers)
         return Controls(
-            learning_rate=settings.learning_rate.value(status),
-            clip_range=settings.clip_range.value(status),
-            entropy_coefficient=settings.entropy_coefficient.value(status),
+            learning_rate=settings.learning_rate.value(status, least=0.0),
+            clip_range=settings.clip_range.value(status, least=0.0),
+            entropy_coefficient=settings.entropy_coefficient.value(status, least=0.0),
             status=status,
             timesteps=self.timesteps,
         )

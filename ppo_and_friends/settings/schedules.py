@@ -94,17 +94,18 @@ class Schedule:
         ends = () if self.end is None else (self.end,)
         return () if self.function is not None else (self.start, *ends, *self.values)
 
-    def value(self, status: Status) -> float:
+    def value(self, status: Status, least: float = -math.inf) -> float:
         """The value at a time of the run.
 
         Args:
             status: How far the run is.
+            least: Of what a user's function may return; all other values are checked in advance.
 
         Raises:
-            ValueError: The user's function can't be found, or returned no finite number.
+            UsageError: The user's function can't be found, raised, or returned no finite number >= ``least``.
         """
         if self.function is not None:
-            return _asked(self.function, status)
+            return _asked(self.function, status, least)
         if self.shape == "steps":
             reached = sum(status.highest.get(self.by, -math.inf) >= bound for bound in self.at)
             return (self.start, *self.values)[reached]
@@ -165,15 +166,16 @@ def schedule_text(values: Mapping[str, Any]) -> float | str:
     return f"{start:g}:{end:g}" + ("" if shape == "linear" else f":{shape}")
 
 
-def _asked(name: str, status: Status) -> float:
+def _asked(name: str, status: Status, least: float) -> float:
+    function = _function(name)
+    where = f"schedule {name}, at progress {status.progress:g}"
     try:
-        value = float(_function(name)(status))
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"schedule {name}: {error}") from error
-    if not math.isfinite(value):
-        raise ValueError(f"schedule {name} returned {value} at progress {status.progress:g}")
+        value = float(function(status))
+    except Exception as error:  # whatever the user's code raises
+        raise UsageError(f"{where}: {type(error).__name__}: {error}.") from error
+    if not (math.isfinite(value) and value >= least):
+        bound = "" if least == -math.inf else f" of at least {least:g}"
+        raise UsageError(f"{where}: returned {value:g}, not a finite number{bound}.")
     return value
 
 
