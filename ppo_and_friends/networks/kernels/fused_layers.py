@@ -106,7 +106,8 @@ class FusedMLP(nn.Sequential):
         linear, activations = children[::2], children[1::2]
         usual = len(linear) == len(activations) and not any(map(is_hooked, children))
         usual = usual and all(type(one) is nn.Linear and one.bias is not None for one in linear)
-        usual = usual and all(getattr(one, "alpha", 1.0) == 1.0 for one in activations)
+        # By vars(), since a module takes its time to find that it lacks an attribute.
+        usual = usual and all(vars(one).get("alpha", 1.0) == 1.0 for one in activations)
         if not usual:
             return None
         return [(one.weight, one.bias, after) for one, after in zip(linear, activations, strict=True)]
