@@ -6,11 +6,13 @@ environments and a smaller share of the rollout. A process's peak is what the sy
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,8 @@ from benchmarks.runs import ROOT, source_state
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError
 from ppo_and_friends.settings.registry import all_launchers, resolve
+
+POLL_SECONDS = 0.02
 
 LIMITS = {"images": 1500.0, "the others": 600.0}
 """Megabytes that a rank may take."""
@@ -43,6 +47,30 @@ class Options:
 
     output: Path = Path("results/speed/memory.json")
     """Where the measurements go; a table goes beside it."""
+
+
+def _peak_of(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a process's end; the most memory that it held, in megabytes.
+
+    Linux's ``ru_maxrss`` counts what the parent held when it forked, too; the high-water mark in ``/proc`` is
+    of the program alone.
+    """
+    mark = Path(f"/proc/{process.pid}/status")
+    kilobytes = 0
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            break
+        with contextlib.suppress(OSError):
+            lines = mark.read_text().splitlines()
+            kilobytes = max(
+                [kilobytes, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))]
+            )
+        time.sleep(POLL_SECONDS)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if kilobytes:
+        return kilobytes / 1024
+    return usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
 
 
 def peak(name: str, iterations: int) -> dict[str, Any]:
@@ -64,15 +92,13 @@ def peak(name: str, iterations: int) -> dict[str, Any]:
                 stderr=subprocess.STDOUT,
                 env=plain_variables(),
             )
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+            megabytes = _peak_of(process)
         if process.returncode:
             raise MeasurementError(f"{name} failed: {last_line(log)}")
     atari = experiment.environment.atari
     images = atari is not None and atari.observation == "pixels"
-    unit = 1024 if sys.platform != "darwin" else 1024**2
     return {
-        "megabytes": usage.ru_maxrss / unit,
+        "megabytes": megabytes,
         "num_envs": experiment.environment.num_envs,
         "rollout_timesteps": experiment.ppo.rollout_timesteps,
         "limit": LIMITS["images" if images else "the others"],
