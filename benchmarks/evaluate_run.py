@@ -9,20 +9,29 @@ import csv
 import io
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.report import now
 from benchmarks.runs import RECORD, settings_hash
+from ppo_and_friends.cli.request import Request
+from ppo_and_friends.cli.test import load_trained
 from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.errors import PPOError
+from ppo_and_friends.evaluation.evaluate import evaluate
 from ppo_and_friends.reporting.progress_csv import read_rows
+from ppo_and_friends.runs.saved_experiment import load_experiment
+from ppo_and_friends.settings.plain import experiment_settings
 
 SEED = 1_000_000_007
 """Episode i of every evaluation begins with this plus i, above all seeds that training uses (< 2^30)."""
 
 CURVE = ("iteration", "timesteps", "seconds", "score_mean", "score_mean_100")
+IF_THERE = ("Evaluator/score",)
+"""Columns that a curve has as well, if the run has them."""
+
 MAX_ROWS = 500
 
 
@@ -34,14 +43,11 @@ def thin(rows: list[dict[str, str]], limit: int = MAX_ROWS) -> list[dict[str, st
 
 
 def write_curve(progress: Path, path: Path) -> list[dict[str, str]]:
-    """Write the thinned curve; rows of iterations in which no episode ended are left out.
-
-    Returns:
-        All rows of ``progress``.
-    """
-    _, rows = read_rows(progress)
+    """Write the thinned curve, without iterations in which no episode ended; returns all rows."""
+    names, rows = read_rows(progress)
+    columns = (*CURVE, *(name for name in IF_THERE if name in names))
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, CURVE, extrasaction="ignore", lineterminator="\n", restval="")
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(thin([row for row in rows if row.get("score_mean")]))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,25 +56,17 @@ def write_curve(progress: Path, path: Path) -> list[dict[str, str]]:
 
 
 def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, Any]:
-    """Evaluate what is saved in ``folder``, and write ``curve.csv`` and ``evaluation.json``.
+    """Evaluate what ``main.py`` left in ``folder``; write ``curve.csv`` and ``evaluation.json``.
 
-    Args:
-        folder: A run's folder, as ``main.py`` leaves it.
-        destination: Where to write.
-        episodes: Whole episodes, most probable actions.
+    Most probable actions, whole episodes.
 
     Raises:
         PPOError: Nothing usable is saved, or the environment fails.
     """
-    from ppo_and_friends import evaluate
-    from ppo_and_friends.cli.request import Request
-    from ppo_and_friends.cli.test import load_trained
-    from ppo_and_friends.runs.saved_experiment import load_experiment
-    from ppo_and_friends.settings.plain import experiment_settings
-
-    policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
-    outcome = evaluate(policy, episodes, seed=SEED)
-    experiment = policy.experiment
+    experiment, policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
+    outcome = evaluate(
+        policy, experiment.environment, episodes=episodes, seed=SEED, timesteps=checkpoint.timesteps
+    )
     settings = experiment_settings(experiment)
     rows = write_curve(folder / "progress.csv", destination / "curve.csv")
     record = json.loads((folder / "experiment.json").read_bytes())
@@ -97,7 +95,7 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
         "command_line": _without_paths(record.get("command_line", [])),
         "versions": record.get("versions", {}),
         "policy_sha256": checkpoint.manifest["files"]["tensors.safetensors"]["sha256"],
-        "evaluated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "evaluated_at": now(),
         "scores": [one.score for one in outcome.episodes],
         "lengths": [one.length for one in outcome.episodes],
         "settings": settings,
@@ -108,12 +106,9 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
 
 def _without_paths(arguments: list[str]) -> list[str]:
     """The command line without the place where the run was kept."""
-    after = [None, *arguments]
-    return [
-        one
-        for before, one in zip(after, arguments, strict=False)
-        if before not in ("--state_path", "--state-path") and one not in ("--state_path", "--state-path")
-    ]
+    place = ("--state_path", "--state-path")
+    pairs = zip([None, *arguments], arguments, strict=False)
+    return [one for before, one in pairs if before not in place and one not in place]
 
 
 def _compact(result: dict[str, Any]) -> str:
@@ -124,8 +119,6 @@ def _compact(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Evaluate; a mistake is one line and status 1."""
-    from ppo_and_friends.errors import PPOError
-
     folder, destination, episodes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     try:
         result = evaluate_run(folder, destination, episodes)

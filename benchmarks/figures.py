@@ -1,8 +1,7 @@
-"""The figure of all learning curves."""
+"""Figures of learning curves."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,20 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import LauncherResults, count
-from ppo_and_friends.common.atomic_files import replace_file
+from benchmarks.learning_results import LauncherResults
+from benchmarks.report import count, new_figure, save_figure
 from ppo_and_friends.reporting.curves import Array, load_run
 
 POINTS = 300
 COLUMNS = 4
-OURS, SOLVED, PUBLISHED = "#0072B2", "#009E73", "#D55E00"
+OURS, THEIRS, TRAINING, SOLVED, PUBLISHED = "#0072B2", "#E69F00", "#777777", "#009E73", "#D55E00"
+EVALUATION = "Evaluator/score"
 
 
 def seeds_on_grid(curves: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Put curves of different timesteps on one grid.
-
-    Args:
-        curves: Timesteps and scores, [points] each, of each seed.
+    """Put curves (timesteps and scores of each seed, [points] each) on one grid.
 
     Returns:
         Timesteps [POINTS], where every seed has values, and scores [seeds, POINTS].
@@ -34,74 +31,99 @@ def seeds_on_grid(curves: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     return grid, np.array([np.interp(grid, x, y) for x, y in curves])
 
 
-def draw_curves(launchers: Sequence[LauncherResults], results: Path, path: Path) -> None:
-    """Draw a small panel for each launcher: the seeds' mean and spread, solved line, target, best PPO."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def draw_learning(launchers: Sequence[LauncherResults], results: Path, path: Path) -> None:
+    """Draw a panel for each launcher: mean and spread of the seeds, target, solved line, best PPO.
 
+    The curve is of periodic evaluations where all seeds have them (the friend Evaluator), else of the
+    training episodes.
+    """
     shown = [one for one in launchers if one.evaluations]
     if not shown:
         return
     columns = min(COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
-    figure = Figure(figsize=(3.3 * columns, 2.5 * rows + 0.4), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    # A single panel is wide enough for its legend.
+    figure = new_figure(3.3 * columns + 1.5 * (columns == 1), 2.5 * rows + 0.7)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, one in zip(axes, shown, strict=False):
         _draw_panel(panel, one, results / one.name)
     for panel in axes[len(shown) :]:
         panel.set_visible(False)
+    for place, panel in enumerate(axes[: len(shown)]):
+        panel.set_xlabel("timesteps" if place + columns >= len(shown) else "", fontsize=8)
+        panel.set_ylabel("episode return" if place % columns == 0 else "", fontsize=8)
     handles = {
         label: handle
         for panel in axes[: len(shown)]
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=max(1, round(1.4 * columns)),
-        fontsize=8,
-    )
-    buffer = io.BytesIO()
-    canvas.figure.savefig(buffer, format="png", dpi=110)
-    replace_file(path, buffer.getvalue())
+    place = {"loc": "outside lower center", "ncols": min(2 if columns == 1 else 4, len(handles))}
+    figure.legend(handles.values(), handles.keys(), fontsize=6.5 if columns == 1 else 8, **place)
+    save_figure(figure, path)
 
 
-def _draw_panel(panel: Any, one: LauncherResults, folder: Path) -> None:
+def _curves(one: LauncherResults, folder: Path, column: str) -> list[tuple[Array, Array]]:
+    """Timesteps and values of each seed that has the column."""
     curves = []
     for evaluation in one.evaluations:
-        run = load_run(folder / f"seed-{evaluation['seed']}" / "curve.csv")
-        x, y = run.columns["timesteps"], run.columns["score_mean_100"]
+        columns = load_run(folder / f"seed-{evaluation['seed']}" / "curve.csv").columns
+        x, y = columns["timesteps"], columns.get(column, np.array(np.nan))
         known = np.isfinite(x) & np.isfinite(y)
         if known.any():
             curves.append((x[known], y[known]))
+    return curves
+
+
+def _draw_panel(panel: Any, one: LauncherResults, folder: Path) -> None:
+    curves, color, label = _curves(one, folder, EVALUATION), OURS, "evaluations during training"
+    if len(curves) < len(one.evaluations):
+        curves, label = _curves(one, folder, "score_mean_100"), "training (exploring), last 100 episodes"
+        if any(spec["name"] == "HardReset" for spec in one.evaluations[0]["settings"]["friends"]):
+            # Each rollout begins anew: only episodes that fail within it are ever finished.
+            color, label = TRAINING, "training, failed episodes alone"
     if curves:
         grid, scores = seeds_on_grid(curves)
-        panel.plot(grid, scores.mean(0), color=OURS, linewidth=1.4, label="training score, mean of seeds")
+        panel.plot(grid, scores.mean(0), color=color, linewidth=1.4, label=f"{label}: mean of seeds")
         panel.fill_between(
-            grid,
-            scores.min(0),
-            scores.max(0),
-            color=OURS,
-            alpha=0.22,
-            linewidth=0,
-            label="worst to best seed",
+            grid, scores.min(0), scores.max(0), color=color, alpha=0.22, linewidth=0, label="worst to best"
         )
     ends = [evaluation["timesteps"] for evaluation in one.evaluations]
     panel.plot(
-        ends, one.means, "o", color=OURS, markersize=3.5, label="evaluation of each seed", clip_on=False
+        ends,
+        one.means,
+        "o",
+        color=OURS,
+        markersize=3.5,
+        label="final evaluation of a seed",
+        clip_on=False,
+        zorder=4,
     )
     target = one.target
     if target is not None:
-        if target.solved is not None:
-            panel.axhline(target.solved, color=SOLVED, linewidth=1, linestyle="--", label="solved")
-        if target.published is not None:
-            panel.axhline(
-                target.published, color=PUBLISHED, linewidth=1, linestyle=":", label="best published PPO"
-            )
+        levels = (target.solved, SOLVED, "--", "solved"), (target.published, PUBLISHED, ":", "published PPO")
+        for level, hue, style, name in levels:
+            if level is not None:
+                panel.axhline(level, color=hue, linewidth=1, linestyle=style, label=name)
         panel.plot([target.timesteps], [target.ours], "*", color="black", markersize=7, label="our target")
     panel.set_title(one.name, fontsize=9)
     panel.tick_params(labelsize=7)
     panel.xaxis.set_major_formatter(lambda value, _: count(value))
     panel.grid(alpha=0.25, linewidth=0.5)
+
+
+def draw_sides(curves: dict[str, dict[str, list[tuple[Array, Array]]]], path: Path) -> None:
+    """Draw a panel for each environment: our curves (timesteps and scores of each seed) and a peer's."""
+    figure = new_figure(max(4.5, 3.4 * len(curves)), 2.8)
+    axes = figure.subplots(1, len(curves), squeeze=False)[0]
+    for panel, (name, pair) in zip(axes, curves.items(), strict=True):
+        for side, color, label in (("ours", OURS, "ours"), ("theirs", THEIRS, "SB3")):
+            grid, scores = seeds_on_grid(pair[side])
+            panel.plot(grid, scores.mean(0), color=color, label=label)
+            panel.fill_between(grid, scores.min(0), scores.max(0), color=color, alpha=0.2, linewidth=0)
+        panel.set_title(name, fontsize=9)
+        panel.set_xlabel("timesteps", fontsize=8)
+        panel.tick_params(labelsize=7)
+        panel.xaxis.set_major_formatter(lambda value, _: count(value))
+        panel.legend(fontsize=7)
+    axes[0].set_ylabel("episode return", fontsize=8)
+    save_figure(figure, path)

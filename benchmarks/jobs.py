@@ -1,4 +1,4 @@
-"""Runs commands side by side, each on a core of its own, and stops them all together."""
+"""The one job pool: runs commands side by side, each on its own core, and ends them all together."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
-from ppo_and_friends.distributed.cores import affinity
+from benchmarks.report import ROOT, MeasurementError
+from ppo_and_friends.distributed.cores import affinity, usable_cores
 from ppo_and_friends.errors import UsageError
 
 LAUNCHERS = ("OMPI_", "PMI", "PMIX_", "MV2_", "SLURM_", "PALS_", "FLUX_", "JSM_", "HYDI_", "MPI_LOCAL")
 POLL_SECONDS = 0.2
 STATUS_SECONDS = 60.0
-LAST_BYTES = 20_000
+PATIENCE_SECONDS = 3.0
+"""Between SIGTERM and SIGKILL for a job that is ended."""
 
-Command = tuple[str, ...]
+
+def variables(threads: int | None = 1) -> dict[str, str]:
+    """This process's environment variables without those of an MPI launcher; None: threads as they are."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return kept if threads is None else kept | dict.fromkeys(names, str(threads))
 
 
 @dataclass
@@ -28,58 +38,28 @@ class Job:
     """Commands to run one after the other; the first that fails ends the job."""
 
     name: str
-    commands: Sequence[Command]
+    commands: Sequence[Sequence[str]]
     log: Path
-    """Where what the commands say is written (appended)."""
-
+    """The commands' output is appended to this file."""
     status: Callable[[], str] | None = None
-    """How far it is, in a few words."""
-
+    """Progress, in a few words."""
     before: Callable[[], None] | None = None
-    """Called when its turn comes."""
-
+    """Called when the job's turn comes."""
+    variables: Mapping[str, str] = field(default_factory=variables)
+    """The commands' environment variables."""
+    pinned: bool = True
+    """Whether to run on a single core."""
+    limit: float = float("inf")
+    """Seconds after which the job is ended."""
+    enough: Callable[[], bool] | None = None
+    """Asked every second whether the job may be ended already."""
     returncode: int | None = None
-    """Of the last command that ran; None: not ended."""
-
+    """Of the last command that ran; None: none did, or it was ended by ``limit`` or ``enough``."""
     seconds: float = 0.0
 
 
-@dataclass
-class _Running:
-    job: Job
-    slot: int
-    process: subprocess.Popen[bytes]
-    left: list[Command]
-    began: float = field(default_factory=time.monotonic)
-
-
-def quiet_variables() -> dict[str, str]:
-    """This process's environment variables, without a launcher's, and with one thread a process."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return kept | dict.fromkeys(threads, "1")
-
-
-@contextlib.contextmanager
-def pinned(core: int | None) -> Iterator[None]:
-    """Have processes that are started inside run on one core; None: on any."""
-    if core is None or not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, mine)
-
-
 def begin_log(log: Path) -> None:
-    """Empty it, so that its last line is of this attempt.
-
-    Raises:
-        UsageError: It can't be written.
-    """
+    """Empty it, so that its last line is of this attempt."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("")
@@ -88,71 +68,55 @@ def begin_log(log: Path) -> None:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something; empty if there is none."""
+    """The last line of a log that isn't blank; empty if there is none."""
     try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LAST_BYTES))
-            text = file.read().decode(errors="replace")
+        lines = log.read_bytes()[-20_000:].decode(errors="replace").splitlines()
     except OSError:
         return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 class Pool:
-    """Runs jobs, so many at once.
+    """Runs jobs, ``slots`` at once, each on a core of its own as far as there are enough.
 
-    Args:
-        slots: Jobs at once. Slot i runs on the i-th core this process may use, so that jobs don't
-            disturb each other; more slots than cores share them.
-        say: Told what happens, a line at a time.
-        variables: Environment variables of the commands.
+    ``say`` is told what happens, a line at a time.
     """
 
-    def __init__(
-        self,
-        slots: int,
-        say: Callable[[str], None] = print,
-        variables: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> None:
-        self._slots, self._say, self._cwd = slots, say, cwd
-        self._variables = dict(quiet_variables() if variables is None else variables)
-        self._cores = sorted(affinity())
-        self._signals = 0
+    def __init__(self, slots: int, say: Callable[[str], None] = print) -> None:
+        self._slots, self._say = slots, say
+        self._signals, self._lock = 0, threading.Lock()
+        self._running: dict[int, tuple[Job, subprocess.Popen[bytes]]] = {}
+        self._cores, self._free = sorted(affinity()), SimpleQueue[int]()
+        for slot in range(slots):
+            self._free.put(self._cores[slot % len(self._cores)])
 
     def run(self, jobs: Sequence[Job], on_end: Callable[[Job], None] | None = None) -> bool:
-        """Run all jobs, in their order.
+        """Run all jobs, in their order; their ``returncode`` is set.
 
         Ctrl-C (or SIGTERM) asks every command to stop as Ctrl-C would, and waits for them; a second
-        one kills them.
-
-        Args:
-            jobs: What to run; their ``returncode`` is set.
-            on_end: Called when a job has ended.
+        one kills them. ``on_end`` is called in its thread when a job has ended by itself.
 
         Returns:
             False if it was interrupted.
         """
-        waiting, running = list(jobs), list[_Running]()
-        previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        told, spoken = 0, time.monotonic()
+        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        told, spoken, executor = 0, time.monotonic(), ThreadPoolExecutor(self._slots)
+        left = {executor.submit(self._run_job, job, on_end) for job in jobs}
         try:
-            while running or (waiting and not self._signals):
-                while waiting and len(running) < self._slots and not self._signals:
-                    self._begin(waiting.pop(0), running)
-                time.sleep(POLL_SECONDS)
+            while left:
+                done, left = wait(left, POLL_SECONDS)
+                for one in done:
+                    one.result()  # raises what went wrong in the thread
                 if self._signals > told:
                     told = self._signals
-                    self._stop(running, kill=told > 1)
-                for one in [one for one in running if one.process.poll() is not None]:
-                    self._next(one, running, on_end)
+                    self._stop(kill=told > 1)
                 if time.monotonic() - spoken > STATUS_SECONDS:
                     spoken = time.monotonic()
-                    self._say_status(running, len(waiting))
+                    self._say_status(len(left))
         finally:
-            self._stop(running, kill=True)
+            self._signals += len(left)  # after an error nothing begins any more
+            self._stop(kill=True)
+            executor.shutdown(cancel_futures=True)
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return not self._signals
@@ -160,54 +124,93 @@ class Pool:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
 
-    def _begin(self, job: Job, running: list[_Running]) -> None:
-        slot = min(set(range(self._slots)) - {one.slot for one in running})
+    def _run_job(self, job: Job, on_end: Callable[[Job], None] | None) -> None:
+        if self._signals:
+            return
+        core = self._free.get()
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(
+                0, {core} if job.pinned else self._cores
+            )  # of this thread, and what it starts
         if job.before is not None:
             job.before()
         self._say(f"{job.name}: begins")
-        commands = list(job.commands)
-        running.append(_Running(job, slot, self._start(job, commands.pop(0), slot), commands))
+        began = time.monotonic()
+        for command in job.commands:
+            job.returncode = self._run_command(job, command, began + job.limit)
+            if job.returncode != 0:
+                break
+        job.seconds = time.monotonic() - began
+        self._free.put(core)
+        if job.returncode == 0:
+            self._say(f"{job.name}: done in {job.seconds:.0f} s")
+        elif self._signals:
+            self._say(f"{job.name}: stopped; the same command continues from there")
+        elif job.returncode is not None:
+            self._say(f"{job.name}: FAILED ({job.returncode}): {last_line(job.log)}   [{job.log}]")
+        if on_end is not None and job.returncode is not None:
+            on_end(job)
 
-    def _start(self, job: Job, command: Command, slot: int) -> subprocess.Popen[bytes]:
+    def _run_command(self, job: Job, command: Sequence[str], until: float) -> int | None:
+        """Its exit status; 130 if it never began; None if it was ended."""
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("ab") as log, pinned(self._cores[slot % len(self._cores)]):
+        with self._lock, job.log.open("ab") as log:
+            if self._signals:
+                return 130
             # A session of its own: the terminal's Ctrl-C comes through this process alone.
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._variables,
-                cwd=self._cwd,
+                env=dict(job.variables),
+                cwd=ROOT,
                 start_new_session=True,
             )
+            self._running[process.pid] = job, process
+        try:
+            while time.monotonic() < until and not (job.enough is not None and job.enough()):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(min(1.0, max(0.0, until - time.monotonic())))
+            _end(process)
+            return None
+        finally:
+            del self._running[process.pid]
 
-    def _next(self, one: _Running, running: list[_Running], on_end: Callable[[Job], None] | None) -> None:
-        code = one.process.returncode
-        if code == 0 and one.left and not self._signals:
-            one.process = self._start(one.job, one.left.pop(0), one.slot)
-            return
-        running.remove(one)
-        one.job.returncode, one.job.seconds = code, time.monotonic() - one.began
-        if code == 0 and one.left:
-            one.job.returncode = 130  # interrupted between two commands
-        if one.job.returncode == 0:
-            self._say(f"{one.job.name}: done in {one.job.seconds:.0f} s")
-        elif self._signals:
-            self._say(f"{one.job.name}: stopped; the same command goes on from there")
-        else:
-            self._say(f"{one.job.name}: FAILED ({code}): {last_line(one.job.log)}   [{one.job.log}]")
-        if on_end is not None:
-            on_end(one.job)
-
-    def _stop(self, running: Sequence[_Running], *, kill: bool) -> None:
-        number = signal.SIGKILL if kill else signal.SIGINT
+    def _stop(self, *, kill: bool) -> None:
+        with self._lock:
+            running = [process for _, process in self._running.values()]
         if running:
-            self._say("stopping" if not kill else "killing what still runs")
-        for one in running:
+            self._say("killing what still runs" if kill else "stopping")
+        for process in running:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(one.process.pid, number) if kill else one.process.send_signal(number)
+                os.killpg(process.pid, signal.SIGKILL) if kill else process.send_signal(signal.SIGINT)
 
-    def _say_status(self, running: Sequence[_Running], waiting: int) -> None:
-        parts = [f"{one.job.name} {one.job.status() if one.job.status else ''}".strip() for one in running]
-        self._say(" | ".join(parts) + (f" | {waiting} waiting" if waiting else ""))
+    def _say_status(self, unfinished: int) -> None:
+        running = [job for job, _ in list(self._running.values())]
+        parts = [f"{job.name} {job.status() if job.status else ''}".strip() for job in running]
+        waiting = unfinished - len(running)
+        self._say(" | ".join(parts) + (f" | {waiting} waiting" if waiting > 0 else ""))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started: with SIGTERM, then with SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_SECONDS)
+
+
+def run_all(jobs: Sequence[Job], at_once: int | None = None, say: Callable[[str], None] = print) -> None:
+    """Run jobs side by side; None: as many at once as there are cores.
+
+    Raises:
+        MeasurementError: A job failed.
+        KeyboardInterrupt: It was interrupted.
+    """
+    if not Pool(at_once or usable_cores(), say).run(jobs):
+        raise KeyboardInterrupt
+    failed = [f"{job.name} failed: {last_line(job.log)}" for job in jobs if job.returncode not in (0, None)]
+    if failed:
+        raise MeasurementError("\n".join(failed))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +19,13 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.jobs import Job, Pool, begin_log, last_line
-from benchmarks.runs import ROOT, Changes, Run, source_state
+from benchmarks.learning_report import write_report
+from benchmarks.report import ROOT, command_line, now, source_state
+from benchmarks.runs import Changes, Run
 from benchmarks.targets import TARGETS, evaluation_episodes
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.distributed.cores import usable_cores
-from ppo_and_friends.errors import PPOError, UsageError
+from ppo_and_friends.errors import UsageError
 
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -34,93 +37,65 @@ class Options:
 
     environments: tuple[str, ...] = ()
     """Launchers to train; none: every one that has a target."""
-
     seeds: tuple[int, ...] = (1, 2, 3)
     """A run for each."""
-
     jobs: int | None = None
     """Runs at once (default: the cores)."""
-
     episodes: int | None = None
     """Evaluation episodes (default: the target's, mostly 100)."""
-
     work: Path = Path(".learning")
     """Where runs and their checkpoints are kept."""
-
     results: Path = Path("results")
     """Where curves, evaluations and the report go."""
-
     readme: Path = Path("README.md")
     """Gets the table between its markers, if the results are the standard ones."""
-
     set: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Change a setting of every launcher, for an experiment with other results."""
-
     with_: Annotated[Texts, tyro.conf.arg(name="with", metavar="FRIEND")] = ()
     """Add a friend to every launcher, for an experiment with other results."""
-
     without: Annotated[Texts, tyro.conf.arg(metavar="FRIEND")] = ()
     """Remove a friend from every launcher, for an experiment with other results."""
-
     clobber: Switch = False
     """Start all these runs over."""
-
     report_only: Switch = False
     """Train nothing; write the report again from what is in RESULTS."""
-
     ship: Switch = False
     """Copy each launcher's best policy to RESULTS/policies, where --pretrained finds it."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark; returns 0, 1 if a run failed, 2 for a mistake, 130 if it was interrupted."""
-    options = tyro.cli(Options, args=arguments, prog="benchmarks/learning.py")
-    try:
-        changes = Changes(options.set, options.with_, options.without)
-        if changes != Changes() and Options.results in (options.results, options.work):
-            raise UsageError("Changed settings go elsewhere: give --results and --work folders of their own.")
-        if changes != Changes() and options.work == Options.work:
-            raise UsageError("Changed settings train elsewhere: give a --work folder of their own.")
-        runs = [
-            Run.of(name, seed, options.work, changes)
-            for name in options.environments or tuple(TARGETS)
-            for seed in options.seeds
-        ]
-        failed, whole = ([], True) if options.report_only else train_all(runs, options)
-        if options.ship:
-            from benchmarks.shipping import ship_best
+def run_benchmark(options: Options) -> int:
+    """Train, evaluate, ship and report, as far as asked for."""
+    changes = Changes(options.set, options.with_, options.without)
+    if changes != Changes() and Options.results in (options.results, options.work):
+        raise UsageError("Changed settings go elsewhere: give --results and --work folders of their own.")
+    if changes != Changes() and options.work == Options.work:
+        raise UsageError("Changed settings train elsewhere: give a --work folder of their own.")
+    runs = [
+        Run.of(name, seed, options.work, changes)
+        for name in options.environments or tuple(TARGETS)
+        for seed in options.seeds
+    ]
+    failed, whole = ([], True) if options.report_only else train_all(runs, options)
+    if options.ship:
+        from benchmarks.shipping import ship_best  # late: this process stays small, without torch
 
-            for name in dict.fromkeys(run.experiment.name for run in runs):
-                print(ship_best(name, options.work, options.results))
-        from benchmarks.report import write_report
-
-        standard = options.results.resolve() == (ROOT / Options.results).resolve()
-        pages = (options.readme, ROOT / "docs" / "environments.md") if standard else ()
-        print(write_report(options.results, *pages))
-    except PPOError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+        for name in dict.fromkeys(run.experiment.name for run in runs):
+            print(ship_best(name, options.work, options.results))
+    standard = options.results.resolve() == (ROOT / Options.results).resolve()
+    pages = (options.readme, ROOT / "docs" / "environments.md") if standard else ()
+    print(write_report(options.results, *pages))
     return 130 if not whole else 1 if failed else 0
 
 
 def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
-    """Train and evaluate what isn't yet.
-
-    Returns:
-        The runs that failed, and whether it came to an end uninterrupted.
-    """
+    """Train and evaluate what isn't yet; the runs that failed, and whether it ended uninterrupted."""
     if source_state()["dirty"]:
         print("note: the sources differ from the commit; results say so (dirty)")
     failed: list[Run] = []
-    of_job: dict[str, Run] = {}
-    jobs: list[Job] = []
-    for run in runs:
-        job = make_job(run, options)
-        if job is None:
-            print(f"{run.name}: done before")
-        else:
-            jobs.append(job)
-            of_job[job.name] = run
+    of_job = {run.name: run for run in runs}
+    jobs = [make_job(run, options) for run in runs]
+    for name in (run.name for run, job in zip(runs, jobs, strict=True) if job is None):
+        print(f"{name}: done before")
 
     def ended(job: Job) -> None:
         run = of_job[job.name]
@@ -132,7 +107,7 @@ def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
             _write_failure(failure, run, job)
 
     slots = options.jobs or usable_cores()
-    whole = Pool(slots, say=_say, cwd=ROOT).run(jobs, ended)
+    whole = Pool(slots, _say).run([job for job in jobs if job is not None], ended)
     return failed, whole
 
 
@@ -149,15 +124,7 @@ def make_job(run: Run, options: Options) -> Job | None:
     )
     if trained:
         return Job(run.name, [evaluation], run.log.absolute(), before=lambda: begin_log(run.log))
-    command = run.command()
-    if options.clobber and "--clobber" not in command:
-        command = (*command, "--clobber")
-
-    def before() -> None:
-        begin_log(run.log)
-        run.note_start(source_state())  # now: the sources may have changed while it waited
-
-    return Job(run.name, [command, evaluation], run.log.absolute(), run.status, before)
+    return run.job(run.name, evaluation, clobber=options.clobber)
 
 
 def destination(run: Run, results: Path) -> Path:
@@ -185,21 +152,18 @@ def _write_failure(path: Path, run: Run, job: Job) -> None:
         "settings_hash": run.hash,
         "timesteps": run.timesteps(),
         "exit_status": job.returncode,
-        "error": _without_places(last_line(job.log), run.work)[:500],
-        "failed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "error": last_line(job.log).replace(str(run.work.absolute()), "WORK").replace(str(ROOT), ".")[:500],
+        "failed_at": now(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _without_places(text: str, work: Path) -> str:
-    """A message without this machine's folders."""
-    return text.replace(str(work.absolute()), "WORK").replace(str(ROOT), ".")
-
-
 def _say(line: str) -> None:
     print(f"{datetime.now().strftime('%H:%M:%S')} {line}", flush=True)
 
+
+main = partial(command_line, Options, "learning.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,16 +19,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.launch import guard, make_communicator
 from ppo_and_friends.distributed.layout import divide
-from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.factory import make_vector_env
 
-MIN_ITERATIONS = 2
 ALLREDUCES = 60
 """Of each size; the median counts, after a tenth of them to warm up."""
 
@@ -75,10 +72,9 @@ def iterations(name: str, communicator: Communicator, seconds: float) -> dict[st
     envs = make_vector_env(experiment.environment, layout, 1)
     trainer = build_trainer(experiment, communicator, envs)
     trainer.train_iteration()  # warms up
-    meter, count = Meter(communicator), 0
+    meter, count, late = Meter(communicator), 0, False
     began, cpu = time.perf_counter(), time.process_time()
-    late = False
-    while not (late and count >= MIN_ITERATIONS):
+    while not late or count < 2:
         trainer.train_iteration()
         count += 1
         late = bool(communicator.broadcast(time.perf_counter() - began > seconds))
@@ -94,15 +90,9 @@ def iterations(name: str, communicator: Communicator, seconds: float) -> dict[st
         "sums": meter.calls / count,
         "sum_bytes": meter.bytes / count,
         "iterations": count,
-        **_sizes(trainer),
-    }
-
-
-def _sizes(trainer: Trainer) -> dict[str, Any]:
-    return {
         "parameters": trainer.optimizer.parameters.numel(),
-        "num_envs": trainer.layout.total,
-        "timesteps": trainer.layout.total * trainer.collector.steps,
+        "num_envs": layout.total,
+        "timesteps": layout.total * trainer.collector.steps,
     }
 
 
@@ -119,29 +109,22 @@ def allreduce(size: int, communicator: Communicator) -> float:
     return max(communicator.gather(statistics.median(times[ALLREDUCES // 10 :])))
 
 
-def measure(spec: dict[str, Any], communicator: Communicator) -> dict[str, Any]:
-    """All of it. A collective."""
-    torch.set_num_threads(1)
-    return {
-        "ranks": communicator.size,
-        "iterations": {
-            name: iterations(name, communicator, spec["seconds"]) for name in spec["environments"]
-        },
-        "allreduce": {str(size): allreduce(size, communicator) for size in spec["sizes"]},
-    }
-
-
-def main() -> int:
+def main() -> None:
     """Measure, and write what was measured."""
     spec = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(1)
     communicator = make_communicator()
     with guard(communicator):
-        result = measure(spec, communicator)
+        names, sizes = spec["environments"], spec["sizes"]
+        result = {
+            "ranks": communicator.size,
+            "iterations": {name: iterations(name, communicator, spec["seconds"]) for name in names},
+            "allreduce": {str(size): allreduce(size, communicator) for size in sizes},
+        }
         if communicator.is_main:
-            replace_file(Path(sys.argv[2]), json.dumps(result).encode())
+            Path(sys.argv[2]).write_text(json.dumps(result))
         communicator.barrier()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

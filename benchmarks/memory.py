@@ -1,104 +1,93 @@
-"""Peak memory of a rank, launcher by launcher: ``python benchmarks/memory.py --help``.
+"""Peak memory of a rank, launcher by launcher, or growth over a long run: ``memory.py --help``.
 
-Each runs the command a user would type, for a few iterations, on one rank: with more ranks each has fewer
-environments and a smaller share of the rollout. A process's peak is what the system notes of it at its end.
+For the peak each launcher runs the command a user would type, for a few iterations, on one rank: with more
+ranks each has fewer environments and a smaller share of the rollout. With ``--growth`` a run of many short
+iterations, with reports and checkpoints, is watched: it is flat if the slope of its memory over the second
+half is within a bound, and an iteration at the end takes the CPU time that one in the middle does.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
+import resource
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tyro
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.jobs import last_line
-from benchmarks.measurements import MeasurementError, ended_by_interrupt, plain_variables
-from benchmarks.runs import ROOT, source_state
-from ppo_and_friends.common.atomic_files import replace_file
-from ppo_and_friends.errors import PPOError
+from benchmarks.measurements import run_alone
+from benchmarks.report import ROOT, command_line, markdown, now, save, source_state
+from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.reporting.composite import CompositeReporter
+from ppo_and_friends.reporting.progress_csv import ProgressCSV
+from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.session import Session
+from ppo_and_friends.settings.overrides import apply_settings
 from ppo_and_friends.settings.registry import all_launchers, resolve
+from ppo_and_friends.vector.factory import make_vector_env
 
-POLL_SECONDS = 0.02
+Array = NDArray[np.float64]
 
 LIMITS = {"images": 1500.0, "the others": 600.0}
 """Megabytes that a rank may take."""
 
+BOUND, SLOWER = 2.0, 1.25
+"""Kilobytes that an iteration may add, and times that one at the end may take of one in the middle."""
+
+ROLLOUT = 256
+"""Timesteps of the short iterations: growth goes by iterations."""
+
+UNIT = 1024 if sys.platform != "darwin" else 1024**2  # of ru_maxrss, in a megabyte
+WITH_PEAK = (
+    "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+)
+"""Runs a command and adds a line with the most memory it held."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """Measure the peak memory of a rank."""
+    """Measure the peak memory of a rank, or look for growth."""
 
     environments: tuple[str, ...] = ()
     """Launchers; none: all of them."""
-
-    iterations: int = 3
-    """Rollouts and updates of each."""
-
+    iterations: int | None = None
+    """Rollouts and updates of each (default: 3; with --growth 2000)."""
+    growth: str | None = None
+    """A launcher to look for growth, instead."""
     output: Path = Path("results/speed/memory.json")
-    """Where the measurements go; a table goes beside it."""
-
-
-def _peak_of(process: subprocess.Popen[bytes]) -> float:
-    """Wait for a process's end; the most memory that it held, in megabytes.
-
-    Linux's ``ru_maxrss`` counts what the parent held when it forked, too; the high-water mark in ``/proc`` is
-    of the program alone.
-    """
-    mark = Path(f"/proc/{process.pid}/status")
-    kilobytes = 0
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            break
-        with contextlib.suppress(OSError):
-            lines = mark.read_text().splitlines()
-            kilobytes = max(
-                [kilobytes, *(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))]
-            )
-        time.sleep(POLL_SECONDS)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if kilobytes:
-        return kilobytes / 1024
-    return usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    """Where the peaks go; a table goes beside it."""
 
 
 def peak(name: str, iterations: int) -> dict[str, Any]:
-    """Train for some iterations; returns the most memory held, in megabytes (2^20 bytes), and sizes.
-
-    Raises:
-        MeasurementError: The training failed.
-    """
+    """Train for some iterations; returns the most memory held, in megabytes (2^20 bytes), and sizes."""
     experiment = resolve(name)
     steps = iterations * experiment.ppo.rollout_timesteps
     with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, str(ROOT / "main.py"), "-e", name, "--state_path", place, "-q"]
+        command = [sys.executable, "-c", WITH_PEAK, sys.executable, str(ROOT / "main.py"), "-e", name]
+        command += ["--state_path", place, "-q", "--num_timesteps", str(steps)]
         log = Path(place) / "log"
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                [*command, "--num_timesteps", str(steps)],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=plain_variables(),
-            )
-            megabytes = _peak_of(process)
-        if process.returncode:
-            raise MeasurementError(f"{name} failed: {last_line(log)}")
+        run_alone(name, command, log)
+        most = int(last_line(log)) / UNIT
     atari = experiment.environment.atari
     images = atari is not None and atari.observation == "pixels"
     return {
-        "megabytes": megabytes,
+        "megabytes": most,
         "num_envs": experiment.environment.num_envs,
         "rollout_timesteps": experiment.ppo.rollout_timesteps,
         "limit": LIMITS["images" if images else "the others"],
@@ -107,38 +96,81 @@ def peak(name: str, iterations: int) -> dict[str, Any]:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """Markdown."""
-    lines = ["| launcher | environments | timesteps | peak MB | at most |", "|---|---:|---:|---:|---:|"]
-    for name, row in rows.items():
-        sizes = f"{row['num_envs']:,} | {row['rollout_timesteps']:,}"
-        lines.append(f"| {name} | {sizes} | {row['megabytes']:,.0f} | {row['limit']:,.0f} |")
-    return "\n".join(lines) + "\n"
+    keys = ("num_envs", "rollout_timesteps", "megabytes", "limit")
+    cells = [[name, *(f"{row[key]:,.0f}" for key in keys)] for name, row in rows.items()]
+    return markdown(("launcher", "environments", "timesteps", "peak MB", "at most"), cells) + "\n"
 
 
-@ended_by_interrupt()
-def main(arguments: list[str] | None = None) -> int:
-    """Measure; 0 if all are within their limits, 1 if one isn't, 2 for a mistake."""
-    options = tyro.cli(Options, args=arguments, prog="benchmarks/memory.py")
-    rows: dict[str, dict[str, Any]] = {}
-    try:
-        for name in options.environments or [launcher.name for launcher in all_launchers()]:
-            rows[name] = peak(name, options.iterations)
-            print(f"{name}: {rows[name]['megabytes']:,.0f} MB of {rows[name]['limit']:,.0f}", flush=True)
-    except PPOError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    results = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": source_state(),
-        "iterations": options.iterations,
-        "rows": rows,
+class Watch(SilentReporter):
+    """Notes memory (of Linux) and CPU time after each iteration."""
+
+    def __init__(self) -> None:
+        self.kilobytes: list[float] = []
+        self.clock: list[float] = []
+
+    def iteration(self, report: IterationReport) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.kilobytes.append(pages * resource.getpagesize() / 1024)
+        self.clock.append(time.process_time())
+
+
+def slope(values: Array) -> float:
+    """By which the second half of ``values`` rises with each, however it jumps.
+
+    The median slope over pairs half a half apart (Theil and Sen's, on far pairs only).
+    """
+    half = np.asarray(values[len(values) // 2 :], dtype=np.float64)
+    distance = len(half) // 2
+    return float(np.median((half[distance:] - half[:-distance]) / distance))
+
+
+def slowdown(clock: Array) -> float:
+    """The median CPU time of an iteration in the last quarter, over that in the second."""
+    laps = np.diff(clock)
+    quarter = len(laps) // 4
+    return float(np.median(laps[3 * quarter :]) / np.median(laps[quarter : 2 * quarter]))
+
+
+def growth(name: str, iterations: int) -> dict[str, float]:
+    """Train, and return memory, slope (kilobytes an iteration) and slowdown."""
+    timesteps = f"num_timesteps={iterations * ROLLOUT}"
+    short = [timesteps, f"ppo.rollout_timesteps={ROLLOUT}", "checkpoint_seconds=2"]
+    experiment = apply_settings(resolve(name), short)
+    torch.set_num_threads(1)  # as a run of a small network has it
+    envs = make_vector_env(experiment.environment, divide(experiment.environment.num_envs, 0, 1), 1)
+    watch, communicator = Watch(), SoloCommunicator()
+    with tempfile.TemporaryDirectory() as place:
+        folder = RunFolder(place)
+        reporter = CompositeReporter([ProgressCSV(folder.progress), watch])
+        trainer = build_trainer(experiment, communicator, envs)
+        reporter.start(experiment, 1)
+        Session(trainer, communicator, folder, reporter, Interrupts()).run()
+    envs.close()
+    return {
+        "iterations": float(len(watch.clock)),
+        "megabytes": watch.kilobytes[-1] / 1024,
+        "kilobytes_an_iteration": slope(np.array(watch.kilobytes)),
+        "slowdown": slowdown(np.array(watch.clock)),
     }
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(options.output, (json.dumps(results, indent=1) + "\n").encode())
-    replace_file(options.output.with_suffix(".md"), table(rows).encode())
+
+
+def run_benchmark(options: Options) -> int:
+    """Measure; 1 if a launcher is above its limit, or grows."""
+    if options.growth is not None:
+        result = growth(options.growth, options.iterations or 2000)
+        flat = result["kilobytes_an_iteration"] <= BOUND and result["slowdown"] <= SLOWER
+        print(json.dumps(result, indent=1), "flat" if flat else "GROWS", sep="\n")
+        return int(not flat)
+    iterations, rows = options.iterations or 3, {}
+    for name in options.environments or [launcher.name for launcher in all_launchers()]:
+        rows[name] = peak(name, iterations)
+        print(f"{name}: {rows[name]['megabytes']:,.0f} MB of {rows[name]['limit']:,.0f}", flush=True)
+    about = {"measured_at": now(), "source": source_state(), "iterations": iterations}
+    save(options.output, about | {"rows": rows}, table(rows))
     return int(any(row["megabytes"] > row["limit"] for row in rows.values()))
 
+
+main = partial(command_line, Options, "memory.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

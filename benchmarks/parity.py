@@ -1,205 +1,261 @@
-"""Our learning curves beside Stable-Baselines3's, same settings, same environments.
+"""Our learning curves beside Stable-Baselines3's, same settings, same environments: ``parity.py --help``.
 
-``python benchmarks/parity.py --help``. Both sides get the plain algorithm as Stable-Baselines3 has it:
-advantages normalised in each minibatch, the same networks, schedules and normalisation. Then the curves
-should agree within their spread over seeds; where they don't, one of the two has a defect.
+Both sides get the plain algorithm as Stable-Baselines3 has it: advantages normalised in each minibatch, the
+same networks, schedules and normalisation, one core each. Then the curves should agree within their spread
+over seeds; where they don't, one of the two has a defect.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
-from benchmarks.curve_comparison import Curve, report, save
-from benchmarks.jobs import Job, begin_log
-from benchmarks.peer_setup import DEFAULT, peer_python
+from benchmarks.figures import draw_sides, seeds_on_grid
+from benchmarks.jobs import Job, begin_log, run_all
+from benchmarks.report import MeasurementError, command_line, markdown, save
 from benchmarks.runs import Changes, Run
-from benchmarks.training import run_all, training, training_curve
-from benchmarks.zoo import same_spec
-from ppo_and_friends.errors import PPOError, UsageError
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.reporting.curves import Array, load_run
 from ppo_and_friends.settings.registry import resolve
 
-ENVIRONMENTS = ("CartPole", "LunarLander", "HalfCheetah", "BipedalWalker")
 NORMALISED = ("HalfCheetah", "BipedalWalker")
 """Those that learn from normalised observations and rewards."""
 
 COMMON = (
-    "ppo.epochs=10",
-    "ppo.learning_rate=3e-4",
-    "ppo.clip_range=0.2",
-    "ppo.gamma=0.99",
-    "ppo.gae_lambda=0.95",
-    "ppo.entropy_coefficient=0.0",
-    "ppo.value_coefficient=0.5",
-    "ppo.max_grad_norm=0.5",
-    "ppo.adam_epsilon=1e-5",
-    "network.actor_hidden=64,64",
-    "network.critic_hidden=64,64",
-    "network.activation=tanh",
-    "network.log_std_init=0.0",
-    "environment.num_envs=8",
-    "ppo.rollout_timesteps=4096",
-    "ppo.minibatch_size=128",
+    *("ppo.epochs=10", "ppo.learning_rate=3e-4", "ppo.clip_range=0.2", "ppo.gamma=0.99"),
+    *("ppo.gae_lambda=0.95", "ppo.entropy_coefficient=0.0", "ppo.value_coefficient=0.5"),
+    *("ppo.max_grad_norm=0.5", "ppo.adam_epsilon=1e-5", "network.actor_hidden=64,64"),
+    *("network.critic_hidden=64,64", "network.activation=tanh", "network.log_std_init=0.0"),
+    *("environment.num_envs=8", "ppo.rollout_timesteps=4096", "ppo.minibatch_size=128"),
 )
 BUDGETS = {"CartPole": 100_000, "LunarLander": 400_000, "HalfCheetah": 500_000, "BipedalWalker": 500_000}
+LIMIT = 3.0
+"""Standard errors by which the areas under the curves may differ."""
+
+HEADER = ("environment", "timesteps", "seeds", "ours", "SB3", "standard errors apart", "within spread")
+NOTE = "Scores: mean training score over the whole run, mean of the seeds."
+Curves = dict[str, dict[str, Any]]
+"""By environment; of each ``ours`` and ``theirs``, for each seed points of timesteps, score and seconds."""
 
 
 @dataclass(frozen=True)
 class Options:
     """Compare learning curves with Stable-Baselines3's at the same settings."""
 
-    environments: tuple[str, ...] = ENVIRONMENTS
+    environments: tuple[str, ...] = tuple(BUDGETS)
     """Launchers."""
-
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     """A run for each, on each side."""
-
     timesteps: int | None = None
     """Of each run (default: enough to see it learn); other ones need a --work and --output of their own."""
-
     jobs: int | None = None
     """Runs at once (default: the cores)."""
-
     work: Path = Path(".parity")
     """Where runs are kept; what is finished there isn't done again. Remove it to start over."""
-
-    peers_dir: Path = DEFAULT
-    """Where the peers' virtual environments are, or are made."""
-
+    peer_python: Path = Path(".parity/sb3-venv/bin/python")
+    """A Python of an environment of its own with Stable-Baselines3 (docs/environments.md says how)."""
     output: Path = Path("results/parity")
     """Where parity.json, parity.md and parity.png go."""
-
     report_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write the report again from parity.json."""
 
 
 def plain_changes(name: str, timesteps: int) -> Changes:
-    """The changes that make a launcher the plain algorithm.
-
-    Args:
-        name: The launcher's.
-        timesteps: Of the run.
-    """
+    """The changes that make a launcher the plain algorithm, in a run of so many timesteps."""
     friends = [f"AdvantageNormalizer:per_minibatch={json.dumps(True)}"]
     if name in NORMALISED:
         # As VecNormalize does: clipped at 10 standard deviations.
-        friends = ["ObservationNormalizer", "ObservationClip:limit=10", "RewardNormalizer", *friends]
-        friends.insert(3, "RewardClip:low=-10,high=10")
+        normalizers = "ObservationNormalizer ObservationClip:limit=10 RewardNormalizer"
+        friends = [*normalizers.split(), "RewardClip:low=-10,high=10", *friends]
     without = tuple(spec.name for spec in resolve(name).friends)
     return Changes((f"num_timesteps={timesteps}", *COMMON), tuple(friends), without)
 
 
-def theirs(python: Path, run: Run, place: Path) -> Job | None:
-    """What trains Stable-Baselines3 at the same settings; None: it is trained.
+def same_spec(run: Run) -> dict[str, Any]:
+    """The settings of one of our plain runs in Stable-Baselines3's terms, as ``peer_sb3.py`` takes them."""
+    experiment, friends = run.experiment, {spec.name for spec in run.experiment.friends}
+    settings, ppo, network = experiment.environment, experiment.ppo, experiment.network
+    if settings.atari is not None:
+        raise UsageError(f"{experiment.name}: Stable-Baselines3 has another network for images.")
+    names = {"n_epochs": "epochs", "batch_size": "minibatch_size", "ent_coef": "entropy_coefficient"}
+    names |= {"vf_coef": "value_coefficient", "clip_range_vf": "value_clip_range"}
+    names |= {name: name for name in ("learning_rate", "clip_range", "gamma", "gae_lambda", "max_grad_norm")}
+    values = {theirs: getattr(ppo, ours) for theirs, ours in names.items()}
+    return {
+        "env_id": settings.id,
+        "env_arguments": dict(settings.arguments),
+        "n_timesteps": experiment.num_timesteps,
+        "n_envs": settings.num_envs,
+        "norm_obs": "ObservationNormalizer" in friends,
+        "norm_reward": "RewardNormalizer" in friends,
+        "pi": list(network.actor_hidden),
+        "vf": list(network.critic_hidden),
+        "activation": network.activation,
+        "log_std_init": network.log_std_init,
+        "ppo": {name: getattr(value, "start", value) for name, value in values.items()}
+        | {"n_steps": round(ppo.rollout_timesteps / settings.num_envs)},
+        "seed": run.seed,
+        "threads": 1,
+    }
 
-    Args:
-        python: Of its virtual environment.
-        run: Ours.
-        place: Its folder.
-    """
-    asked, answer = specification(run, place), their_result(run, place)
-    spec = json.dumps(same_spec(run.experiment) | {"seed": run.seed, "threads": 1})
+
+def theirs(python: Path, run: Run, place: Path) -> Job | None:
+    """What trains Stable-Baselines3 at the settings of our run; None: it is trained."""
+    answer = their_result(run, place)
+    asked, log = answer.with_suffix("").with_suffix(".spec.json"), answer.with_suffix(".log")
+    spec = json.dumps(same_spec(run))
     if asked.exists() and asked.read_text() == spec and answer.exists():
         return None
-    log = asked.with_suffix(".log")
     begin_log(log)
     answer.unlink(missing_ok=True)
     asked.write_text(spec)
-    script = measure.HERE / "peer_sb3.py"
-    command = tuple(str(part.absolute()) for part in (python, script, asked, answer))
+    command = [str(part.absolute()) for part in (python, measure.HERE / "peer_sb3.py", asked, answer)]
     return Job(f"SB3, {run.name}", [command], log.absolute())
 
 
-def specification(run: Run, place: Path) -> Path:
-    """What Stable-Baselines3 was asked for."""
-    return place / f"{run.experiment.name}-{run.seed}.spec.json"
-
-
 def their_result(run: Run, place: Path) -> Path:
-    """What it answered."""
+    """What Stable-Baselines3 answered."""
     return place / f"{run.experiment.name}-{run.seed}.result.json"
 
 
-def their_curve(run: Run, place: Path) -> Curve:
-    """The same for Stable-Baselines3."""
-    rows = json.loads(their_result(run, place).read_bytes())["curve"]
-    return [[row[0], row[2]] for row in rows]
-
-
 def asked_runs(options: Options) -> list[Run]:
-    """Our side of what is to be compared.
-
-    Raises:
-        UsageError: There is no such launcher, or no budget for it; or other runs would be overwritten.
-    """
+    """Our side of what is to be compared."""
     if options.timesteps and {options.work, options.output} & {Options.work, Options.output}:
         raise UsageError("Other timesteps go elsewhere: give --work and --output folders of their own.")
     runs: list[Run] = []
     for seed in options.seeds:
-        for name in options.environments:
-            known = resolve(name).name
-            budget = options.timesteps or BUDGETS.get(known)
+        for name in dict.fromkeys(resolve(name).name for name in options.environments):
+            budget = options.timesteps or BUDGETS.get(name)
             if budget is None:
-                raise UsageError(f"{known} has no usual budget here: give --timesteps.")
-            runs.append(Run.of(known, seed, options.work / "ours", plain_changes(known, budget)))
+                raise UsageError(f"{name} has no usual budget here: give --timesteps.")
+            runs.append(Run.of(name, seed, options.work / "ours", plain_changes(name, budget)))
+    if not runs:
+        raise UsageError("Nothing is compared: give --environments and --seeds.")
     return runs
 
 
-def train_all(runs: list[Run], options: Options) -> dict[str, dict[str, list[Curve]]]:
-    """Train what isn't yet; all curves.
-
-    Raises:
-        MeasurementError: A run failed.
-        KeyboardInterrupt: It was interrupted; the next time goes on with what isn't finished.
-    """
-    python = peer_python("sb3", options.peers_dir)
-    place = options.work / "sb3"
-    pairs = [job for run in runs for job in (theirs(python, run, place), training(run, "ours"))]
+def train_all(runs: list[Run], options: Options) -> Curves:
+    """Train what isn't yet; all curves. Raises KeyboardInterrupt, after which the next time continues."""
+    python, place = options.peer_python, options.work / "sb3"
+    if not python.exists():
+        raise UsageError(f"{python} is missing: make it as docs/environments.md says, or give --peer_python.")
+    pairs = [
+        job
+        for run in runs
+        for job in (theirs(python, run, place), None if run.trained else run.job(f"ours, {run.name}"))
+    ]
     jobs = [job for job in pairs if job is not None]
     if len(jobs) < len(pairs):
         print(f"{len(pairs) - len(jobs)} of {len(pairs)} runs were done before, in {options.work}")
     run_all(jobs, options.jobs)
+    curves: Curves = {run.environment: {"ours": [], "theirs": []} for run in runs}
+    for run in runs:
+        columns = [
+            load_run(run.folder.path).columns[name] for name in ("timesteps", "score_mean_100", "seconds")
+        ]
+        curves[run.environment]["ours"].append([list(row) for row in zip(*columns, strict=True)])
+        rows = json.loads(their_result(run, place).read_bytes())["curve"]
+        curves[run.environment]["theirs"].append([[steps, score, seconds] for steps, seconds, score in rows])
+    return curves
+
+
+def compare(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, float]:
+    """How far the two sides' curves (for each seed) are apart, in the scale of their spread over seeds.
+
+    Returns:
+        Areas under the curves (mean score over the run), their difference in standard errors (Welch's t), and
+        the share of the run in which the means are within two standard errors of each other.
+    """
+    grid, table = seeds_on_grid([points(curve) for curve in [*ours, *theirs]])
+    mine, other = table[: len(ours)], table[len(ours) :]
+    areas = mine.mean(1), other.mean(1)
+    gap = areas[0].mean() - areas[1].mean()
+    error = math.sqrt(sum(_variance_of_mean(area) for area in areas))
+    pointwise = np.sqrt(_variance_of_mean(mine) + _variance_of_mean(other))
+    apart = np.abs(mine.mean(0) - other.mean(0))
+    certain = 0.0 if gap == 0 else math.copysign(1e9, gap)
     return {
-        name: {
-            "ours": [training_curve(run) for run in runs if run.environment == name],
-            "theirs": [their_curve(run, place) for run in runs if run.environment == name],
-        }
-        for name in dict.fromkeys(run.environment for run in runs)
+        "ours": float(areas[0].mean()),
+        "theirs": float(areas[1].mean()),
+        "standard_errors": float(gap / error) if error > 0 else certain,
+        "within": float(np.mean(apart <= 2 * pointwise)),
+        "timesteps": float(grid[-1]),
     }
 
 
-@measure.ended_by_interrupt()
-def main(arguments: list[str] | None = None) -> int:
-    """Train both sides and compare; 0, 1 if something failed, 2 for a mistake."""
-    options = tyro.cli(Options, args=arguments, prog="benchmarks/parity.py")
+def points(curve: Any) -> tuple[Array, Array]:
+    """Timesteps and scores, where there is a score."""
+    pairs = np.array([row[:2] for row in curve if row[1] is not None], dtype=np.float64).reshape(-1, 2)
+    pairs = pairs[np.isfinite(pairs[:, 1])]
+    if not len(pairs):
+        raise MeasurementError("A run ended before its first episode did: there is nothing to compare.")
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _variance_of_mean(values: Array) -> Any:
+    """Of the mean over seeds (the first axis); 0 for a single seed."""
+    return values.var(0, ddof=1) / len(values) if len(values) > 1 else np.zeros(values.shape[1:])
+
+
+def rate(curves: Sequence[Any]) -> str:
+    """Steps a second, the median of the seeds; earlier records have no seconds."""
+    ends = [(curve[0], curve[-1]) for curve in curves if len(curve) > 1 and len(curve[0]) > 2]
+    rates = [(last[0] - first[0]) / (last[2] - first[2]) for first, last in ends]
+    return f"{np.median(rates):,.0f}" if rates else "-"
+
+
+def report(curves: Curves, about: dict[str, Any], output: Path) -> str:
+    """Write the curves with what is to be known of them, a table and a figure; returns the table."""
+    rows = []
+    for name, pair in curves.items():
+        one = compare(pair["ours"], pair["theirs"])
+        agrees = "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
+        cells = [name, f"{one['timesteps']:,.0f}", str(len(pair["ours"]))]
+        cells += [f"{one['ours']:.1f}", f"{one['theirs']:.1f}", f"{one['standard_errors']:+.1f}"]
+        speeds = f"{rate(pair['ours'])} / {rate(pair['theirs'])}"
+        rows.append([*cells, f"{100 * one['within']:.0f}%", speeds, agrees])
+    table = markdown((*HEADER, "steps a second, ours / SB3", "agrees"), rows, text=(0, -1))
+    text = f"{table}\n\n{NOTE}\n"
+    path = output / "parity.json"
+    save(path, about | {"curves": curves}, f"# Parity with Stable-Baselines3\n\n{text}", indent=None)
+    sides = {
+        name: {side: [points(curve) for curve in pair[side]] for side in pair}
+        for name, pair in curves.items()
+    }
+    draw_sides(sides, path.with_suffix(".png"))
+    return text
+
+
+def run_benchmark(options: Options) -> int:
+    """Train what isn't trained yet, and compare."""
     record = options.output / "parity.json"
-    try:
-        if options.report_only:
-            if not record.exists():
-                raise UsageError(f"{record} is missing: there is nothing to report yet.")
-            print(report(json.loads(record.read_bytes())["curves"], options.output))
-            return 0
-        runs = asked_runs(options)
-        curves = train_all(runs, options)
-        # What was trained before may be of another commit than this one.
-        commits = {str(one["commit"]) for run in runs for one in run.sessions()}
-        about = {"commits": sorted(commits), "settings": COMMON}
-        print(save(curves, about, options.output))
-    except PPOError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    if options.report_only:
+        if not record.exists():
+            raise UsageError(f"{record} is missing: there is nothing to report yet.")
+        known = json.loads(record.read_bytes())
+        print(report(known.pop("curves"), known, options.output))
+        return 0
+    runs = asked_runs(options)
+    curves = train_all(runs, options)
+    # What was trained before may be of another commit than this one.
+    commits = sorted({str(one["commit"]) for run in runs for one in run.sessions()})
+    print(report(curves, {"commits": commits, "settings": COMMON}, options.output))
     return 0
 
+
+main = partial(command_line, Options, "parity.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

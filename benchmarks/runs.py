@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import subprocess
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from benchmarks.jobs import Job, begin_log
+from benchmarks.report import ROOT, now, source_state
 from ppo_and_friends.cli.main import changed
 from ppo_and_friends.cli.options import Options
 from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.migration import migrated
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.settings.registry import resolve
+from ppo_and_friends.settings.schedules import Schedule
 
-ROOT = Path(__file__).resolve().parent.parent
 NOT_SETTINGS = ("random_seed", "checkpoint_seconds", "keep_checkpoints", "reward_threshold")
 """Settings that don't change what is learned, or are the seed."""
 
@@ -44,44 +45,34 @@ class Changes:
         return tuple(part for name, values in named for value in values for part in (name, value))
 
 
-def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """Those settings that a result depends on, but for the seed."""
-    return {name: value for name, value in settings.items() if name not in NOT_SETTINGS}
+SCHEDULE = asdict(Schedule())
+
+
+def _complete(value: Any) -> Any:
+    """The same settings, with all fields of the schedules among friends' arguments.
+
+    Those of earlier formats have ``start`` and ``end`` alone.
+    """
+    if isinstance(value, list):
+        return [_complete(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    schedule = "start" in value and value.keys() <= SCHEDULE.keys()
+    return {name: _complete(each) for name, each in ((SCHEDULE | value) if schedule else value).items()}
 
 
 def settings_hash(settings: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits that change when a setting does; equal for all seeds.
+    """Twelve hexadecimal digits that change when a setting of ``experiment.json`` does; equal for all seeds.
 
     A setting that came later counts with its default, and one that was renamed under its new name, so that
     neither makes an old run another.
-
-    Args:
-        settings: As ``experiment.json`` has them.
     """
     with contextlib.suppress(ValidationError):  # settings that are no more: another run anyway
         validated = TypeAdapter(Experiment).validate_json(json.dumps(migrated(settings)))
         settings = experiment_settings(validated)
-    text = json.dumps(settings_of(settings), sort_keys=True)
+    counted = {name: _complete(value) for name, value in settings.items() if name not in NOT_SETTINGS}
+    text = json.dumps(counted, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def git(*arguments: str) -> str:
-    """What git says of this checkout; empty without git."""
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def source_state() -> dict[str, Any]:
-    """The commit, and whether files that Python runs differ from it."""
-    return {
-        "commit": git("rev-parse", "HEAD") or None,
-        "dirty": bool(git("status", "--porcelain", "--", "ppo_and_friends", "environments", "main.py")),
-    }
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,6 @@ class Run:
 
     environment: str
     """What ``-e`` takes."""
-
     seed: int
     experiment: Experiment
     work: Path
@@ -98,18 +88,8 @@ class Run:
 
     @classmethod
     def of(cls, environment: str, seed: int, work: Path, changes: Changes) -> Run:
-        """Look the launcher up.
-
-        Raises:
-            UsageError: There is none, or a changed setting doesn't fit.
-        """
-        options = Options(
-            environment=environment,
-            random_seed=seed,
-            set=changes.set,
-            with_=changes.with_,
-            without=changes.without,
-        )
+        """Look the launcher up. Raises UsageError: There is none, or a changed setting doesn't fit."""
+        options = Options(environment=environment, random_seed=seed, **vars(changes))
         return cls(environment, seed, changed(resolve(environment), options), work, changes)
 
     @property
@@ -163,6 +143,18 @@ class Run:
         """Whether the whole budget is done, with these settings."""
         return not self.stale and self.timesteps() >= self.experiment.num_timesteps
 
+    def job(self, name: str, *then: tuple[str, ...], clobber: bool = False) -> Job:
+        """Trains the run, or continues it (with ``clobber`` starts over), then runs the commands ``then``."""
+
+        def before() -> None:
+            begin_log(self.log)
+            self.note_start(source_state())  # now: the sources may have changed while it waited
+
+        command = self.command()
+        if clobber and "--clobber" not in command:
+            command = (*command, "--clobber")
+        return Job(name, [command, *then], self.log.absolute(), self.status, before)
+
     def command(self) -> tuple[str, ...]:
         """The command a user would type."""
         return (
@@ -179,8 +171,7 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         going_on = not self.stale and self.timesteps() > 0
         sessions = self.sessions() if going_on else []
-        began = datetime.now(UTC).isoformat(timespec="seconds")
-        sessions.append(source | {"began": began, "timesteps": self.timesteps() if going_on else 0})
+        sessions.append(source | {"began": now(), "timesteps": self.timesteps() if going_on else 0})
         replace_file(path, json.dumps({"sessions": sessions}, indent=1).encode())
 
     def sessions(self) -> list[dict[str, Any]]:
@@ -192,8 +183,6 @@ class Run:
 
     def status(self) -> str:
         """How far it is, from the last line of ``progress.csv``."""
-        from ppo_and_friends.reporting.progress_csv import read_rows
-
         _, rows = read_rows(self.folder.progress)
         if not rows:
             return "starting"

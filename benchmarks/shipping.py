@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import current_hash, hash_of
+from benchmarks.learning_results import current_hash, load_evaluations
+from benchmarks.runs import settings_hash
 from ppo_and_friends.common.atomic_files import TEMPORARY, replace_file
 from ppo_and_friends.runs.checkpoint import load_latest, save_checkpoint
 from ppo_and_friends.runs.run_folder import RunFolder
@@ -15,32 +16,23 @@ from ppo_and_friends.runs.run_folder import RunFolder
 MAX_BYTES = 8_000_000
 """A shipped policy is downloaded by everybody who clones the repository."""
 
-SCORE = "score.json"
+MEASURED = "launcher environment seed settings_hash timesteps episodes mean std commit evaluation_seed"
 KEPT = ("ranks", "experiment")
 
 
 def best_evaluation(folder: Path) -> dict[str, Any] | None:
     """The evaluation of the best seed that has the launcher's present settings; None: there is none."""
-    found = [json.loads(path.read_bytes()) for path in folder.glob("seed-*/evaluation.json")]
+    found = load_evaluations(folder)
     now = current_hash(folder.name)
     return max(
-        (one for one in found if now is None or hash_of(one) == now),
+        (one for one in found if now is None or settings_hash(one["settings"]) == now),
         key=lambda one: one["mean"],
         default=None,
     )
 
 
 def ship_best(name: str, work: Path, results: Path) -> str:
-    """Ship a launcher's best policy.
-
-    Args:
-        name: The launcher's.
-        work: Where its runs are kept.
-        results: Where their evaluations are; the policy goes to ``results/policies/name``.
-
-    Returns:
-        What was done, for the user.
-    """
+    """Copy a launcher's best policy from ``work`` to ``results/policies``; what was done, for the user."""
     best = best_evaluation(results / name)
     if best is None:
         return f"{name}: no evaluation with the launcher's present settings, nothing to ship"
@@ -59,20 +51,16 @@ def ship_best(name: str, work: Path, results: Path) -> str:
     temporary.mkdir(parents=True)
     kept: dict[str, Any] = {key: checkpoint.manifest[key] for key in checkpoint.manifest if key in KEPT}
     save_checkpoint(temporary / "checkpoints", checkpoint.timesteps, tensors, checkpoint.state, kept)
-    _ship_settings(folder.experiment, temporary / folder.experiment.name, best)
-    replace_file(temporary / SCORE, (json.dumps(_score(best), indent=1) + "\n").encode())
+    # The command line as the results have it, free of local paths.
+    record = json.loads(folder.experiment.read_bytes()) | {"command_line": best["command_line"]}
+    _write(temporary / folder.experiment.name, record)
+    # What the policy was measured to reach; the first scores let a test repeat the beginning.
+    score = {key: best[key] for key in MEASURED.split()} | {"first_scores": best["scores"][:10]}
+    _write(temporary / "score.json", score)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     return f"{name}: seed {best['seed']} shipped ({best['mean']:.1f}, {size / 1e3:.0f} kB)"
 
 
-def _ship_settings(source: Path, target: Path, best: dict[str, Any]) -> None:
-    """``experiment.json``, with the command line as the results have it, free of local paths."""
-    record = json.loads(source.read_bytes()) | {"command_line": best["command_line"]}
-    replace_file(target, (json.dumps(record, indent=1) + "\n").encode())
-
-
-def _score(best: dict[str, Any]) -> dict[str, Any]:
-    """What the policy was measured to reach; the first scores let a test repeat the beginning."""
-    names = "launcher environment seed settings_hash timesteps episodes mean std commit evaluation_seed"
-    return {name: best[name] for name in names.split()} | {"first_scores": best["scores"][:10]}
+def _write(path: Path, record: dict[str, Any]) -> None:
+    replace_file(path, (json.dumps(record, indent=1) + "\n").encode())

@@ -17,19 +17,14 @@ class Target:
 
     ours: float
     """The mean score that the *worst* seed should reach."""
-
     timesteps: int
     """Within this many agent steps."""
-
     solved: float | None = None
     """Where the environment's authors (or its customary threshold) call it solved."""
-
     published: float | None = None
     """Best mean score known of a PPO."""
-
     published_timesteps: int | None = None
     """After this many agent steps; None: not given."""
-
     episodes: int = 100
     """Evaluation episodes."""
 

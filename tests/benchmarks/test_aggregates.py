@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from benchmarks.aggregates import bootstrap_interval, interquartile_mean
+from benchmarks.learning_results import bootstrap_interval, interquartile_mean
 
 
 @pytest.mark.parametrize(

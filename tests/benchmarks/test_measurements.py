@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,92 +11,88 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.curve_comparison import compare
-from benchmarks.growth import slope, slowdown
-from benchmarks.measurements import frame_counts, run_limited
-from benchmarks.parity import COMMON, plain_changes
-from benchmarks.runs import Run
-from benchmarks.speed_report import engine_table, rates_table, write_speed
-from benchmarks.time_results import median_time
-from benchmarks.time_to_score import first_reaching
-from benchmarks.zoo import ZOO, same_spec, zoo_spec
+from benchmarks import measurements
+from benchmarks.jobs import Job, Pool
+from benchmarks.memory import slope, slowdown
+from benchmarks.parity import COMMON, compare, plain_changes, same_spec
+from benchmarks.runs import Changes, Run
+from benchmarks.speed import counted, rate_and_split, rates_table, split_table, write_speed
+from benchmarks.time_to_score import first_reaching, median_time
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.settings.registry import resolve
 
 
 def results() -> dict[str, Any]:
     split = {"environment": 0.5, "inference": 0.1, "update": 0.3, "communication": 0.0, "rest": 0.1}
 
-    def one(rate: float, engine: float) -> dict[str, Any]:
-        measured = {"steps_per_second": rate, "engine_steps_per_second": engine}
-        return measured | {"peak_megabytes": 321.4, "split": split, "reporting": 0.0123}
+    def measured(*rates: float) -> list[dict[str, Any]]:
+        return [{"steps_per_second": rate, "split": split} for rate in rates]
 
-    ours = "ours, 1 rank on 1 core", "ours, 1 rank", "ours, 2 ranks"
+    ours = "ours, 1 rank on 1 core", "ours, 2 ranks"
     return {
         "measured_at": "now",
         "cores": 2,
         "seconds": 5.0,
         "rounds": 3,
         "source": {"commit": "a" * 40, "dirty": False},
-        "failures": ["Hopper, Sample-Factory: gone"],
+        "failures": ["Hopper, ours, 2 ranks: gone"],
         "rows": {
-            "BipedalWalker": {
-                ours[0]: [one(10_000, 20_000), one(30_000, 40_000), one(12_000, 16_000)],
-                ours[1]: [one(15_000, 30_000)] * 3,
-                ours[2]: [one(24_000, 32_000)] * 3,
-                "SB3, our settings": [{"steps_per_second": rate} for rate in (3_000, 9_000, 4_000)],
-                "Sample-Factory": [{"steps_per_second": 6_000}],
-            },
-            "Hopper": {ours[2]: [], "Sample-Factory": []},
+            "BipedalWalker": {ours[0]: measured(10_000, 30_000, 12_000), ours[1]: measured(24_000)},
+            "Hopper": {ours[0]: measured(1_000), ours[1]: []},
         },
     }
 
 
-def test_rates_are_medians_and_ratios_of_medians() -> None:
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_rates_are_medians_and_the_ratio_is_of_medians() -> None:
     first, second = rates_table(results()).splitlines()[2:]
-    assert [cell.strip() for cell in first.strip("|").split("|")] == [
-        "BipedalWalker", "12,000", "15,000", "24,000", "4,000", "6,000", "2.00", "6.00", "4.00",
-    ]  # fmt: skip
-    assert set(second.replace("Hopper", "").replace("|", "").split()) == {"-"}
+    assert cells(first) == ["BipedalWalker", "12,000", "24,000", "2.00"]
+    assert cells(second) == ["Hopper", "1,000", "-", "-"]
+    lines = split_table(results()).splitlines()[2:]
+    assert len(lines) == 3  # nothing was measured of one
+    assert cells(lines[0])[2:] == ["50%", "10%", "30%", "0%", "10%"]
 
 
-def test_the_engines_share_is_the_median_of_each_rounds_ratio() -> None:
-    line = engine_table(results()).splitlines()[2]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[2:6] == ["12,000", "20,000", "0.75", "321"]
-    assert cells[6:] == ["50%", "10%", "30%", "0%", "10%", "1.2%"]
+def test_a_rate_is_of_the_iterations_after_the_warm_up() -> None:
+    names = ("timesteps", "seconds", "time_environment", "time_update")
+    table = [(10, 9.0, 8, 8), (20, 9.5, 8, 8), (30, 10.0, 8, 8), (50, 11.0, 0.5, 0.25), (90, 12.0, 0.7, 0.35)]
+    result = rate_and_split(counted([dict(zip(names, map(str, row), strict=True)) for row in table]))
+    # 60 steps in 2 s, of which the environment took 1.2 and the update 0.6.
+    assert result["steps_per_second"] == pytest.approx(30.0)
+    assert result["split"]["environment"] == pytest.approx(0.6)
+    assert result["split"]["rest"] == pytest.approx(0.1)
 
 
 def test_the_report_is_written_whole(tmp_path: Path) -> None:
     text = write_speed(results(), tmp_path / "speed")
-    assert "Failed: Hopper, Sample-Factory: gone" in text
+    assert "Failed: Hopper, ours, 2 ranks: gone" in text
     assert json.loads((tmp_path / "speed" / "speed.json").read_text()) == results()
-    assert (tmp_path / "speed" / "speed.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "speed" / "speed.md").read_text() == text
 
 
-def test_sample_factorys_own_count_is_read() -> None:
-    log = (
-        "\x1b[36m[2026-01-02 03:04:05,500][1] Fps is (10 sec: nan). Total num frames: 0. Throughput\n"
-        "[2026-01-02 03:04:10,500][1] Fps is (10 sec: 5.0). Total num frames: 4096. Throughput\n"
-        "[2026-01-02 03:04:15,750][1] Fps is (10 sec: 5.0). Total num frames: 12288. Throughput\n"
-    )
-    (start, before), (end, after) = frame_counts(log)
-    assert end - start == pytest.approx(5.25) and (before, after) == (4096, 12288)
-
-
-def test_what_takes_too_long_ends_with_all_it_started(tmp_path: Path) -> None:
+def test_what_has_done_enough_ends_with_all_it_started(tmp_path: Path) -> None:
     child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {child!r}])"
     log, began = tmp_path / "log", time.monotonic()
-    code = run_limited(
-        [sys.executable, "-S", "-c", parent], log, 60, os.environ, enough=lambda: bool(log.read_text())
-    )
-    assert code is None and time.monotonic() - began < 30
-    pid = int(log.read_text())
-    state = Path(f"/proc/{pid}/stat")
+
+    def enough() -> bool:
+        return log.exists() and bool(log.read_text())
+
+    job = Job("parent", [[sys.executable, "-S", "-c", parent]], log, limit=60.0, enough=enough)
+    assert Pool(1, lambda line: None).run([job])
+    assert job.returncode is None and time.monotonic() - began < 30
     if sys.platform == "linux":
+        state = Path(f"/proc/{int(log.read_text())}/stat")
         assert not state.exists() or state.read_text().split()[2] == "Z"
-    assert run_limited([sys.executable, "-S", "-c", "raise SystemExit(3)"], log, 60, os.environ) == 3
+
+
+def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
+    sleep = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    job, began = Job("sleep", [sleep, sleep], tmp_path / "log", limit=0.5), time.monotonic()
+    assert Pool(1, lambda line: None).run([job])
+    assert job.returncode is None and time.monotonic() - began < 10
 
 
 def test_a_score_counts_from_a_hundred_episodes_on() -> None:
@@ -117,25 +111,6 @@ def test_times_are_medians_of_the_runs_that_got_there() -> None:
     assert median_time([]) == "-"
 
 
-def test_our_settings_in_the_peers_terms() -> None:
-    experiment = resolve("BipedalWalker")
-    spec = same_spec(experiment)
-    assert spec["env_id"] == "BipedalWalker-v3" and spec["norm_obs"] and not spec.get("atari")
-    assert spec["n_envs"] * spec["ppo"]["n_steps"] == experiment.ppo.rollout_timesteps
-    assert spec["ppo"]["batch_size"] == experiment.ppo.minibatch_size
-    assert spec["ppo"]["learning_rate"] == [experiment.ppo.learning_rate.start, 0.0]
-    json.dumps(spec)  # plain data
-    with pytest.raises(UsageError, match="pixels"):
-        same_spec(resolve("BreakoutRAM"))
-
-
-def test_the_zoo_has_settings_for_launchers_only() -> None:
-    for name in ZOO:
-        assert zoo_spec(resolve(name))["n_timesteps"] >= 100_000
-    with pytest.raises(UsageError, match="zoo"):
-        zoo_spec(resolve("Swimmer"))
-
-
 @pytest.mark.parametrize("name", ["CartPole", "HalfCheetah"])
 def test_parity_trains_the_plain_algorithm_on_both_sides(name: str, tmp_path: Path) -> None:
     run = Run.of(name, 1, tmp_path, plain_changes(name, 5000))
@@ -144,7 +119,19 @@ def test_parity_trains_the_plain_algorithm_on_both_sides(name: str, tmp_path: Pa
     assert run.experiment.friends[-1].arguments == {"per_minibatch": True}
     assert ("RewardNormalizer" in friends) == (name == "HalfCheetah")
     assert run.experiment.ppo.minibatch_size == 128 and len(COMMON) == len(set(COMMON))
-    assert same_spec(run.experiment)["ppo"]["learning_rate"] == 3e-4
+    spec = json.loads(json.dumps(same_spec(run)))  # plain data
+    assert spec["ppo"] == {
+        "n_steps": 512, "batch_size": 128, "n_epochs": 10, "gamma": 0.99, "gae_lambda": 0.95,
+        "learning_rate": 3e-4, "clip_range": 0.2, "clip_range_vf": None, "ent_coef": 0.0, "vf_coef": 0.5,
+        "max_grad_norm": 0.5,
+    }  # fmt: skip
+    assert (spec["n_envs"], spec["pi"], spec["vf"], spec["seed"]) == (8, [64, 64], [64, 64], 1)
+    assert spec["norm_obs"] == spec["norm_reward"] == (name == "HalfCheetah")
+
+
+def test_images_are_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="images"):
+        same_spec(Run.of("BreakoutPixels", 1, tmp_path, Changes()))
 
 
 def test_curves_are_compared_in_standard_errors() -> None:
@@ -168,14 +155,9 @@ def test_growth_is_seen_and_a_jump_is_not() -> None:
 
 
 @pytest.mark.slow
-def test_our_own_measurement_gives_rate_split_and_engine(tmp_path: Path) -> None:
-    from benchmarks.measurements import HERE
-
-    spec, answer = tmp_path / "spec.json", tmp_path / "answer.json"
-    spec.write_text(json.dumps({"environment": "CartPole", "seconds": 0.5}))
-    subprocess.run([sys.executable, str(HERE / "measure_ours.py"), str(spec), str(answer)], check=True)
-    result = json.loads(answer.read_text())
-    assert 0 < result["steps_per_second"] < result["engine_steps_per_second"]
-    assert sum(result["split"].values()) == pytest.approx(1.0)
-    assert 0.0 < result["reporting"] < 0.5 and result["report_ends_seconds"] > 0.0
-    assert 50 < result["peak_megabytes"] < 1500
+def test_a_launcher_is_trained_until_it_is_enough() -> None:
+    rows = measurements.train(
+        "CartPole", lambda rows: len(rows) >= 5, seed=2, changes=Changes(("ppo.epochs=1",))
+    )
+    assert len(rows) >= 5 and int(rows[-1]["timesteps"]) > 0
+    assert 0 < rate_and_split(counted(rows))["split"]["update"] < 1

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import parity
-from benchmarks.curve_comparison import report
-from benchmarks.measurements import MeasurementError
+from benchmarks.parity import report
+from benchmarks.report import MeasurementError
 from benchmarks.runs import Run
 
 FAKE_PEER = """
@@ -20,7 +20,7 @@ from pathlib import Path
 spec = json.loads(Path(sys.argv[1]).read_text())
 assert spec["seed"] in (1, 2) and spec["threads"] == 1
 rows = [[n, 0.1, 20.0 + n / 100] for n in range(1000, spec["n_timesteps"] + 1, 1000)]
-Path(sys.argv[2]).write_text(json.dumps({"curve": rows}))
+Path(sys.argv[2]).write_text(json.dumps({"curve": [[steps, steps / 500, score] for steps, _, score in rows]}))
 """
 
 
@@ -31,8 +31,8 @@ def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     place.mkdir()
     (place / "peer_sb3.py").write_text(FAKE_PEER)
     monkeypatch.setattr(parity.measure, "HERE", place)
-    monkeypatch.setattr(parity, "peer_python", lambda name, folder: Path(sys.executable))
     given = ["--environments", "CartPole", "--seeds", "1", "2", "--timesteps", "9000"]
+    given += ["--peer_python", sys.executable]
     return [*given, "--work", str(tmp_path / "work"), "--output", str(tmp_path / "results")]
 
 
@@ -77,16 +77,17 @@ def test_mistakes_are_told(arguments: list[str], tmp_path: Path, capsys: pytest.
         (["--environments", "CartPoole", *folders], "unknown environment 'CartPoole'"),
         (["--environments", "Pendulum", *folders], "Pendulum has no usual budget here: give --timesteps."),
         (["--timesteps", "1000"], "Other timesteps go elsewhere"),
+        (["--peer_python", "nowhere"], "nowhere is missing"),
         (["--report-only", "--output", str(tmp_path / "none")], "is missing: there is nothing to report"),
     ]:
         assert parity.main(given) != 0
         assert message in capsys.readouterr().err
     with pytest.raises(MeasurementError, match="nothing to compare"):
-        report({"A": {"ours": [[[100.0, None]]], "theirs": [[[100.0, 1.0]]]}}, tmp_path)
+        report({"A": {"ours": [[[100.0, None]]], "theirs": [[[100.0, 1.0]]]}}, {}, tmp_path)
 
 
 def test_curves_that_differ_are_said_to(tmp_path: Path) -> None:
     x = np.linspace(0, 1000, 20)
     low, high = ([[[a, level + 0.1 * seed] for a in x] for seed in range(3)] for level in (1.0, 5.0))
-    assert "**no**" in report({"A": {"ours": low, "theirs": high}}, tmp_path)
-    assert "| yes |" in report({"A": {"ours": low, "theirs": low}}, tmp_path)
+    assert "**no**" in report({"A": {"ours": low, "theirs": high}}, {}, tmp_path)
+    assert "| yes |" in report({"A": {"ours": low, "theirs": low}}, {}, tmp_path)

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import END, START, insert, load_results, table, write_report
+from benchmarks.evaluate_run import write_curve
+from benchmarks.learning_report import END, START, block, table, write_report
+from benchmarks.learning_results import load_results
+from benchmarks.report import ROOT, insert
 from benchmarks.runs import settings_hash
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.plain import experiment_settings
@@ -102,13 +105,13 @@ def test_seeds_of_other_settings_are_left_out_and_old_settings_are_marked(tmp_pa
 
 def test_inserting_is_idempotent_and_touches_nothing_else() -> None:
     text = f"# Title\n\n{START}\nold\n{END}\n\nThe rest.\n"
-    once = insert(text, "| new |\n")
+    once = insert(text, "| new |\n", START, END)
     assert once == f"# Title\n\n{START}\n| new |\n{END}\n\nThe rest.\n"
-    assert insert(once, "| new |\n") == once
-    assert insert("no markers", "new") == "no markers"
+    assert insert(once, "| new |\n", START, END) == once
+    assert insert("no markers", "new", START, END) == "no markers"
     for broken in (f"{START} only", f"{END} first {START}", f"{END} only"):
         with pytest.raises(UsageError, match="markers"):
-            insert(broken, "new")
+            insert(broken, "new", START, END)
 
 
 def test_the_report_writes_table_figure_and_readme_alike_twice(tmp_path: Path) -> None:
@@ -128,3 +131,34 @@ def test_the_report_writes_table_figure_and_readme_alike_twice(tmp_path: Path) -
 def test_no_results_say_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No results"):
         write_report(tmp_path / "nothing")
+
+
+def test_a_curve_has_the_evaluations_of_a_run_that_made_them(tmp_path: Path) -> None:
+    progress = tmp_path / "progress.csv"
+    progress.write_text(
+        "iteration,timesteps,seconds,score_mean,score_mean_100,kl,Evaluator/score\n1,9,1,2,3,4,5\n"
+    )
+    write_curve(progress, tmp_path / "curve.csv")
+    assert (tmp_path / "curve.csv").read_text().splitlines() == [
+        "iteration,timesteps,seconds,score_mean,score_mean_100,Evaluator/score",
+        "1,9,1,2,3,5",
+    ]
+
+
+def test_results_of_an_earlier_format_are_described_by_todays_names() -> None:
+    results = {one.name: one for one in load_results(ROOT / "results")}
+    text = block(results["Hopper"])
+    assert "clip 0.2, discount 0.993" in text and "StdClip(limit=1:0.1)" in text
+    assert results["Hopper"].current
+
+
+def test_the_pages_are_what_the_results_say() -> None:
+    launchers = load_results(ROOT / "results")
+    page = (ROOT / "docs" / "environments.md").read_text()
+    assert (
+        insert((ROOT / "README.md").read_text(), table(launchers), START, END)
+        == (ROOT / "README.md").read_text()
+    )
+    for one in launchers:
+        start, end = f"<!-- {one.name}:start -->", f"<!-- {one.name}:end -->"
+        assert insert(page, block(one), start, end) == page, one.name

@@ -80,3 +80,20 @@ def test_each_start_is_written_down_until_the_run_starts_over(tmp_path: Path) ->
     over = Run.of("CartPole", 1, tmp_path, Changes(("ppo.gamma=0.9",)))
     over.note_start({"commit": "c", "dirty": False})
     assert [one["commit"] for one in over.sessions()] == ["c"]
+
+
+def test_a_schedule_of_an_earlier_format_is_the_same_setting() -> None:
+    now = experiment_settings(resolve("Hopper"))
+    (clip,) = [spec for spec in now["friends"] if spec["name"] == "StdClip"]
+    limit = clip["arguments"]["limit"]
+    before = json.loads(json.dumps(now))
+    # As it was saved in format 1.
+    before["friends"] = [
+        {"name": "DeviationAnnealing", "arguments": {"start": limit["start"], "end": limit["end"]}}
+        if spec["name"] == "StdClip"
+        else spec
+        for spec in before["friends"]
+    ]
+    assert settings_hash(before) == settings_hash(now)
+    before["friends"][-1]["arguments"]["end"] = 0.3
+    assert settings_hash(before) != settings_hash(now)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks import time_to_score
-from benchmarks.measurements import MeasurementError
+from benchmarks.report import MeasurementError
 
-Call = tuple[str, str, int]
+Call = tuple[str, int]
 
 
 @pytest.fixture
@@ -20,39 +20,32 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     started: list[Call] = []
 
     def ours(name: str, seed: int, score: float, options: Any) -> dict[str, Any]:
-        started.append(("ours", name, seed))
+        started.append((name, seed))
         if seed == 13:
             raise MeasurementError(f"{name} seed 13 failed")
         return {"seed": seed, "reached": {"seconds": float(seed), "timesteps": 100 * seed, "score": score}}
 
-    def peer(python: Path, name: str, seed: int, score: float, limit: float) -> dict[str, Any]:
-        started.append(("sb3", name, seed))
-        return {"seed": seed, "reached": None}
-
     monkeypatch.setattr(time_to_score, "run_ours", ours)
-    monkeypatch.setattr(time_to_score, "run_peer", peer)
-    monkeypatch.setattr(time_to_score, "peer_python", lambda peer, folder: Path("python"))
     return started
 
 
 def run(output: Path, *arguments: str) -> int:
-    return time_to_score.main(["--peers", "--output", str(output), *arguments])
+    return time_to_score.main(["--output", str(output), *arguments])
 
 
 def test_a_failed_run_is_done_again_and_the_others_are_kept(tmp_path: Path, calls: list[Call]) -> None:
     output = tmp_path / "times.json"
     assert run(output, "--environments", "CartPole", "--seeds", "1", "13", "3") == 1
-    # In turns: both sides of a seed before the next seed.
-    assert calls == [(side, "CartPole", seed) for seed in (1, 13, 3) for side in ("ours", "sb3")]
+    assert calls == [("CartPole", seed) for seed in (1, 13, 3)]
     calls.clear()
     assert run(output, "--environments", "CartPole", "--seeds", "1", "13", "3", "4", "--resume") == 1
-    assert calls == [("ours", "CartPole", 13), ("ours", "CartPole", 4), ("sb3", "CartPole", 4)]
+    assert calls == [("CartPole", 13), ("CartPole", 4)]
     row = json.loads(output.read_text())["rows"]["CartPole"]
-    assert [one["seed"] for one in row["ours"]] == [1, 3, 4] and len(row["sb3"]) == 4
+    assert [one["seed"] for one in row["ours"]] == [1, 3, 4]
     assert all(one["measured_at"] for one in row["ours"])
     # Seconds 1, 3 and 4: the median is 3.
     text = output.with_suffix(".md").read_text()
-    assert "| CartPole | 475 | 3.0 s (300 steps; 3 of 3) | - | never (0 of 4) |" in text
+    assert "| CartPole | 475 | 3.0 s (300 steps; 3 of 3) | - | - |" in text
 
 
 def test_other_launchers_stay_and_other_settings_start_over(tmp_path: Path, calls: list[Call]) -> None:
@@ -62,7 +55,7 @@ def test_other_launchers_stay_and_other_settings_start_over(tmp_path: Path, call
     calls.clear()
     # Another number of ranks: nothing of the former row is comparable.
     assert run(output, "--environments", "CartPole", "--seeds", "1", "--ranks", "1", "--resume") == 0
-    assert len(calls) == 2
+    assert len(calls) == 1
     rows = json.loads(output.read_text())["rows"]
     assert rows["CartPole"]["ranks"] == 1 and len(rows["CartPole"]["ours"]) == 1
     assert [one["seed"] for one in rows["LunarLander"]["ours"]] == [2]

@@ -1,1 +1,0 @@
-"""The friends' measured proofs, one small script each."""

@@ -1,0 +1,114 @@
+"""What the learning benchmark left in ``results/``, and its summary over several seeds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.runs import settings_hash
+from benchmarks.targets import TARGETS, Target
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.settings.migration import migrated
+from ppo_and_friends.settings.plain import experiment_settings
+from ppo_and_friends.settings.registry import resolve
+
+Array = NDArray[np.float64]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LauncherResults:
+    """The evaluations of a launcher."""
+
+    name: str
+    evaluations: tuple[Record, ...]
+    """One a seed, all of the same settings (under today's names), ordered by seed."""
+    failures: tuple[Record, ...] = ()
+    others: int = 0
+    """Evaluations of other settings, which are left out."""
+    current: bool = True
+    """Whether the launcher still has the settings of these evaluations."""
+
+    @property
+    def means(self) -> list[float]:
+        """Mean score of each seed."""
+        return [one["mean"] for one in self.evaluations]
+
+    @property
+    def target(self) -> Target | None:
+        """The launcher's yardsticks."""
+        return TARGETS.get(self.name)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the worst of at least three seeds has our target's score within its timesteps."""
+        target = self.target
+        if target is None or len(self.evaluations) < 3 or self.failures:
+            return False
+        in_time = all(
+            one["timesteps"] < target.timesteps + one["settings"]["ppo"]["rollout_timesteps"]
+            for one in self.evaluations  # the last rollout is always finished
+        )
+        return in_time and min(self.means) >= target.ours
+
+
+def load_results(results: Path) -> list[LauncherResults]:
+    """Everything below ``results``, in the order of the targets."""
+    names = {path.name for path in results.iterdir() if any(path.glob("seed-*/*.json"))}
+    ordered = [name for name in TARGETS if name in names] + sorted(names - TARGETS.keys())
+    return [_load_launcher(results / name) for name in ordered]
+
+
+def _load_launcher(folder: Path) -> LauncherResults:
+    evaluations = load_evaluations(folder)
+    failures = [json.loads(path.read_bytes()) for path in folder.glob("seed-*/failure.json")]
+    newest = max(evaluations, key=lambda one: one["evaluated_at"], default=None)
+    shared = settings_hash(newest["settings"]) if newest else None
+    same = [one for one in evaluations if settings_hash(one["settings"]) == shared]
+    same.sort(key=lambda one: one["seed"])
+    failures.sort(key=lambda one: one["seed"])
+    current = newest is None or current_hash(folder.name) in (None, shared)
+    return LauncherResults(folder.name, tuple(same), tuple(failures), len(evaluations) - len(same), current)
+
+
+def load_evaluations(folder: Path) -> list[Record]:
+    """The evaluations of a launcher's seeds, with their settings under today's names."""
+    found = [json.loads(path.read_bytes()) for path in folder.glob("seed-*/evaluation.json")]
+    return [one | {"settings": migrated(one["settings"])} for one in found]
+
+
+def current_hash(name: str) -> str | None:
+    """Hash of the launcher's settings as they are now; None: there is no such launcher."""
+    try:
+        return settings_hash(experiment_settings(resolve(name)))
+    except UsageError:
+        return None
+
+
+def interquartile_mean(values: Array, axis: int = -1) -> Array:
+    """Mean of the middle half (arXiv:2108.13264): a quarter of the weight is cut off at each end.
+
+    Where a quarter isn't a whole number of values, the value at the border counts in part (with three
+    values the outer two count a quarter each), so that no value is left out for a small number of seeds.
+    """
+    ordered = np.sort(np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1), axis=-1)
+    n = ordered.shape[-1]
+    edges = np.arange(n + 1, dtype=np.float64)
+    weights = np.clip(np.minimum(edges[1:], 3 * n / 4) - np.maximum(edges[:-1], n / 4), 0.0, None)
+    return np.asarray(ordered @ weights / weights.sum())
+
+
+def bootstrap_interval(
+    values: Array, *, confidence: float = 0.95, resamples: int = 5000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the interquartile mean of the runs' scores, resampling whole runs."""
+    values = np.asarray(values, dtype=np.float64)
+    picks = np.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(interquartile_mean(values[picks]), [tail, 100.0 - tail])
+    return float(low), float(high)
