@@ -43,26 +43,20 @@ def thin(rows: list[dict[str, str]], limit: int = MAX_ROWS) -> list[dict[str, st
 
 
 def write_curve(progress: Path, path: Path) -> list[dict[str, str]]:
-    """Write the thinned curve, without iterations in which no episode ended; returns all rows."""
+    """Write the thinned curve, without iterations of which no score is known; returns all rows."""
     names, rows = read_rows(progress)
     columns = (*CURVE, *(name for name in IF_THERE if name in names))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(thin([row for row in rows if row.get("score_mean")]))
+    writer.writerows(thin([row for row in rows if any(row.get(name) for name in ("score_mean", *IF_THERE))]))
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, buffer.getvalue().encode())
     return rows
 
 
 def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, Any]:
-    """Evaluate what ``main.py`` left in ``folder``; write ``curve.csv`` and ``evaluation.json``.
-
-    Most probable actions, whole episodes.
-
-    Raises:
-        PPOError: Nothing usable is saved, or the environment fails.
-    """
+    """Evaluate what ``main.py`` left in ``folder``; write ``curve.csv`` and ``evaluation.json``."""
     experiment, policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
     outcome = evaluate(
         policy, experiment.environment, episodes=episodes, seed=SEED, timesteps=checkpoint.timesteps
@@ -119,9 +113,8 @@ def _compact(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Evaluate; a mistake is one line and status 1."""
-    folder, destination, episodes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     try:
-        result = evaluate_run(folder, destination, episodes)
+        result = evaluate_run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
     except PPOError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1

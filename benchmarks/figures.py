@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.learning_results import LauncherResults
+from benchmarks.learning_results import Array, LauncherResults
 from benchmarks.report import count, new_figure, save_figure
-from ppo_and_friends.reporting.curves import Array, load_run
 
 POINTS = 300
 COLUMNS = 4
@@ -64,6 +63,8 @@ def draw_learning(launchers: Sequence[LauncherResults], results: Path, path: Pat
 
 def _curves(one: LauncherResults, folder: Path, column: str) -> list[tuple[Array, Array]]:
     """Timesteps and values of each seed that has the column."""
+    from ppo_and_friends.reporting.curves import load_run  # late: it loads torch
+
     curves = []
     for evaluation in one.evaluations:
         columns = load_run(folder / f"seed-{evaluation['seed']}" / "curve.csv").columns

@@ -55,7 +55,6 @@ class Job:
     """Asked every second whether the job may be ended already."""
     returncode: int | None = None
     """Of the last command that ran; None: none did, or it was ended by ``limit`` or ``enough``."""
-    seconds: float = 0.0
 
 
 def begin_log(log: Path) -> None:
@@ -94,10 +93,7 @@ class Pool:
         """Run all jobs, in their order; their ``returncode`` is set.
 
         Ctrl-C (or SIGTERM) asks every command to stop as Ctrl-C would, and waits for them; a second
-        one kills them. ``on_end`` is called in its thread when a job has ended by itself.
-
-        Returns:
-            False if it was interrupted.
+        one kills them. Returns False then. ``on_end`` is called in its thread when a job ended by itself.
         """
         previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         told, spoken, executor = 0, time.monotonic(), ThreadPoolExecutor(self._slots)
@@ -140,10 +136,9 @@ class Pool:
             job.returncode = self._run_command(job, command, began + job.limit)
             if job.returncode != 0:
                 break
-        job.seconds = time.monotonic() - began
         self._free.put(core)
         if job.returncode == 0:
-            self._say(f"{job.name}: done in {job.seconds:.0f} s")
+            self._say(f"{job.name}: done in {time.monotonic() - began:.0f} s")
         elif self._signals:
             self._say(f"{job.name}: stopped; the same command continues from there")
         elif job.returncode is not None:
@@ -200,15 +195,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE_SECONDS)
+        time.sleep(POLL_SECONDS)  # for what it started
 
 
 def run_all(jobs: Sequence[Job], at_once: int | None = None, say: Callable[[str], None] = print) -> None:
-    """Run jobs side by side; None: as many at once as there are cores.
-
-    Raises:
-        MeasurementError: A job failed.
-        KeyboardInterrupt: It was interrupted.
-    """
+    """Run jobs, or raise MeasurementError or KeyboardInterrupt; None: as many at once as there are cores."""
     if not Pool(at_once or usable_cores(), say).run(jobs):
         raise KeyboardInterrupt
     failed = [f"{job.name} failed: {last_line(job.log)}" for job in jobs if job.returncode not in (0, None)]

@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.jobs import Job, Pool, begin_log, last_line
 from benchmarks.learning_report import write_report
+from benchmarks.learning_results import ship_best
 from benchmarks.report import ROOT, command_line, now, source_state
 from benchmarks.runs import Changes, Run
-from benchmarks.targets import TARGETS, evaluation_episodes
+from benchmarks.targets import TARGETS, Target
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.errors import UsageError
@@ -77,8 +78,6 @@ def run_benchmark(options: Options) -> int:
     ]
     failed, whole = ([], True) if options.report_only else train_all(runs, options)
     if options.ship:
-        from benchmarks.shipping import ship_best  # late: this process stays small, without torch
-
         for name in dict.fromkeys(run.experiment.name for run in runs):
             print(ship_best(name, options.work, options.results))
     standard = options.results.resolve() == (ROOT / Options.results).resolve()
@@ -114,7 +113,8 @@ def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
 def make_job(run: Run, options: Options) -> Job | None:
     """What is left to do for a run; None: nothing."""
     to = destination(run, options.results)
-    episodes = options.episodes or evaluation_episodes(run.experiment.name)
+    target = TARGETS.get(run.experiment.name)
+    episodes = options.episodes or (target.episodes if target else Target.episodes)
     trained = run.trained and not options.clobber
     if trained and is_evaluated(run, to, episodes):
         return None

@@ -78,9 +78,6 @@ def write_report(results: Path, readme: Path | None = None, sections: Path | Non
     """Write ``summary.md`` and ``curves.png``; returns the table.
 
     Between their markers, if any, ``readme`` gets the table, and the page ``sections`` each launcher's block.
-
-    Raises:
-        UsageError: There are no results.
     """
     launchers = load_results(results) if results.is_dir() else []
     if not launchers:

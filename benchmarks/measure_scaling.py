@@ -10,9 +10,11 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -30,65 +32,61 @@ ALLREDUCES = 60
 """Of each size; the median counts, after a tenth of them to warm up."""
 
 
-class Meter:
-    """Notes a communicator's sums, how many and how large, and the CPU time that any collective takes."""
+COLLECTIVES = ("sum_", "max_", "broadcast_", "broadcast", "concatenate", "gather", "barrier")
 
-    COLLECTIVES = ("sum_", "max_", "broadcast_", "broadcast", "concatenate", "gather", "barrier")
 
-    def __init__(self, communicator: Communicator) -> None:
-        self._communicator, self.calls, self.bytes, self.cpu = communicator, 0, 0, 0.0
-        for name in self.COLLECTIVES:
-            setattr(communicator, name, self._metered(name, getattr(communicator, name)))
+@contextmanager
+def metered(communicator: Communicator) -> Iterator[dict[str, float]]:
+    """Count the communicator's sums and their bytes, and the CPU time that any collective takes."""
+    meter = {"sums": 0, "bytes": 0, "cpu": 0.0}
 
-    def _metered(self, name: str, collective: Callable[[Any], Any]) -> Callable[..., Any]:
+    def wrapped(name: str, collective: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             if name == "sum_":
-                self.calls, self.bytes = self.calls + 1, self.bytes + arguments[0].nbytes
+                meter["sums"] += 1
+                meter["bytes"] += arguments[0].nbytes
             start = time.process_time()
             try:
                 return collective(*arguments)
             finally:
-                self.cpu += time.process_time() - start
+                meter["cpu"] += time.process_time() - start
 
         return call
 
-    def close(self) -> None:
-        """Give the communicator its own methods back."""
-        for name in self.COLLECTIVES:
-            delattr(self._communicator, name)
+    with ExitStack() as patches:
+        for name in COLLECTIVES:
+            replaced = wrapped(name, getattr(communicator, name))
+            patches.enter_context(mock.patch.object(communicator, name, replaced))
+        yield meter
 
 
 def iterations(name: str, communicator: Communicator, seconds: float) -> dict[str, Any]:
     """Train for a while with the launcher's settings. A collective.
 
-    CPU time, since ranks may share cores, and without what goes by in collectives, where a rank polls
-    for the others.
-
-    Returns:
-        The mean and the most CPU seconds of a rank in an iteration, seconds by the clock, sums, bytes.
+    CPU seconds, since ranks may share cores, and without what goes by in collectives, where a rank polls
+    for the others; seconds by the clock; sums and their bytes; all of an iteration.
     """
     experiment = resolve(name)
     layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
     envs = make_vector_env(experiment.environment, layout, 1)
     trainer = build_trainer(experiment, communicator, envs)
     trainer.train_iteration()  # warms up
-    meter, count, late = Meter(communicator), 0, False
-    began, cpu = time.perf_counter(), time.process_time()
-    while not late or count < 2:
-        trainer.train_iteration()
-        count += 1
-        late = bool(communicator.broadcast(time.perf_counter() - began > seconds))
-    own = (time.process_time() - cpu - meter.cpu) / count
+    count, late, began, cpu = 0, False, time.perf_counter(), time.process_time()
+    with metered(communicator) as meter:
+        while not late or count < 2:
+            trainer.train_iteration()
+            count += 1
+            late = bool(communicator.broadcast(time.perf_counter() - began > seconds))
+    own = (time.process_time() - cpu - meter["cpu"]) / count
     elapsed = time.perf_counter() - began
-    meter.close()
     everyone = communicator.gather(own)
     envs.close()
     return {
         "cpu_seconds": statistics.mean(everyone),
         "most_cpu_seconds": max(everyone),
         "seconds": elapsed / count,
-        "sums": meter.calls / count,
-        "sum_bytes": meter.bytes / count,
+        "sums": meter["sums"] / count,
+        "sum_bytes": meter["bytes"] / count,
         "iterations": count,
         "parameters": trainer.optimizer.parameters.numel(),
         "num_envs": layout.total,

@@ -22,12 +22,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def run_alone(name: str, command: list[str], log: Path, **how: Any) -> None:
-    """Run a command and wait for it, without a word; on all cores and threads, unless ``how`` says otherwise.
-
-    Raises:
-        MeasurementError: It failed.
-        KeyboardInterrupt: It was interrupted.
-    """
+    """Run a command without a word, on all cores and threads, unless ``how`` says otherwise."""
     job = Job(name, [command], log, **({"pinned": False, "variables": variables(None)} | how))
     run_all([job], 1, say=lambda line: None)
 
@@ -51,19 +46,9 @@ def train(
     limit: float = 900.0,
     one_core: bool = False,
 ) -> list[Row]:
-    """Train a launcher until ``enough`` or ``limit`` (seconds).
+    """Train a launcher for ``limit`` seconds at most; returns the rows of ``progress.csv``.
 
-    Args:
-        name: What ``-e`` takes.
-        enough: Gets the rows of ``progress.csv`` every second; whether the training may be ended.
-        ranks: MPI ranks; 1: none started.
-        seed: Of the run.
-        changes: Of its settings.
-        limit: Seconds after which it is ended.
-        one_core: Pin it to a single core.
-
-    Returns:
-        The rows of ``progress.csv``.
+    ``enough`` gets these rows every second, and says whether the training may be ended.
     """
     with tempfile.TemporaryDirectory() as place:
         progress = RunFolder(Path(place) / resolve(name).name).progress

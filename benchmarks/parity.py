@@ -45,7 +45,7 @@ LIMIT = 3.0
 """Standard errors by which the areas under the curves may differ."""
 
 HEADER = ("environment", "timesteps", "seeds", "ours", "SB3", "standard errors apart", "within spread")
-NOTE = "Scores: mean training score over the whole run, mean of the seeds."
+NOTE = "Ours and SB3: mean training score over the whole run, mean of the seeds."
 Curves = dict[str, dict[str, Any]]
 """By environment; of each ``ours`` and ``theirs``, for each seed points of timesteps, score and seconds."""
 
@@ -221,13 +221,15 @@ def report(curves: Curves, about: dict[str, Any], output: Path) -> str:
     rows = []
     for name, pair in curves.items():
         one = compare(pair["ours"], pair["theirs"])
-        agrees = "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
+        agrees = "-" if len(pair["ours"]) < 2 else "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
         cells = [name, f"{one['timesteps']:,.0f}", str(len(pair["ours"]))]
         cells += [f"{one['ours']:.1f}", f"{one['theirs']:.1f}", f"{one['standard_errors']:+.1f}"]
-        speeds = f"{rate(pair['ours'])} / {rate(pair['theirs'])}"
-        rows.append([*cells, f"{100 * one['within']:.0f}%", speeds, agrees])
-    table = markdown((*HEADER, "steps a second, ours / SB3", "agrees"), rows, text=(0, -1))
-    text = f"{table}\n\n{NOTE}\n"
+        rows.append([*cells, f"{100 * one['within']:.0f}%", agrees])
+    speeds = [f"{name} {rate(pair['ours'])} and {rate(pair['theirs'])}" for name, pair in curves.items()]
+    timed = (
+        "" if all(text.endswith("- and -") for text in speeds) else f" Steps a second: {'; '.join(speeds)}."
+    )
+    text = f"{markdown((*HEADER, 'agrees'), rows, text=(0, -1))}\n\n{NOTE}{timed}\n"
     path = output / "parity.json"
     save(path, about | {"curves": curves}, f"# Parity with Stable-Baselines3\n\n{text}", indent=None)
     sides = {

@@ -29,12 +29,11 @@ class MeasurementError(PPOError):
 
 
 def command_line(
-    options: type[Chosen], program: str, body: Callable[[Chosen], int], given: list[str] | None
+    options: type[Chosen], program: str, body: Callable[[Chosen], int], given: list[str] | None = None
 ) -> int:
     """Parse the command line (None: the process's) and run ``body``, which returns the exit status.
 
-    Returns:
-        The exit status: 1 if a measurement failed, 2 for a user's mistake, 130 if interrupted.
+    Otherwise it is 1 if a measurement failed, 2 for a user's mistake, 130 if interrupted.
     """
     parsed = tyro.cli(options, args=given, prog=f"benchmarks/{program}")
     try:

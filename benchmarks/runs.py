@@ -17,7 +17,6 @@ from benchmarks.report import ROOT, now, source_state
 from ppo_and_friends.cli.main import changed
 from ppo_and_friends.cli.options import Options
 from ppo_and_friends.common.atomic_files import replace_file
-from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.migration import migrated
@@ -183,6 +182,8 @@ class Run:
 
     def status(self) -> str:
         """How far it is, from the last line of ``progress.csv``."""
+        from ppo_and_friends.reporting.progress_csv import read_rows  # late: it loads torch
+
         _, rows = read_rows(self.folder.progress)
         if not rows:
             return "starting"

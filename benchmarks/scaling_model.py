@@ -110,10 +110,8 @@ def fit(rows: Sequence[Sequence[float]], values: Sequence[float]) -> tuple[float
 
 def sums_of(measured: Measured) -> list[tuple[int, int, float]]:
     """(ranks, bytes, seconds) of all sums over more than one rank."""
-    rows = [
-        (one["ranks"], *each) for one in measured for each in one["allreduce"].items() if one["ranks"] > 1
-    ]
-    return [(ranks, int(size), seconds) for ranks, size, seconds in rows]
+    several = [one for one in measured if one["ranks"] > 1]
+    return [(one["ranks"], int(size), took) for one in several for size, took in one["allreduce"].items()]
 
 
 def networks(measured: Measured, cores: int) -> dict[str, tuple[float, float]]:

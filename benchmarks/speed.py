@@ -74,22 +74,16 @@ def ours(name: str, ranks: int, seconds: float, *, one_core: bool = False) -> Re
     return rate_and_split(rows)
 
 
-def plan(options: Options) -> dict[str, tuple[int, bool]]:
-    """Ranks of each column, and whether all of them share one core."""
+def measure_all(options: Options) -> Results:
+    """All rounds; a measurement that fails is recorded as such and tried again in the next round."""
     columns = {SINGLE: (1, True)} if 1 in options.ranks else {}
     for ranks in options.ranks:
         if ranks != 1 or usable_cores() > 1:
             columns[f"ours, {ranks} rank{'s' * (ranks > 1)}"] = (ranks, False)
-    return columns
-
-
-def measure_all(options: Options) -> Results:
-    """All rounds; a measurement that fails is recorded as such and tried again in the next round."""
-    names, columns = [resolve(name).name for name in options.environments], plan(options)
+    names = [resolve(name).name for name in options.environments]
     rows: dict[str, Any] = {name: {column: [] for column in columns} for name in names}
     results = stamp() | {"seconds": options.seconds, "rounds": options.rounds, "failures": [], "rows": rows}
-    turns = [(name, column) for _ in range(options.rounds) for name in names for column in columns]
-    for name, column in turns:
+    for name, column in [(name, column) for name in names for column in columns] * options.rounds:
         ranks, one_core = columns[column]
         try:
             rows[name][column].append(ours(name, ranks, options.seconds, one_core=one_core))

@@ -53,9 +53,3 @@ TARGETS: dict[str, Target] = {
     "BreakoutRAM": Target(350, 10 * MILLION),
     "AssaultRAM": Target(4000, 10 * MILLION),
 }
-
-
-def evaluation_episodes(launcher: str) -> int:
-    """Episodes that a launcher's policy is judged by."""
-    known = TARGETS.get(launcher)
-    return known.episodes if known is not None else 100

@@ -37,20 +37,21 @@ def sources() -> dict[str, Path]:
 
 
 MODULES = sources()
+BENCHMARKS = {f"benchmarks.{path.stem}": path for path in (ROOT / "benchmarks").glob("*.py")}
 
 
-def imports_of(path: Path) -> set[str]:
-    """Modules of the project that a file imports, anywhere in it."""
+def imports_of(path: Path, modules: dict[str, Path] = MODULES) -> set[str]:
+    """Those of ``modules`` that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 longer = f"{node.module}.{alias.name}"
-                found.add(longer if longer in MODULES else str(node.module))
+                found.add(longer if longer in modules else str(node.module))
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {name for name in found if name in MODULES}
+    return {name for name in found if name in modules}
 
 
 IMPORTS = {name: imports_of(path) for name, path in MODULES.items()}
@@ -76,8 +77,14 @@ def test_no_import_leads_upward(module: str):
         assert same_room or FLOOR[room_of(imported)] < floor, f"{module} imports {imported}"
 
 
-def test_no_import_circles():
+@pytest.mark.parametrize("modules", [MODULES, BENCHMARKS], ids=["package", "benchmarks"])
+def test_no_import_circles(modules: dict[str, Path]):
     try:
-        TopologicalSorter(IMPORTS).prepare()
+        TopologicalSorter({name: imports_of(path, modules) for name, path in modules.items()}).prepare()
     except CycleError as error:
         pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_the_package_knows_nothing_of_benchmarks():
+    assert len(BENCHMARKS) > 10
+    assert not [name for name, path in MODULES.items() if imports_of(path, BENCHMARKS)]
