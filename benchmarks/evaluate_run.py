@@ -32,10 +32,8 @@ CURVE = ("iteration", "timesteps", "seconds", "score_mean", "score_mean_100")
 IF_THERE = ("Evaluator/score",)
 """Columns that a curve has as well, if the run has them."""
 
-MAX_ROWS = 500
 
-
-def thin(rows: list[dict[str, str]], limit: int = MAX_ROWS) -> list[dict[str, str]]:
+def thin(rows: list[dict[str, str]], limit: int = 500) -> list[dict[str, str]]:
     """At most ``limit`` rows at even distances, the last one always among them."""
     if len(rows) <= limit:
         return rows

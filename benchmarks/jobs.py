@@ -20,10 +20,8 @@ from ppo_and_friends.distributed.cores import affinity, usable_cores
 from ppo_and_friends.errors import UsageError
 
 LAUNCHERS = ("OMPI_", "PMI", "PMIX_", "MV2_", "SLURM_", "PALS_", "FLUX_", "JSM_", "HYDI_", "MPI_LOCAL")
-POLL_SECONDS = 0.2
-STATUS_SECONDS = 60.0
-PATIENCE_SECONDS = 3.0
-"""Between SIGTERM and SIGKILL for a job that is ended."""
+POLL_SECONDS, STATUS_SECONDS = 0.2, 60.0
+PATIENCE_SECONDS = 3.0  # between SIGTERM and SIGKILL for a job that is ended
 
 
 def variables(threads: int | None = 1) -> dict[str, str]:

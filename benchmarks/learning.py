@@ -106,8 +106,8 @@ def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
             _write_failure(failure, run, job)
 
     slots = options.jobs or usable_cores()
-    whole = Pool(slots, _say).run([job for job in jobs if job is not None], ended)
-    return failed, whole
+    pool = Pool(slots, lambda line: print(f"{datetime.now():%H:%M:%S} {line}", flush=True))
+    return failed, pool.run([job for job in jobs if job is not None], ended)
 
 
 def make_job(run: Run, options: Options) -> Job | None:
@@ -157,10 +157,6 @@ def _write_failure(path: Path, run: Run, job: Job) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
-
-
-def _say(line: str) -> None:
-    print(f"{datetime.now().strftime('%H:%M:%S')} {line}", flush=True)
 
 
 main = partial(command_line, Options, "learning.py", run_benchmark)

@@ -123,22 +123,13 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def best_evaluation(folder: Path) -> dict[str, Any] | None:
-    """The evaluation of the best seed that has the launcher's present settings; None: there is none."""
-    found = load_evaluations(folder)
-    now = current_hash(folder.name)
-    return max(
-        (one for one in found if now is None or settings_hash(one["settings"]) == now),
-        key=lambda one: one["mean"],
-        default=None,
-    )
-
-
 def ship_best(name: str, work: Path, results: Path) -> str:
     """Copy a launcher's best policy from ``work`` to ``results/policies``; what was done, for the user."""
     from ppo_and_friends.runs.checkpoint import load_latest, save_checkpoint  # late: they load torch
 
-    best = best_evaluation(results / name)
+    now, found = current_hash(name), load_evaluations(results / name)
+    current = [one for one in found if now is None or settings_hash(one["settings"]) == now]
+    best = max(current, key=lambda one: one["mean"], default=None)
     if best is None:
         return f"{name}: no evaluation with the launcher's present settings, nothing to ship"
     folder = RunFolder(work / f"seed-{best['seed']}" / name)

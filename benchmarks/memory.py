@@ -41,17 +41,13 @@ from ppo_and_friends.settings.overrides import apply_settings
 from ppo_and_friends.settings.registry import all_launchers, resolve
 from ppo_and_friends.vector.factory import make_vector_env
 
-Array = NDArray[np.float64]
-
 LIMITS = {"images": 1500.0, "the others": 600.0}
 """Megabytes that a rank may take."""
 
 BOUND, SLOWER = 2.0, 1.25
 """Kilobytes that an iteration may add, and times that one at the end may take of one in the middle."""
 
-ROLLOUT = 256
-"""Timesteps of the short iterations: growth goes by iterations."""
-
+ROLLOUT = 256  # timesteps of the short iterations: growth goes by iterations
 UNIT = 1024 if sys.platform != "darwin" else 1024**2  # of ru_maxrss, in a megabyte
 WITH_PEAK = (
     "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
@@ -114,7 +110,7 @@ class Watch(SilentReporter):
         self.clock.append(time.process_time())
 
 
-def slope(values: Array) -> float:
+def slope(values: NDArray[np.float64]) -> float:
     """By which the second half of ``values`` rises with each, however it jumps.
 
     The median slope over pairs half a half apart (Theil and Sen's, on far pairs only).
@@ -124,7 +120,7 @@ def slope(values: Array) -> float:
     return float(np.median((half[distance:] - half[:-distance]) / distance))
 
 
-def slowdown(clock: Array) -> float:
+def slowdown(clock: NDArray[np.float64]) -> float:
     """The median CPU time of an iteration in the last quarter, over that in the second."""
     laps = np.diff(clock)
     quarter = len(laps) // 4

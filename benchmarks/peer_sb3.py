@@ -36,9 +36,6 @@ class Watch(BaseCallback):
         score = float(np.mean([episode["r"] for episode in buffer])) if buffer else None
         self.rows.append((self.num_timesteps, time.perf_counter() - self.began, score))
 
-    def _on_training_start(self) -> None:
-        self.began = time.perf_counter()
-
     def _on_step(self) -> bool:
         return True
 

@@ -45,19 +45,19 @@ def command_line(
         return 130
 
 
-def git(*arguments: str) -> str:
-    """Git's answer about this checkout; empty without git."""
-    command, how = ["git", *arguments], {"cwd": ROOT, "stderr": subprocess.DEVNULL, "text": True}
-    try:
-        return str(subprocess.check_output(command, timeout=30, **how)).strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
 def source_state() -> dict[str, Any]:
-    """The commit, and whether files that Python runs differ from it."""
+    """The commit, and whether files that Python runs differ from it; without git, None and False."""
+
+    def git(*arguments: str) -> str:
+        try:
+            return subprocess.check_output(
+                ["git", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL, text=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
     changed = git("status", "--porcelain", "--", "ppo_and_friends", "environments", "main.py")
-    return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(changed)}
+    return {"commit": git("rev-parse", "HEAD").strip() or None, "dirty": bool(changed.strip())}
 
 
 def now() -> str:

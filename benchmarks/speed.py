@@ -24,9 +24,7 @@ from ppo_and_friends.settings.registry import resolve
 ENVIRONMENTS = ("CartPole", "BipedalWalker", "Hopper", "HalfCheetah", "Ant", "Humanoid", "BreakoutPixels")
 PARTS = (*TIMED, "rest")
 SINGLE = "ours, 1 rank on 1 core"
-WARM_UP = 3
-"""Iterations that aren't counted: threads start, buffers are touched for the first time."""
-
+WARM_UP = 3  # iterations that aren't counted: threads start, buffers are touched for the first time
 Results = dict[str, Any]
 
 

@@ -26,7 +26,6 @@ from ppo_and_friends.errors import UsageError
 
 SCORES = {"CartPole": 475.0, "LunarLander": 200.0, "BipedalWalker": 300.0, "HalfCheetah": 4000.0}
 EPISODES = 100
-Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
 Rows = dict[str, dict[str, Any]]
 """By launcher: score, ranks and set of its runs, and its runs: ours, and sb3 (earlier ones)."""
 
@@ -43,14 +42,12 @@ class Options:
     """MPI ranks."""
     score: float | None = None
     """Instead of the usual one of each environment."""
-    set: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Change a setting."""
     limit: float = 1800.0
     """Seconds after which a run is given up: it never reached the score."""
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Keep the runs that the output file has for the same score, ranks and settings; do the missing ones."""
     output: Path = Path("results/speed/time_to_score.json")
-    """Where each run goes when it ends; a table goes beside it. Other launchers' runs in it stay."""
+    """Gets each run when it ends, and a table beside it. Runs that it has aren't done again."""
 
 
 def first_reaching(rows: Sequence[dict[str, str]], score: float) -> dict[str, float] | None:
@@ -95,7 +92,7 @@ def table(rows: Rows) -> str:
 
 
 def load_rows(options: Options) -> Rows:
-    """The file's rows; those of the launchers to be measured are emptied, unless they are resumed."""
+    """The file's rows; those of launchers with another score, ranks or settings than now are emptied."""
     rows: Rows = {}
     if options.output.exists():
         try:
@@ -109,7 +106,7 @@ def load_rows(options: Options) -> Rows:
             raise UsageError(f"Which score for {name}? Give --score.")
         terms = {"score": score, "ranks": options.ranks, "set": list(options.set)}
         known = rows.get(name, {})
-        kept = options.resume and all(known.get(key) == value for key, value in terms.items())
+        kept = all(known.get(key) == value for key, value in terms.items())
         rows[name] = terms | {side: list(known[side]) if kept else [] for side in ("ours", "sb3")}
     return rows
 

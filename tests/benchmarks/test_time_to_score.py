@@ -38,7 +38,7 @@ def test_a_failed_run_is_done_again_and_the_others_are_kept(tmp_path: Path, call
     assert run(output, "--environments", "CartPole", "--seeds", "1", "13", "3") == 1
     assert calls == [("CartPole", seed) for seed in (1, 13, 3)]
     calls.clear()
-    assert run(output, "--environments", "CartPole", "--seeds", "1", "13", "3", "4", "--resume") == 1
+    assert run(output, "--environments", "CartPole", "--seeds", "1", "13", "3", "4") == 1
     assert calls == [("CartPole", 13), ("CartPole", 4)]
     row = json.loads(output.read_text())["rows"]["CartPole"]
     assert [one["seed"] for one in row["ours"]] == [1, 3, 4]
@@ -54,7 +54,7 @@ def test_other_launchers_stay_and_other_settings_start_over(tmp_path: Path, call
     assert run(output, "--environments", "LunarLander", "--seeds", "2") == 0
     calls.clear()
     # Another number of ranks: nothing of the former row is comparable.
-    assert run(output, "--environments", "CartPole", "--seeds", "1", "--ranks", "1", "--resume") == 0
+    assert run(output, "--environments", "CartPole", "--seeds", "1", "--ranks", "1") == 0
     assert len(calls) == 1
     rows = json.loads(output.read_text())["rows"]
     assert rows["CartPole"]["ranks"] == 1 and len(rows["CartPole"]["ours"]) == 1
