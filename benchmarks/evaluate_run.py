@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.report import now
 from benchmarks.runs import RECORD, settings_hash
+from ppo_and_friends import evaluate
 from ppo_and_friends.cli.request import Request
 from ppo_and_friends.cli.test import load_trained
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.evaluation.evaluate import evaluate
 from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.runs.saved_experiment import load_experiment
 from ppo_and_friends.settings.plain import experiment_settings
@@ -55,10 +55,8 @@ def write_curve(progress: Path, path: Path) -> list[dict[str, str]]:
 
 def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, Any]:
     """Evaluate what ``main.py`` left in ``folder``; write ``curve.csv`` and ``evaluation.json``."""
-    experiment, policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
-    outcome = evaluate(
-        policy, experiment.environment, episodes=episodes, seed=SEED, timesteps=checkpoint.timesteps
-    )
+    policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
+    outcome, experiment = evaluate(policy, episodes, seed=SEED), policy.experiment
     settings = experiment_settings(experiment)
     rows = write_curve(folder / "progress.csv", destination / "curve.csv")
     record = json.loads((folder / "experiment.json").read_bytes())

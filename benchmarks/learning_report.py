@@ -145,20 +145,22 @@ def describe(settings: Record) -> str:
         f"minibatch {ppo['minibatch_size']:,}",
         f"{ppo['epochs']} epochs",
         f"learning rate {schedule(ppo['learning_rate'])}",
-        f"clip {schedule(ppo['clip_range'])}",
-        f"discount {ppo['gamma']:g}",
-        f"trace decay {ppo['gae_lambda']:g}",
+        f"clip range {schedule(ppo['clip_range'])}",
+        f"gamma {ppo['gamma']:g}",
+        f"GAE lambda {ppo['gae_lambda']:g}",
         f"{'-'.join(map(str, network['actor_hidden']))} {network['activation']}",
-        *([f"initial log deviation {start:g}"] if start else []),
-        *([f"entropy weight {schedule(entropy)}"] if entropy["start"] else []),
+        *([f"initial log standard deviation {start:g}"] if start else []),
+        *([f"entropy coefficient {schedule(entropy)}"] if entropy["start"] else []),
     ]
     return ", ".join(parts)
 
 
 def schedule(value: Record) -> str:
-    """``0.0003``, or ``0.001 to 0``."""
+    """``0.0003``, ``0.001 to 0``, or the text of the command line for any other shape."""
     text = schedule_text(value)
-    return f"{text:g}" if isinstance(text, float) else text.replace(":", " to ", 1)
+    if value.get("shape", "linear") != "linear":
+        return str(text)
+    return f"{text:g}" if isinstance(text, float) else text.replace(":", " to ")
 
 
 def friend_text(spec: Record) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.migration import migrated
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.settings.registry import resolve
-from ppo_and_friends.settings.schedules import Schedule
 
 NOT_SETTINGS = ("random_seed", "checkpoint_seconds", "keep_checkpoints", "reward_threshold")
 """Settings that don't change what is learned, or are the seed."""
@@ -44,22 +43,6 @@ class Changes:
         return tuple(part for name, values in named for value in values for part in (name, value))
 
 
-SCHEDULE = asdict(Schedule())
-
-
-def _complete(value: Any) -> Any:
-    """The same settings, with all fields of the schedules among friends' arguments.
-
-    Those of earlier formats have ``start`` and ``end`` alone.
-    """
-    if isinstance(value, list):
-        return [_complete(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    schedule = "start" in value and value.keys() <= SCHEDULE.keys()
-    return {name: _complete(each) for name, each in ((SCHEDULE | value) if schedule else value).items()}
-
-
 def settings_hash(settings: dict[str, Any]) -> str:
     """Twelve hexadecimal digits that change when a setting of ``experiment.json`` does; equal for all seeds.
 
@@ -69,7 +52,7 @@ def settings_hash(settings: dict[str, Any]) -> str:
     with contextlib.suppress(ValidationError):  # settings that are no more: another run anyway
         validated = TypeAdapter(Experiment).validate_json(json.dumps(migrated(settings)))
         settings = experiment_settings(validated)
-    counted = {name: _complete(value) for name, value in settings.items() if name not in NOT_SETTINGS}
+    counted = {name: value for name, value in settings.items() if name not in NOT_SETTINGS}
     text = json.dumps(counted, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -148,7 +148,7 @@ def test_a_curve_has_the_evaluations_of_a_run_that_made_them(tmp_path: Path) -> 
 def test_results_of_an_earlier_format_are_described_by_todays_names() -> None:
     results = {one.name: one for one in load_results(ROOT / "results")}
     text = block(results["Hopper"])
-    assert "clip 0.2, discount 0.993" in text and "StdClip(limit=1:0.1)" in text
+    assert "clip range 0.2, gamma 0.993" in text and "StdClip(limit=1:0.1)" in text
     assert results["Hopper"].current
 
 
