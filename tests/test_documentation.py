@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from ppo_and_friends.settings.overrides import apply_settings, setting_names
 from ppo_and_friends.settings.registry import resolve
 from tests.command_line import SMALL, run
 from tests.friends.test_group import EPOCH, SETUP, STEP
+from tests.test_architecture import FLOORS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -115,3 +117,9 @@ def test_a_run_reports_what_the_reference_lists_and_nothing_else(tmp_path: Path)
     streams = {f"{kind}/novelty" for kind in ("rewards", "values")}
     histograms = {tag for tag in events.Tags()["tensors"] if not tag.startswith("_hparams_/")}
     assert histograms == {metric.name for metric in SAMPLES} | streams
+
+
+def test_the_table_of_rooms_has_the_floors_that_are_tested() -> None:
+    text = (DOCS / "architecture.md").read_text()
+    rows = [(int(floor), room) for floor, room in re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.MULTILINE)]
+    assert sorted(rows) == sorted((level, room) for level, rooms in enumerate(FLOORS) for room in rooms)
