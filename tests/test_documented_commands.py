@@ -76,8 +76,9 @@ def test_every_setting_and_file_that_is_mentioned_exists(page: Path) -> None:
     for name in re.findall(rf"`((?:{'|'.join(sections)})(?:\.[a-z_]+)+)`", text):
         if not name.endswith(".py"):
             assert name in settings, name
+    of_a_package = set(re.findall(r'^(\w+) = "', text, re.MULTILINE))  # entry points that a page shows
     for name in re.findall(r"--with(?:out)?[ =]\"?([A-Z]\w+)", text):
-        assert name in BUILT_IN, name
+        assert name in {*BUILT_IN, *of_a_package}, name
     for name in re.findall(r"`([\w./]+\.(?:py|sh|toml|txt))`", text):
         # Names without a folder are files that a run writes, or that a reader makes.
         places = (ROOT / name, ROOT / "ppo_and_friends" / name)
