@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import measurements as measure
 from benchmarks.figures import draw_sides, seeds_on_grid
 from benchmarks.jobs import Job, begin_log, run_all
+from benchmarks.peers import same_spec
 from benchmarks.report import MeasurementError, command_line, markdown, save
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.errors import UsageError
@@ -81,34 +82,6 @@ def plain_changes(name: str, timesteps: int) -> Changes:
         friends = [*normalizers.split(), "RewardClip:low=-10,high=10", *friends]
     without = tuple(spec.name for spec in resolve(name).friends)
     return Changes((f"num_timesteps={timesteps}", *COMMON), tuple(friends), without)
-
-
-def same_spec(run: Run) -> dict[str, Any]:
-    """The settings of one of our plain runs in Stable-Baselines3's terms, as ``peer_sb3.py`` takes them."""
-    experiment, friends = run.experiment, {spec.name for spec in run.experiment.friends}
-    settings, ppo, network = experiment.environment, experiment.ppo, experiment.network
-    if settings.atari is not None:
-        raise UsageError(f"{experiment.name}: Stable-Baselines3 has another network for images.")
-    names = {"n_epochs": "epochs", "batch_size": "minibatch_size", "ent_coef": "entropy_coefficient"}
-    names |= {"vf_coef": "value_coefficient", "clip_range_vf": "value_clip_range"}
-    names |= {name: name for name in ("learning_rate", "clip_range", "gamma", "gae_lambda", "max_grad_norm")}
-    values = {theirs: getattr(ppo, ours) for theirs, ours in names.items()}
-    return {
-        "env_id": settings.id,
-        "env_arguments": dict(settings.arguments),
-        "n_timesteps": experiment.num_timesteps,
-        "n_envs": settings.num_envs,
-        "norm_obs": "ObservationNormalizer" in friends,
-        "norm_reward": "RewardNormalizer" in friends,
-        "pi": list(network.actor_hidden),
-        "vf": list(network.critic_hidden),
-        "activation": network.activation,
-        "log_std_init": network.log_std_init,
-        "ppo": {name: getattr(value, "start", value) for name, value in values.items()}
-        | {"n_steps": round(ppo.rollout_timesteps / settings.num_envs)},
-        "seed": run.seed,
-        "threads": 1,
-    }
 
 
 def theirs(python: Path, run: Run, place: Path) -> Job | None:

@@ -1,8 +1,10 @@
-"""Trains with Stable-Baselines3 and writes its learning curve. Runs in the peer's own virtual environment.
+"""Trains with Stable-Baselines3 or SBX and writes its learning curve, in the peer's own virtual environment.
 
 ``peer_sb3.py SPECIFICATION.json RESULT.json``; nothing of this project is imported. The specification:
-env_id, env_arguments, n_envs, n_timesteps, ppo (keyword arguments), pi, vf, activation, log_std_init,
-norm_obs, norm_reward, seed, threads.
+env_id, env_arguments, n_envs, n_timesteps, ppo (keyword arguments; a pair as learning rate falls from the
+first to the second), pi, vf, activation, log_std_init, norm_obs, norm_reward, seed, threads; and if they
+aren't the first of these, library (sb3, sbx), engine (gymnasium, envpool), until (a mean score over 100
+episodes to stop at) and limit (seconds to stop after).
 """
 
 from __future__ import annotations
@@ -15,19 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "elu": torch.nn.ELU}
+EPISODES = 100
 
 
 class Watch(BaseCallback):
-    """Notes steps, seconds and mean score of 100 episodes at each rollout."""
+    """Notes steps, seconds and mean score of 100 episodes at each rollout, and stops where it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, until: float | None, limit: float | None) -> None:
         super().__init__()
+        self.until, self.limit = until, limit
         self.rows: list[tuple[int, float, float | None]] = []
         self.began = time.perf_counter()
 
@@ -37,27 +39,65 @@ class Watch(BaseCallback):
         self.rows.append((self.num_timesteps, time.perf_counter() - self.began, score))
 
     def _on_step(self) -> bool:
-        return True
+        # Asked at each step, and answered by the last rollout's end.
+        _, seconds, score = self.rows[-1]
+        done = self.until is not None and score is not None and score >= self.until
+        return not (done and len(self.model.ep_info_buffer) >= EPISODES) and (
+            self.limit is None or seconds < self.limit
+        )
 
     def _on_rollout_start(self) -> None:
         self.note()
 
 
-def train(spec: dict[str, Any]) -> dict[str, Any]:
-    """Train; returns rate and curve."""
-    torch.set_num_threads(spec["threads"])
-    how = {"seed": spec["seed"], "env_kwargs": spec["env_arguments"] or None}
-    envs = make_vec_env(spec["env_id"], n_envs=spec["n_envs"], **how)  # monitored below the normaliser
+def activation(name: str, library: str) -> Any:
+    """A library's class or function of an activation."""
+    if library == "sbx":
+        import flax.linen
+
+        return getattr(flax.linen, name)
+    return {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "elu": torch.nn.ELU}[name]
+
+
+def make_envs(spec: dict[str, Any]) -> Any:
+    """The environments, with Stable-Baselines3's normaliser if it is asked for."""
+    if spec.get("engine", "gymnasium") == "envpool":
+        from peer_engine import EnvPoolVecEnv
+
+        envs: Any = EnvPoolVecEnv(spec["env_id"], spec["n_envs"], spec["seed"])
+    else:
+        how = {"seed": spec["seed"], "env_kwargs": spec["env_arguments"] or None}
+        envs = make_vec_env(spec["env_id"], n_envs=spec["n_envs"], **how)  # monitored below the normaliser
     if spec["norm_obs"] or spec["norm_reward"]:
         normalise = {"norm_obs": spec["norm_obs"], "norm_reward": spec["norm_reward"]}
         envs = VecNormalize(envs, **normalise, gamma=spec["ppo"]["gamma"])
+    return envs
+
+
+def make_model(spec: dict[str, Any], envs: Any) -> Any:
+    """The learner."""
+    library, ppo = spec.get("library", "sb3"), dict(spec["ppo"])
+    if isinstance(ppo["learning_rate"], list):
+        first, last = ppo["learning_rate"]
+        ppo["learning_rate"] = lambda remaining: last + remaining * (first - last)
     policy = {
         "net_arch": {"pi": spec["pi"], "vf": spec["vf"]},
-        "activation_fn": ACTIVATIONS[spec["activation"]],
+        "activation_fn": activation(spec["activation"], library),
         "log_std_init": spec["log_std_init"],
     }
-    model = PPO("MlpPolicy", envs, policy_kwargs=policy, seed=spec["seed"], device="cpu", **spec["ppo"])
-    watch = Watch()
+    if library == "sbx":
+        from sbx import PPO
+    else:
+        from stable_baselines3 import PPO
+    return PPO("MlpPolicy", envs, policy_kwargs=policy, seed=spec["seed"], device="cpu", **ppo)
+
+
+def train(spec: dict[str, Any]) -> dict[str, Any]:
+    """Train; returns rate and curve."""
+    torch.set_num_threads(spec["threads"])
+    envs = make_envs(spec)
+    model = make_model(spec, envs)
+    watch = Watch(spec.get("until"), spec.get("limit"))
     model.learn(spec["n_timesteps"], callback=watch)
     watch.note()
     envs.close()

@@ -1,7 +1,8 @@
 """Training steps a second by MPI ranks, and where the time goes: ``python benchmarks/speed.py --help``.
 
 Everything is measured in turns, a whole round before the next, since machines are noisy; what is shown is the
-median of the rounds. ``parity.py`` has Stable-Baselines3's rate beside ours.
+median of the rounds. With ``--peer_python``, Stable-Baselines3 and SBX do the same work on the same engine
+and one core, beside ours: HalfCheetah with small and with large minibatches.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
+from benchmarks.parity import plain_changes
+from benchmarks.peers import equal_work_spec, measure_peer
 from benchmarks.report import MeasurementError, command_line, markdown, median, origin, save, stamp
+from benchmarks.runs import Changes, Run
 from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.reporting.progress_csv import Row
 from ppo_and_friends.runs.build import TIMED
@@ -24,6 +28,11 @@ from ppo_and_friends.settings.registry import resolve
 ENVIRONMENTS = ("CartPole", "BipedalWalker", "Hopper", "HalfCheetah", "Ant", "Humanoid", "BreakoutPixels")
 PARTS = (*TIMED, "rest")
 SINGLE = "ours, 1 rank on 1 core"
+EQUAL_WORK = {
+    "8 x 512, minibatches of 64, 10 epochs": (8, 4096, 64, 10),
+    "64 x 128, minibatches of 1,024, 5 epochs": (64, 8192, 1024, 5),
+}
+"""HalfCheetah, 64-64 tanh: environments, timesteps of a rollout, minibatch size, epochs."""
 WARM_UP = 3  # iterations that aren't counted: threads start, buffers are touched for the first time
 Results = dict[str, Any]
 
@@ -40,6 +49,8 @@ class Options:
     """Of training in each measurement."""
     rounds: int = 3
     """The median of so many is shown."""
+    peer_python: Path | None = None
+    """A Python with stable-baselines3, sbx-rl and envpool (docs/environments.md says how): adds the peers."""
     output: Path = Path("results/speed")
     """Where speed.json and speed.md go."""
 
@@ -59,17 +70,52 @@ def rate_and_split(rows: list[dict[str, float]]) -> Results:
     return {"steps_per_second": rate, "split": split | {"rest": 1.0 - sum(split.values())}}
 
 
-def ours(name: str, ranks: int, seconds: float, *, one_core: bool = False) -> Results:
+def ours(
+    name: str, ranks: int, seconds: float, *, one_core: bool = False, changes: Changes | None = None
+) -> Results:
     """Train for a while. Raises MeasurementError if it failed, or did too few iterations."""
 
     def enough(rows: list[Row]) -> bool:
         known = counted(rows)
         return len(known) > WARM_UP and known[-1]["seconds"] - known[0]["seconds"] >= seconds
 
-    rows = counted(measure.train(name, enough, ranks=ranks, one_core=one_core))
+    rows = counted(measure.train(name, enough, ranks=ranks, one_core=one_core, changes=changes))
     if len(rows) < 2:
         raise MeasurementError(f"{name} on {ranks} ranks failed: fewer than {WARM_UP + 1} iterations")
     return rate_and_split(rows)
+
+
+def equal_work(options: Options) -> Results:
+    """Rates by sizes and library; all in turns."""
+    rates: Results = {sizes: {"ours": [], "sbx": [], "sb3": []} for sizes in EQUAL_WORK}
+    turns = [(sizes, side) for sizes, sides in rates.items() for side in sides]
+    for sizes, side in turns * options.rounds:
+        envs, timesteps, minibatch, epochs = EQUAL_WORK[sizes]
+        sized = (f"environment.num_envs={envs}", f"ppo.rollout_timesteps={timesteps}")
+        sized += (f"ppo.minibatch_size={minibatch}", f"ppo.epochs={epochs}")
+        plain = plain_changes("HalfCheetah", 10**9)
+        changes = Changes((*plain.set, *sized), plain.with_, plain.without)
+        if side == "ours":
+            found = ours("HalfCheetah", 1, options.seconds, one_core=True, changes=changes)
+        else:
+            assert options.peer_python is not None
+            experiment = Run.of("HalfCheetah", 1, Path(), changes).experiment
+            spec = equal_work_spec(experiment, "sbx" if side == "sbx" else "sb3", 10**9)
+            found = measure_peer(options.peer_python, spec | {"limit": options.seconds + 10.0})
+        rates[sizes][side].append({"steps_per_second": found["steps_per_second"]})
+        print(f"{sizes}, {side}: {found['steps_per_second']:,.0f} steps/s", flush=True)
+    return rates
+
+
+def equal_work_table(rates: Results) -> str:
+    """Median steps a second by sizes and library."""
+    sides = ("ours", "sbx", "sb3")
+    cells = [
+        [sizes, *(f"{median(row[side], 'steps_per_second') or 0.0:,.0f}" for side in sides)]
+        for sizes, row in rates.items()
+    ]
+    header = ("HalfCheetah, 64-64, one core, same engine", "ours", "SBX", "Stable-Baselines3")
+    return markdown(header, cells)
 
 
 def measure_all(options: Options) -> Results:
@@ -90,6 +136,8 @@ def measure_all(options: Options) -> Results:
             said = str(error)
             results["failures"].append(f"{name}, {column}: {said}")
         print(f"{name}, {column}: {said}", flush=True)
+    if options.peer_python is not None:
+        results["equal_work"] = equal_work(options)
     return results
 
 
@@ -118,8 +166,14 @@ def split_table(results: Results) -> str:
 def write_speed(results: Results, folder: Path) -> str:
     """Write ``speed.json`` and ``speed.md``; returns the Markdown."""
     how = f"median of {results['rounds']} rounds of {results['seconds']:g} s each."
-    parts = ["# Speed", f"{origin(results)}; {how}", rates_table(results), "Shares of the time:"]
-    parts += [split_table(results), *(f"Failed: {failure}" for failure in results["failures"])]
+    parts = ["# Speed", f"{origin(results)}; {how}", rates_table(results)]
+    if "equal_work" in results:
+        parts += ["Equal work, steps a second:", equal_work_table(results["equal_work"])]
+    parts += [
+        "Shares of the time:",
+        split_table(results),
+        *(f"Failed: {failure}" for failure in results["failures"]),
+    ]
     text = "\n\n".join(parts) + "\n"
     save(folder / "speed.json", results, text)
     return text

@@ -1,7 +1,8 @@
 """Seconds and timesteps to a score: ``python benchmarks/time_to_score.py --help``.
 
-The score is the mean of the last 100 training episodes. (Rows measured earlier may have Stable-Baselines3's
-times with its zoo's settings, and those of the first checkpoint with the score in evaluation.)
+The score is the mean of the last 100 training episodes. Peers get our engine and, as far as they have them,
+our settings (``--peers sb3 sbx``). (Rows measured earlier may have Stable-Baselines3's times with its zoo's
+settings, and those of the first checkpoint with the score in evaluation.)
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
+from benchmarks.peers import Library, best_spec, measure_peer
 from benchmarks.report import MeasurementError, command_line, markdown, median, now, save, source_state
-from benchmarks.runs import Changes
+from benchmarks.runs import Changes, Run
 from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import UsageError
 
-SCORES = {"CartPole": 475.0, "LunarLander": 200.0, "BipedalWalker": 300.0, "HalfCheetah": 4000.0}
+SCORES = {"CartPole": 475.0, "LunarLander": 200.0, "BipedalWalker": 300.0, "Hopper": 2500.0}
+SCORES |= {"HalfCheetah": 4000.0, "Ant": 3000.0, "Humanoid": 5000.0}
 EPISODES = 100
 Rows = dict[str, dict[str, Any]]
-"""By launcher: score, ranks and set of its runs, and its runs: ours, and sb3 (earlier ones)."""
+"""By launcher: score, ranks and set of its runs, and its runs: ours, sb3 (earlier, with the zoo's settings),
+and those of the peers on our engine."""
+ON_ENGINE: dict[Library, str] = {"sb3": "sb3_envpool", "sbx": "sbx_envpool"}
+SIDES = ("ours", "sb3", *ON_ENGINE.values())
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class Options:
     """Instead of the usual one of each environment."""
     set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Change a setting."""
+    peers: tuple[Library, ...] = ()
+    """Libraries to measure as well, on one core."""
+    peer_python: Path = Path(".parity/sb3-venv/bin/python")
+    """A Python with these libraries and envpool (docs/environments.md says how)."""
     limit: float = 1800.0
     """Seconds after which a run is given up: it never reached the score."""
     output: Path = Path("results/speed/time_to_score.json")
@@ -71,6 +81,16 @@ def run_ours(name: str, seed: int, score: float, options: Options) -> dict[str, 
     return {"seed": seed, "reached": first_reaching(measure.train(name, enough, seed=seed, **how), score)}
 
 
+def run_peer(name: str, seed: int, score: float, options: Options, library: Library) -> dict[str, Any]:
+    """Train a peer on one core until the score is reached. Raises MeasurementError if it failed."""
+    run = Run.of(name, seed, Path(), Changes(options.set))
+    spec = best_spec(run, library, score, options.limit)
+    curve = measure_peer(options.peer_python, spec, options.limit + 300.0)["curve"]
+    reached = [row for row in curve if row[2] >= score]
+    first = dict(zip(("timesteps", "seconds", "score"), reached[0], strict=True)) if reached else None
+    return {"seed": seed, "reached": first}
+
+
 def median_time(runs: Sequence[dict[str, Any]], which: str = "reached") -> str:
     """``seconds (timesteps)``, the median over the runs, and how many reached it."""
     reached = [run[which] for run in runs if run.get(which)]
@@ -86,8 +106,10 @@ def table(rows: Rows) -> str:
     for name, row in rows.items():
         judged = [run for run in row["ours"] if "evaluated" in run]
         times = (median_time(row["ours"]), median_time(judged, "evaluated"), median_time(row["sb3"]))
-        cells.append([name, f"{row['score']:g}", *times])
+        peers = (median_time(row.get(side, [])) for side in ON_ENGINE.values())
+        cells.append([name, f"{row['score']:g}", *times, *peers])
     header = ("environment", "score", "ours", "ours, evaluated", "SB3, zoo settings")
+    header += ("SB3, our engine and settings", "SBX, our engine and settings")
     return markdown(header, cells) + "\n"
 
 
@@ -107,27 +129,33 @@ def load_rows(options: Options) -> Rows:
         terms = {"score": score, "ranks": options.ranks, "set": list(options.set)}
         known = rows.get(name, {})
         kept = all(known.get(key) == value for key, value in terms.items())
-        rows[name] = terms | {side: list(known[side]) if kept else [] for side in ("ours", "sb3")}
+        rows[name] = terms | {side: list(known.get(side, ())) if kept else [] for side in SIDES}
     return rows
 
 
 def run_benchmark(options: Options) -> int:
     """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
     rows, failed = load_rows(options), False
-    for seed, name in [(seed, name) for seed in options.seeds for name in options.environments]:
-        row = rows[name]
-        if any(run["seed"] == seed for run in row["ours"]):
+    sides: tuple[Library | None, ...] = (None, *options.peers)
+    plan = [(seed, name, side) for seed in options.seeds for name in options.environments for side in sides]
+    for seed, name, library in plan:
+        row, column = rows[name], "ours" if library is None else ON_ENGINE[library]
+        if any(run["seed"] == seed for run in row[column]):
             continue
         try:
-            run = run_ours(name, seed, row["score"], options)
+            if library is None:
+                run = run_ours(name, seed, row["score"], options)
+            else:
+                run = run_peer(name, seed, row["score"], options, library)
         except MeasurementError as error:
             failed = True
             print(error, file=sys.stderr)
             continue
         source = source_state()
-        row["ours"].append(run | {"measured_at": now(), "commit": source["commit"]})
+        row[column].append(run | {"measured_at": now(), "commit": source["commit"]})
         save(options.output, {"source": source, "versions": library_versions(), "rows": rows}, table(rows))
-        print(f"seed {seed}, {name} to {row['score']:g}: {median_time(row['ours'])}", flush=True)
+        who = f" ({library})" if library else ""
+        print(f"seed {seed}, {name} to {row['score']:g}{who}: {median_time(row[column])}", flush=True)
     print(table(rows))
     return int(failed)
 
