@@ -3,8 +3,10 @@
 ``digests.json`` has them as they were when it was written; ``test_digests.py`` compares. A change that
 means to leave all results alone must leave these alone:
 
-    python tests/digests.py --exact     are they the same to the last bit?
-    python tests/digests.py --write     record them anew, after a change that means to change results
+    python tests/digests.py --exact             are they the same to the last bit?
+    python tests/digests.py --exact pictures    of these experiments only
+    python tests/digests.py --write cards       record these anew, after a change that means to change them
+    python tests/digests.py --write             record all of them anew
 """
 
 from __future__ import annotations
@@ -318,17 +320,23 @@ def main() -> int:
     """Record or compare; the status is 1 where anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--write", action="store_true", help="record all digests anew")
+    what.add_argument("--write", action="store_true", help="record digests anew")
     what.add_argument("--exact", action="store_true", help="compare with those recorded, to the bit")
+    parser.add_argument("names", nargs="*", metavar="EXPERIMENT", help="which of them; none: all")
     options = parser.parse_args()
+    if unknown := set(options.names) - set(EXPERIMENTS):
+        parser.error(f"no experiment {', '.join(sorted(unknown))}; there are {', '.join(EXPERIMENTS)}")
+    before = recorded()
     found = {}
-    for name in EXPERIMENTS:
+    for name in options.names or EXPERIMENTS:
         found[name] = compute(name)
-        print(f"{name:26} {describe(found[name], recorded().get(name))}", flush=True)
+        print(f"{name:26} {describe(found[name], before.get(name))}", flush=True)
     if options.write:
-        FILE.write_text(written(found))
+        kept = {name: each for name in EXPERIMENTS if (each := found.get(name, before.get(name)))}
+        FILE.write_text(written(kept))
         return 0
-    return int(json.dumps(found) != json.dumps(recorded()))
+    expected = {name: before.get(name) for name in found} if options.names else before
+    return int(json.dumps(found) != json.dumps(expected))
 
 
 if __name__ == "__main__":

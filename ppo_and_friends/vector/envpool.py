@@ -81,6 +81,10 @@ def unsupported_reason(settings: EnvironmentSettings) -> str | None:
         return "EnvPool doesn't stack RAM observations"
     if settings.atari.stack == 1:
         return "EnvPool's unstacked frames have a different shape"
+    if settings.atari.fire_on_reset:
+        return "EnvPool presses FIRE at another frame of an episode than Gymnasium"
+    if settings.atari.noop_max == 0:
+        return "EnvPool starts every game with at least one no-op"
     return None
 
 
@@ -100,11 +104,13 @@ def task_and_options(settings: EnvironmentSettings) -> tuple[str, dict[str, Any]
     return f"{match[1]}-v5", options | {
         "frame_skip": atari.frame_skip,
         "stack_num": atari.stack,
-        "noop_max": max(atari.noop_max, 1),
+        "noop_max": atari.noop_max,
         "repeat_action_probability": atari.repeat_action_probability,
-        "episodic_life": atari.life_loss_ends_episode,
+        # Its own episodes of one life play random no-ops after every lost life, which Gymnasium doesn't:
+        # `step` reads the lives instead.
+        "episodic_life": False,
         "reward_clip": atari.clip_rewards,
-        "use_fire_reset": atari.fire_on_reset,
+        "use_fire_reset": False,
     }
 
 
@@ -130,6 +136,8 @@ class EnvPoolVectorEnv:
         self._task, self._options = task_and_options(settings)
         self._options |= {"num_threads": max(1, min(threads, num_envs))}
         self._atari = settings.atari is not None
+        self._life_loss = settings.atari is not None and settings.atari.life_loss_ends_episode
+        self._lives: Array = np.zeros(num_envs, np.int32)
         self._pool: Any = None
         with _quiet():
             try:
@@ -140,7 +148,6 @@ class EnvPoolVectorEnv:
                 ) from error
             self.observation_space: spaces.Box = _observation_space(spec.observation_space)
             self.action_space: spaces.Space[Any] = _action_space(spec.action_space)
-        self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
     def reset(self, seed: int) -> Array:
         """Reset every environment; see `VectorEnv.reset`."""
@@ -152,7 +159,9 @@ class EnvPoolVectorEnv:
             self._pool = envpool.make(
                 self._task, env_type="gymnasium", num_envs=self.num_envs, env_seed=seeds, **self._options
             )
-            observations, _ = self._pool.reset()
+            observations, info = self._pool.reset()
+        if self._life_loss:
+            self._lives = np.array(info["lives"])
         return np.asarray(observations)
 
     def step(self, actions: Array) -> VectorStep:
@@ -165,12 +174,12 @@ class EnvPoolVectorEnv:
         over = terminated | truncated
         if not self._atari:
             return VectorStep(observations, rewards, terminated, truncated, over, rewards, over)
-        game_over = info["terminated"].astype(np.bool_)
-        terminated |= game_over
-        truncated &= ~terminated
-        return VectorStep(
-            observations, rewards, terminated, truncated, over, info["reward"], game_over | truncated
-        )
+        # Unlike `terminated`, this is right on the last step before the time limit, too.
+        terminated = info["terminated"].astype(np.bool_)
+        if self._life_loss:
+            terminated |= info["lives"] < self._lives
+            self._lives = np.array(info["lives"])
+        return VectorStep(observations, rewards, terminated, over & ~terminated, over, info["reward"], over)
 
     def close(self) -> None:
         """Release the pool and its threads."""
