@@ -116,9 +116,10 @@ def test_clobber_starts_over(tmp_path: Path) -> None:
 
 def test_a_friend_that_joins_or_leaves_is_said(tmp_path: Path) -> None:
     run(*toy(tmp_path, "--with=ObservationNormalizer", timesteps=100))
-    done = run(*toy(tmp_path, "--without=ObservationNormalizer", timesteps=200))
+    left = ("--without=ObservationNormalizer", "--accept_changes")
+    done = run(*toy(tmp_path, *left, timesteps=200))
     assert "Friend ObservationNormalizer has a saved state but is not used now." in done.out
-    done = run(*toy(tmp_path, "--with=ObservationNormalizer", timesteps=300))
+    done = run(*toy(tmp_path, "--with=ObservationNormalizer", "--accept_changes", timesteps=300))
     assert "Friend ObservationNormalizer has no saved state: it starts from its initial state." in done.out
 
 

@@ -70,7 +70,7 @@ def test_all_ranks_learn_of_the_refusal(tmp_path: Path) -> None:
 
     with RunFolder(tmp_path).lock(SoloCommunicator()):
         messages = run_threaded(3, fn)
-    assert len(set(messages)) == 1 and "--state_path" in messages[0]
+    assert len(set(messages)) == 1 and "--run_name" in messages[0]
 
     def enter(comm: Communicator) -> bool:
         with RunFolder(tmp_path).lock(comm):

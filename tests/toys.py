@@ -130,6 +130,7 @@ class SignalAt(Friend):
     """Sends this process a signal, as Ctrl-C or a killer would, in the midst of an iteration."""
 
     source = "tests"
+    only_watches = True
 
     def __init__(self, iteration: int = 3, number: int = int(signal.SIGINT), times: int = 1) -> None:
         super().__init__()

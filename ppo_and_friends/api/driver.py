@@ -57,6 +57,7 @@ class Driver:
         reporting: Reporting,
         *,
         clobber: bool,
+        accept_changes: bool,
         program: Program | None,
     ) -> None:
         """Store the arguments, which are those of `Run`; nothing is opened yet."""
@@ -67,7 +68,7 @@ class Driver:
         self.iterations = 0
         self.stopped_by = 0
         self._communicator, self._reporting = communicator, reporting
-        self._clobber, self._program = clobber, program
+        self._clobber, self._accept_changes, self._program = clobber, accept_changes, program
         self._interrupts: Interrupts | None = None
         self._closed = False
         self._thread = 0
@@ -207,6 +208,7 @@ class Driver:
             self._reporting,
             self._interrupts,
             clobber=self._clobber,
+            accept_changes=self._accept_changes,
             command_line=program.command_line,
             place=program.place,
         )

@@ -22,6 +22,7 @@ from ppo_and_friends.reporting.notebook import make_console
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.wandb import require_wandb
 from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.runs.changes import Change, changes_since, refuse_another_run
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import check_identity, restore_trainer, settings_identity
 from ppo_and_friends.runs.run_folder import RunFolder
@@ -147,6 +148,7 @@ def open_job(
     interrupts: Interrupts,
     *,
     clobber: bool,
+    accept_changes: bool,
     command_line: Sequence[str],
     place: dict[str, str],
 ) -> Job | Checkpoint:
@@ -159,6 +161,7 @@ def open_job(
         reporting: Where to report.
         interrupts: Already entered, so that subprocesses of environments inherit its handlers.
         clobber: Delete what is saved first.
+        accept_changes: Resume even if settings that define the run have changed.
         command_line: Recorded in ``experiment.json``.
         place: Receives the current position, for error messages.
 
@@ -178,7 +181,7 @@ def open_job(
         if isinstance(reporter, str):
             find_reporter(reporter)
     with ExitStack() as resources:
-        checkpoint = None
+        checkpoint, changes = None, list[Change]()
         if folder is not None:
             resources.enter_context(folder.lock(communicator))
             if clobber:
@@ -186,6 +189,9 @@ def open_job(
             checkpoint = load_checkpoint(communicator, folder)
         if checkpoint is not None:
             check_identity(checkpoint, settings_identity(experiment))
+            changes = changes_since(checkpoint, experiment)
+            if not accept_changes:
+                refuse_another_run(checkpoint.path.parent.parent, changes)
             if checkpoint.timesteps >= experiment.num_timesteps:
                 return checkpoint
         threads = threads_per_rank(communicator)
@@ -196,9 +202,20 @@ def open_job(
         trainer = build_trainer(experiment, communicator, envs, path)
         notes = list(envs.notes)
         if checkpoint is not None:
-            notes += [*checkpoint.notes, *restore_trainer(trainer, checkpoint)]
+            notes += [*checkpoint.notes, *(f"Changed: {change}" for change in changes)]
+            notes += restore_trainer(trainer, checkpoint)
         if path is not None:
-            on_main(communicator, lambda: save_experiment(path, experiment, command_line, communicator.size))
+            on_main(
+                communicator,
+                lambda: save_experiment(
+                    path,
+                    experiment,
+                    command_line,
+                    communicator.size,
+                    timesteps=0 if checkpoint is None else checkpoint.timesteps,
+                    changes={change.name: (change.old, change.new) for change in changes},
+                ),
+            )
         session = Session(
             trainer,
             communicator,

@@ -53,6 +53,7 @@ class Run:
         *,
         communicator: Communicator | None = None,
         clobber: bool = False,
+        accept_changes: bool = False,
         verbosity: int | None = None,
         tensorboard: bool = True,
         wandb: str | None = None,
@@ -66,6 +67,7 @@ class Run:
             folder: Where to save it; None: in memory only.
             communicator: The ranks.
             clobber: Start over.
+            accept_changes: Resume with settings that differ from the saved ones.
             verbosity: What is shown.
             tensorboard: Whether to write TensorBoard's event files.
             wandb: Project of Weights & Biases.
@@ -76,7 +78,13 @@ class Run:
         self.folder = None if folder is None else Path(folder)
         reporting = Reporting(verbosity, tensorboard, wandb, tuple(reporters))
         self._driver = Driver(
-            experiment, self.folder, communicator, reporting, clobber=clobber, program=program
+            experiment,
+            self.folder,
+            communicator,
+            reporting,
+            clobber=clobber,
+            accept_changes=accept_changes,
+            program=program,
         )
 
     def iterations(self) -> Iterator[dict[str, float]]:

@@ -17,6 +17,7 @@ def train(
     *,
     communicator: Communicator | None = None,
     clobber: bool = False,
+    accept_changes: bool = False,
     verbosity: int | None = None,
     tensorboard: bool = True,
     wandb: str | None = None,
@@ -37,6 +38,8 @@ def train(
         folder: The run's own folder, created if necessary; None: in memory only.
         communicator: The ranks; None: all ranks of the MPI job, or this process alone.
         clobber: Delete what is saved in the folder first.
+        accept_changes: Resume the run in the folder even if settings that define it have changed, such as the
+            seed or the clip range. Otherwise that is refused.
         verbosity: -1: warnings only; 0: progress; 1: everything; None: progress, but only warnings inside
             ``iterations()``.
         tensorboard: Write TensorBoard event files into the folder.
@@ -56,6 +59,7 @@ def train(
         folder,
         communicator=communicator,
         clobber=clobber,
+        accept_changes=accept_changes,
         verbosity=verbosity,
         tensorboard=tensorboard,
         wandb=wandb,

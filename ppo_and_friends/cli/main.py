@@ -66,13 +66,14 @@ def _run(
     from ppo_and_friends.settings.registry import resolve
 
     assert options.environment is not None
-    experiment = changed(resolve(options.environment), options)
+    launched = resolve(options.environment)
+    experiment = changed(launched, options)
     from ppo_and_friends.cli.request import Request
     from ppo_and_friends.cli.test import test
     from ppo_and_friends.cli.train import train
     from ppo_and_friends.policy.pretrained import pretrained_folder
 
-    folder = options.state_path / experiment.name
+    folder = options.state_path / _folder_name(options, launched, experiment)
     shipped = pretrained_folder(experiment.name) if options.pretrained else None
     request = Request(
         experiment, folder, command_line, options.environment, lambda saved: changed(saved, options), shipped
@@ -98,6 +99,7 @@ def _run(
         communicator,
         place,
         clobber=options.clobber,
+        accept_changes=options.accept_changes,
         verbosity=options.verbosity,
         tensorboard=options.tensorboard,
         wandb=options.wandb,
@@ -131,6 +133,15 @@ def changed(experiment: Experiment, options: Options) -> Experiment:
         device=options.device,
     )
     return apply_settings(experiment, options.set)
+
+
+def _folder_name(options: Options, launched: Experiment, experiment: Experiment) -> str:
+    """What the run's folder is called: like the launcher, unless the run has a name of its own."""
+    if options.run_name is None:
+        return experiment.name
+    from ppo_and_friends.settings.run_names import run_name
+
+    return run_name(options.run_name, launched, experiment)
 
 
 def _recording(options: Options, folder: Path) -> tuple[Path | None, Choice]:

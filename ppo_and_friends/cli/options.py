@@ -39,6 +39,12 @@ def _project_of(words: list[str]) -> str:
     return words[0] if words else "ppo-and-friends"
 
 
+def _name_of(words: list[str]) -> str:
+    if len(words) > 1:
+        raise ValueError(f"one name, not {' '.join(words)!r}")
+    return words[0] if words else ""
+
+
 _COUNT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     nargs=1,
     metavar="N",
@@ -50,6 +56,13 @@ _PROJECT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     nargs="*",
     metavar="[PROJECT]",
     instance_from_str=_project_of,
+    is_instance=lambda value: value is None or isinstance(value, str),
+    str_from_instance=lambda value: [str(value)],
+)
+_RUN_NAME: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[NAME]",
+    instance_from_str=_name_of,
     is_instance=lambda value: value is None or isinstance(value, str),
     str_from_instance=lambda value: [str(value)],
 )
@@ -88,8 +101,15 @@ class Options:
     state_path: Path = Path("saved_states")
     """Runs are kept in STATE_PATH/<launcher name>."""
 
+    run_name: Annotated[str | None, _RUN_NAME, _UNSAID] = None
+    """Keep this run beside others of its launcher, in STATE_PATH/<launcher name>-NAME. In NAME, {seed},
+    {changes} and settings such as {ppo.gamma} are filled in; without NAME, it is {changes}-seed={seed}."""
+
     clobber: Switch = False
     """Start over: remove the saved run of this environment first."""
+
+    accept_changes: Switch = False
+    """Resume the saved run although settings that define it have changed."""
 
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="")] = None
     """Where the networks live: cpu, cuda or auto (CUDA for images, if it is there)."""

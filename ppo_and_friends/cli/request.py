@@ -37,4 +37,7 @@ class Request:
         parts = [f"python main.py -e {self.name or self.experiment.name}"]
         if self.folder.parent != Path("saved_states"):
             parts.append(f"--state_path {shlex.quote(str(self.folder.parent))}")
+        if self.folder.name != self.experiment.name:
+            name = self.folder.name.removeprefix(f"{self.experiment.name}-")
+            parts.append(f"--run_name {shlex.quote(name)}")
         return " ".join(parts)

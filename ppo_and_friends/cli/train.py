@@ -16,6 +16,7 @@ def train(
     place: dict[str, str] | None = None,
     *,
     clobber: bool = False,
+    accept_changes: bool = False,
     verbosity: int = 0,
     tensorboard: bool = True,
     wandb: str | None = None,
@@ -28,6 +29,7 @@ def train(
         communicator: The ranks.
         place: Told where the training is, for messages about failures.
         clobber: Remove what is saved first.
+        accept_changes: Resume even if settings that define the run have changed.
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Write event files.
         wandb: Project of Weights & Biases to log to; None: don't.
@@ -44,6 +46,7 @@ def train(
         request.folder,
         communicator=communicator,
         clobber=clobber,
+        accept_changes=accept_changes,
         verbosity=verbosity,
         tensorboard=tensorboard,
         wandb=wandb,

@@ -24,6 +24,7 @@ class Evaluator(Friend):
     """
 
     source = "arXiv:1709.06560, section 5"
+    only_watches = True
     reported = (
         Metric("score", "Mean return of the last evaluation's episodes; blank before the first", "reward"),
         Metric("best", "Largest of these means so far", "reward"),
@@ -144,6 +145,7 @@ class BestPolicyKeeper(Friend):
     """
 
     source = "PPO and Friends"
+    only_watches = True
     reported = (
         Metric("best", "Mean return for which the kept policy was chosen; blank before the first", "reward"),
     )

@@ -122,6 +122,9 @@ class Friend(Hooks):
     learning_rate: float | None = None
     """Adam step size of its own parameters; None: the same as PPO's."""
 
+    only_watches: bool = False
+    """Whether it changes nothing about what is learned: it may then join or leave a run that is resumed."""
+
     reported: tuple[Metric, ...] = ()
     """What ``metrics`` returns and what the terms of ``loss`` are, for the documentation."""
 

@@ -23,6 +23,7 @@ class VideoRecorder(Friend):
     """
 
     source = "PPO and Friends"
+    only_watches = True
 
     due: Tensor
 

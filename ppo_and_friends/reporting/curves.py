@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.progress_csv import read_rows
-from ppo_and_friends.settings.migration import migrated
-from ppo_and_friends.settings.schedules import schedule_text
+from ppo_and_friends.settings.flat import flatten
+from ppo_and_friends.settings.plain import completed_settings
 
 Array = NDArray[np.float64]
 
@@ -54,18 +54,6 @@ class Curve:
     runs: int
 
 
-def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level with dotted names; lists become their text, schedules ``start:end``."""
-    if isinstance(settings, dict) and {"start", "end"} <= set(settings):
-        return {prefix: schedule_text(settings)}
-    if not isinstance(settings, dict):
-        return {prefix: json.dumps(settings) if isinstance(settings, list) else settings}
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= flatten(value, f"{prefix}.{name}" if prefix else str(name))
-    return flat
-
-
 def load_run(folder: Path) -> Run:
     """Read a run's folder (or its ``progress.csv``).
 
@@ -79,7 +67,7 @@ def load_run(folder: Path) -> Run:
     columns = {name: np.array([_number(row[name]) for row in rows]) for name in names}
     try:
         record = json.loads((path.parent / "experiment.json").read_text())
-        settings = flatten(migrated(record.get("experiment", {}), record.get("format", 1)))
+        settings = flatten(completed_settings(record.get("experiment", {}), record.get("format", 1)))
     except (OSError, ValueError, AttributeError):
         settings = {}
     return Run(path.parent, settings, columns)

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ppo_and_friends.reporting.curves import flatten
 from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.flat import flatten
 from ppo_and_friends.settings.plain import experiment_settings
 
 Value = bool | float | str

@@ -16,10 +16,11 @@ import numpy as np
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.reporting.curves import Run, flatten, load_run
+from ppo_and_friends.reporting.curves import Run, load_run
 from ppo_and_friends.reporting.interactive import fragments
 from ppo_and_friends.reporting.page_template import STYLE, TEMPLATE
 from ppo_and_friends.reporting.plots import Plot, make_plot
+from ppo_and_friends.settings.flat import flatten, value_text
 
 SHOWN = (
     "score_mean",
@@ -72,6 +73,7 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
         subtitle=_subtitle(run, record),
         cards=_cards(run, scores),
         plots=fragments(plots_of(run)),
+        history=_history(record),
         settings=_settings(record.get("experiment", {})),
         command=shlex.join(map(str, record.get("command_line", []))) or "unknown",
         versions=", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
@@ -124,11 +126,13 @@ def _last(run: Run, column: str) -> float:
 def _subtitle(run: Run, record: Mapping[str, Any]) -> str:
     settings = run.settings
     ranks = record.get("ranks", 1)
+    history = record.get("history") or [{}]
+    begun = str(history[0].get("started_at") or record.get("saved_at", ""))
     parts = [
         str(settings.get("environment.id", "")),
         f"{settings.get('environment.num_envs', '?')} environments on {ranks} rank{'s' * (ranks != 1)}",
         f"seed {settings.get('random_seed', '?')}",
-        f"begun {str(record.get('saved_at', ''))[:16].replace('T', ' ')}" if record.get("saved_at") else "",
+        f"begun {begun[:16].replace('T', ' ')}" if begun else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -178,6 +182,24 @@ def _settings(experiment: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, 
         for one in experiment.get("friends", [])
     ]
     return [*groups.items(), *([("friends", friends)] if friends else [])]
+
+
+def _history(record: Mapping[str, Any]) -> list[dict[str, str]]:
+    """When the run was resumed, and with which settings changed; empty for one that ran in one go."""
+    sessions = record.get("history") or []
+    return [
+        {
+            "timesteps": f"{session.get('timesteps', 0):,}",
+            "when": str(session.get("started_at", ""))[:16].replace("T", " "),
+            "ranks": str(session.get("ranks", 1)),
+            "changes": "; ".join(
+                f"{name}: {value_text(old)} → {value_text(new)}"
+                for name, (old, new) in session.get("changes", {}).items()
+            )
+            or "-",
+        }
+        for session in (sessions if len(sessions) > 1 else [])
+    ]
 
 
 def _video(folder: Path) -> dict[str, str] | None:

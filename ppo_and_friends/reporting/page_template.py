@@ -111,6 +111,19 @@ TEMPLATE = """<!DOCTYPE html>
 </section>
 <section id="origin">
 <h2>How it was made</h2>
+{% if history %}
+<h3>Sessions</h3>
+<table>
+<thead><tr><th class="number">from timestep</th><th>begun</th><th class="number">ranks</th>
+<th>changed settings</th></tr></thead>
+<tbody>
+{% for session in history %}
+<tr><td class="number">{{ session.timesteps }}</td><td>{{ session.when }}</td>
+<td class="number">{{ session.ranks }}</td><td>{{ session.changes }}</td></tr>
+{% endfor %}
+</tbody>
+</table>
+{% endif %}
 <h3>Command line</h3>
 <pre>{{ command }}</pre>
 <h3>Versions</h3>

@@ -118,7 +118,7 @@ def check_identity(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     raise IncompatibleState(
         f"The state saved in {checkpoint.path} is not compatible: {'; '.join(lines[:SHOWN])}{more}.\n"
-        "Use the saved settings, choose another --state_path, or start over with --clobber."
+        "Use the saved settings, train beside it with --run_name, or start over with --clobber."
     )
 
 

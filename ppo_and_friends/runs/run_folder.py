@@ -37,7 +37,7 @@ class RunFolder:
     """The paths of a run's files.
 
     Args:
-        path: The run's folder, ``<state_path>/<launcher name>``. It may not exist yet.
+        path: The run's folder, ``<state_path>/<run name>``. It may not exist yet.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -83,7 +83,7 @@ class RunFolder:
         except Timeout:
             return (
                 f"Another job is writing to {self.path}: {self._holder()}.\n"
-                "Wait until it ends, stop it, or choose another --state_path."
+                "Wait until it ends, stop it, or train beside it with --run_name."
             )
         except OSError as error:
             if lock.is_locked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,22 +31,39 @@ JSON_NAME, DILL_NAME = "experiment.json", "experiment.dill"
 
 
 def save_experiment(
-    folder: Path, experiment: Experiment, command_line: Sequence[str], ranks: int = 1
+    folder: Path,
+    experiment: Experiment,
+    command_line: Sequence[str],
+    ranks: int = 1,
+    *,
+    timesteps: int = 0,
+    changes: Mapping[str, tuple[Any, Any]] | None = None,
 ) -> None:
     """Write ``experiment.json``, and also ``experiment.dill`` if JSON can't represent the experiment.
 
-    For rank 0 only.
+    Its ``history`` has an entry for each time that the run was started or resumed, with the timesteps at
+    which that was. For rank 0 only.
 
     Args:
         folder: The run's folder, which must exist.
         experiment: The run's settings.
         command_line: ``sys.argv``; recorded for information only.
         ranks: W, the number of ranks; recorded for information only.
+        timesteps: Where training begins or goes on; 0 for a new run, whose history begins anew.
+        changes: Settings that were changed since, by flat name, with the old and the new value.
 
     Raises:
         CheckpointError: A file can't be written, or dill can't pickle an object of the experiment.
     """
     plain = is_plain(experiment)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    session = {
+        "timesteps": timesteps,
+        "started_at": now,
+        "ranks": ranks,
+        "command_line": list(command_line),
+        "changes": {name: list(values) for name, values in (changes or {}).items()},
+    }
     record = {
         "format": FORMAT,
         "experiment": experiment_settings(experiment),
@@ -54,7 +71,8 @@ def save_experiment(
         "command_line": list(command_line),
         "ranks": ranks,
         "versions": library_versions(),
-        "saved_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "saved_at": now,
+        "history": [*_history_before(folder, timesteps), session],
     }
     try:
         if plain:
@@ -71,6 +89,25 @@ def save_experiment(
             f"The experiment {experiment.name} can't be saved: {type(error).__name__}: {error}.\n"
             "Name its factory and friends as `module:name` instead of passing objects."
         ) from error
+
+
+def _history_before(folder: Path, timesteps: int) -> list[Any]:
+    """The sessions in a folder's history of which something is left at ``timesteps``.
+
+    Of a record without a history it is what is known of its only session. A session that was begun at those
+    timesteps, or after them, ended before it had saved anything.
+    """
+    try:
+        record = json.loads((folder / JSON_NAME).read_bytes())
+        if "history" in record:
+            return [session for session in record["history"] if session["timesteps"] < timesteps]
+        if not timesteps:
+            return []
+        command_line, ranks = record["command_line"], record.get("ranks", 1)
+        session = {"timesteps": 0, "started_at": record.get("saved_at", ""), "ranks": ranks}
+        return [session | {"command_line": command_line, "changes": {}}]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def load_experiment(folder: Path, trust: bool = False) -> Experiment:

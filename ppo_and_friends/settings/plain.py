@@ -6,9 +6,10 @@ import json
 from functools import lru_cache
 from typing import Any, cast
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.migration import migrated
 
 
 @lru_cache(maxsize=1)
@@ -30,6 +31,22 @@ def experiment_settings(experiment: Experiment) -> dict[str, Any]:
     """
     settings = experiment_adapter().dump_python(experiment, mode="json", fallback=_describe)
     return cast("dict[str, Any]", json.loads(json.dumps(settings)))
+
+
+def completed_settings(settings: dict[str, Any], format: int = 1) -> dict[str, Any]:
+    """Settings as they were saved, by this version or an earlier one, with today's names and every setting.
+
+    Settings that this version can't read come back with today's names alone.
+
+    Args:
+        settings: As ``experiment.json`` has them under ``experiment``.
+        format: The record's format; 1 if it says nothing.
+    """
+    new = migrated(settings, format)
+    try:
+        return experiment_settings(experiment_adapter().validate_json(json.dumps(new)))
+    except ValidationError:
+        return new
 
 
 def is_plain(experiment: Experiment) -> bool:

@@ -141,3 +141,21 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as ended:
         main(["--report", str(tmp_path / "nothing")])
     assert ended.value.code == 2 and "holds no run" in capsys.readouterr().err
+
+
+def test_sessions_with_other_settings_are_told(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    record = json.loads((folder / "experiment.json").read_text())
+    begun = {"timesteps": 0, "started_at": "2026-01-01T00:00:00+00:00", "ranks": 1, "changes": {}}
+    resumed = {
+        "timesteps": 12_000,
+        "started_at": "2026-01-02T03:04:05+00:00",
+        "ranks": 2,
+        "changes": {"num_timesteps": [12_000, 40_000], "friends.Evaluator": [None, "yes"]},
+    }
+    (folder / "experiment.json").write_text(json.dumps(record | {"history": [begun]}))
+    assert "Sessions" not in write_report(folder).read_text()
+    (folder / "experiment.json").write_text(json.dumps(record | {"history": [begun, resumed]}))
+    text = write_report(folder).read_text()
+    assert "begun 2026-01-01 00:00" in text and "12,000</td>" in text
+    assert "num_timesteps: 12000 → 40000; friends.Evaluator: none → yes" in text
