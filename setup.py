@@ -55,6 +55,7 @@ setup(
         "pydantic>=2.10",
         "pygame>=2.6",
         "rich>=14",
+        "pyyaml>=6",
         "safetensors>=0.5",
         "tensorboard>=2.18",
         "torch>=2.6",

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.jobs import Job, begin_log
 from benchmarks.report import ROOT, now, source_state
-from ppo_and_friends.cli.main import changed
+from ppo_and_friends.cli.changes import changed
 from ppo_and_friends.cli.options import Options
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.runs.run_folder import RunFolder

@@ -19,6 +19,7 @@ FLOORS = (
     {"runs"},
     {"policy"},
     {"api"},
+    {"studies"},
     {"cli"},
 )
 """From the ground up: a room may import those on lower floors, and its own files."""

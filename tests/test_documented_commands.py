@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ppo_and_friends.cli.changes import changed
 from ppo_and_friends.cli.command_line import parse
-from ppo_and_friends.cli.main import changed
 from ppo_and_friends.friends.catalog import BUILT_IN, make_friend
 from ppo_and_friends.friends.group import FriendGroup
 from ppo_and_friends.settings.overrides import setting_names

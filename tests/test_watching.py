@@ -10,8 +10,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_and_friends import load_policy
+from ppo_and_friends.cli.changes import changed
 from ppo_and_friends.cli.command_line import parse
-from ppo_and_friends.cli.main import _recording, changed, main
+from ppo_and_friends.cli.main import _recording, main
 from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.settings.registry import resolve
 

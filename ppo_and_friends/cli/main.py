@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from ppo_and_friends.cli.changes import changed
 from ppo_and_friends.cli.command_line import HelpShown, parse
 from ppo_and_friends.cli.options import Choice, Options
+from ppo_and_friends.cli.study_options import AllOptions
 from ppo_and_friends.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     speaks = mpi_launcher_rank() == 0
-    options: Options | UsageError
+    options: AllOptions | UsageError
     try:
         options = parse(given)
     except HelpShown as help:
@@ -59,10 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(
-    options: Options, command_line: tuple[str, ...], communicator: Communicator, place: dict[str, str]
+    options: AllOptions, command_line: tuple[str, ...], communicator: Communicator, place: dict[str, str]
 ) -> int:
     if options.of_runs:
         return _plot_or_report(options, communicator)
+    if options.of_study:
+        from ppo_and_friends.cli.study import study
+
+        return study(options, communicator)
     from ppo_and_friends.settings.registry import resolve
 
     assert options.environment is not None
@@ -73,7 +79,7 @@ def _run(
     from ppo_and_friends.cli.train import train
     from ppo_and_friends.policy.pretrained import pretrained_folder
 
-    folder = options.state_path / _folder_name(options, launched, experiment)
+    folder = options.run_folder or options.state_path / _folder_name(options, launched, experiment)
     shipped = pretrained_folder(experiment.name) if options.pretrained else None
     request = Request(
         experiment, folder, command_line, options.environment, lambda saved: changed(saved, options), shipped
@@ -115,24 +121,6 @@ def _plot_or_report(options: Options, communicator: Communicator) -> int:
         plot_or_report(options)
     communicator.barrier()
     return 0
-
-
-def changed(experiment: Experiment, options: Options) -> Experiment:
-    """The experiment with everything that the command line changes.
-
-    Raises:
-        UsageError: An unknown setting or friend, a wrong value.
-    """
-    from ppo_and_friends.settings.overrides import apply_settings, change_friends
-
-    experiment = change_friends(experiment, [*options.watching_friends, *options.with_], options.without)
-    experiment = experiment.with_changes(
-        num_timesteps=options.num_timesteps,
-        num_envs=options.num_envs,
-        random_seed=options.random_seed,
-        device=options.device,
-    )
-    return apply_settings(experiment, options.set)
 
 
 def _folder_name(options: Options, launched: Experiment, experiment: Experiment) -> str:

@@ -35,7 +35,9 @@ class Request:
     def command(self) -> str:
         """The command that names this run again."""
         parts = [f"python main.py -e {self.name or self.experiment.name}"]
-        if self.folder.parent != Path("saved_states"):
+        if self.folder.name != self.experiment.name:
+            parts.append(f"--run_folder {shlex.quote(str(self.folder))}")
+        elif self.folder.parent != Path("saved_states"):
             parts.append(f"--state_path {shlex.quote(str(self.folder.parent))}")
         if self.folder.name != self.experiment.name:
             name = self.folder.name.removeprefix(f"{self.experiment.name}-")

@@ -84,6 +84,12 @@ class Communicator(ABC):
     def barrier(self) -> None:
         """Wait until every rank has called this."""
 
+    def split(self, group: int) -> Communicator:
+        """Return a communicator of the ranks that name the same group, in the same order. Collective."""
+        if self.size > 1:
+            raise NotImplementedError(f"{type(self).__name__} can't be divided into groups")
+        return self
+
     @abstractmethod
     def abort(self, exit_code: int) -> NoReturn:
         """Terminate the whole job, on all ranks, at once."""

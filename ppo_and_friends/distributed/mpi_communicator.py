@@ -94,6 +94,10 @@ class MPICommunicator(Communicator):
         """See ``Communicator.barrier``."""
         self._wait(self._comm.Ibarrier())
 
+    def split(self, group: int) -> Communicator:
+        """See ``Communicator.split``."""
+        return MPICommunicator(MPI.Intracomm(self._comm.Split(group, self.rank)))
+
     def meet(self, seconds: float) -> bool:
         """See ``Communicator.meet``; a non-blocking barrier that is polled every 5 ms."""
         request = self._end.Ibarrier()

@@ -1,0 +1,1 @@
+"""More than one run: seeds and grids, comparison, tuning, and giving a trained policy away."""
