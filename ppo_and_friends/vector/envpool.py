@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
 
 Array = NDArray[Any]
 
@@ -112,6 +112,8 @@ class EnvPoolVectorEnv:
     """The environments of one EnvPool."""
 
     backend = "envpool"
+    device = None
+    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, num_envs: int, threads: int) -> None:
         """Look up the spaces; the pool itself is created by `reset`, because it takes its seeds only then.
@@ -131,6 +133,7 @@ class EnvPoolVectorEnv:
         self._options |= {"num_threads": max(1, min(threads, num_envs))}
         self._atari = settings.atari is not None
         self._pool: Any = None
+        self._over: Array = np.zeros(num_envs, np.bool_)
         with _quiet():
             try:
                 spec = envpool.make_spec(self._task, num_envs=num_envs, **self._options)
@@ -142,7 +145,7 @@ class EnvPoolVectorEnv:
             self.action_space: spaces.Space[Any] = _action_space(spec.action_space)
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
         import envpool
 
@@ -153,7 +156,8 @@ class EnvPoolVectorEnv:
                 self._task, env_type="gymnasium", num_envs=self.num_envs, env_seed=seeds, **self._options
             )
             observations, _ = self._pool.reset()
-        return np.asarray(observations)
+        self._over = np.zeros(self.num_envs, np.bool_)
+        return {"policy": np.asarray(observations)}
 
     def step(self, actions: Array) -> VectorStep:
         """Step all environments; see `VectorEnv.step`.
@@ -162,14 +166,16 @@ class EnvPoolVectorEnv:
         doesn't distinguish the two.
         """
         observations, rewards, terminated, truncated, info = self._pool.step(actions)
-        over = terminated | truncated
-        if not self._atari:
-            return VectorStep(observations, rewards, terminated, truncated, over, rewards, over)
-        game_over = info["terminated"].astype(np.bool_)
-        terminated |= game_over
-        truncated &= ~terminated
+        resets, over = self._over, terminated | truncated
+        self._over = over
+        scores, finished = rewards, over
+        if self._atari:
+            game_over = info["terminated"].astype(np.bool_)
+            terminated |= game_over
+            truncated &= ~terminated
+            scores, finished = info["reward"], game_over | truncated
         return VectorStep(
-            observations, rewards, terminated, truncated, over, info["reward"], game_over | truncated
+            {"policy": observations}, rewards, terminated, truncated, ~resets, resets, scores, finished
         )
 
     def close(self) -> None:
