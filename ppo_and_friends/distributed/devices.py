@@ -86,7 +86,6 @@ def host_zeros(shape: Sequence[int], dtype: DTypeLike, device: torch.device) -> 
     return locked
 
 
-def host_array(tensor: torch.Tensor) -> NDArray[Any]:
-    """Return a tensor as an array on the host; on the CPU they share their memory."""
-    array: NDArray[Any] = tensor.detach().cpu().numpy()
-    return array
+def host_array(data: torch.Tensor | NDArray[Any]) -> NDArray[Any]:
+    """Return a tensor as an array on the host (on the CPU they share their memory), and an array as it is."""
+    return data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else data

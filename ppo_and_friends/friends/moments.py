@@ -16,7 +16,7 @@ Moment = Array | np.float64
 
 
 def global_moments(
-    samples: Array | Tensor, active: Tensor, communicator: Communicator
+    samples: Array | Tensor, active: Array | Tensor, communicator: Communicator
 ) -> tuple[float, np.float64, np.float64]:
     """Count, mean and (population) variance of the active samples of all ranks, in two passes.
 
@@ -25,8 +25,7 @@ def global_moments(
         active: [T, B] bool.
         communicator: Two collectives are made.
     """
-    array = host_array(samples) if isinstance(samples, Tensor) else samples
-    chosen = array[host_array(active)].astype(np.float64)
+    chosen = host_array(samples)[host_array(active)].astype(np.float64)
     sums = np.array([len(chosen), chosen.sum()])
     communicator.sum_(sums)
     count, mean = max(sums[0], 1.0), sums[1] / max(sums[0], 1.0)

@@ -25,7 +25,7 @@ class Model(nn.Module):
     """Policy and value function. Subclasses implement ``__init__`` and ``forward``.
 
     What trains and acts calls two methods: ``step`` for one step of acting, ``sequence`` for consecutive
-    steps to learn from. Here they call ``policy`` and ``forward``, which see ``observations["policy"]`` alone.
+    steps to learn from. Here they call ``policy`` and ``forward``, which see what is named ``policy`` alone.
     A model with memory overrides them and sets ``state_size``.
 
     ``network.model`` names the class as ``module:Class``. It is created with the arguments below and moved to

@@ -123,7 +123,7 @@ class RolloutStorage:
         if isinstance(starts, Tensor):
             self.starts[t].copy_(starts)
             for name, row in rows.items():
-                row.copy_(observations[name])  # type: ignore[arg-type]
+                row.copy_(observations[name])
             return rows
         self._starts_array[t] = starts
         for name, array in self._observation_arrays.items():

@@ -86,12 +86,12 @@ def test_a_backend_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_envpool_plays_the_very_same_atari(game: str) -> None:
     """With a single possible no-op start nothing is random: every pixel and reward agrees."""
     envs = [_atari(game, "envpool"), _atari(game, "gymnasium")]
-    np.testing.assert_array_equal(*[env.reset(0) for env in envs])
+    np.testing.assert_array_equal(*[env.reset(0)["policy"] for env in envs])
     rng = np.random.default_rng(0)
     for _ in range(300):
         action = rng.integers(0, 4, 1)
         mine, theirs = (env.step(action) for env in envs)
-        np.testing.assert_array_equal(mine.observations, theirs.observations)
+        np.testing.assert_array_equal(mine.observations["policy"], theirs.observations["policy"])
         for name in ("rewards", "scores", "terminated", "truncated", "finished"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
 
@@ -104,7 +104,7 @@ def test_ale_shows_nearly_the_same_picture() -> None:
         env.reset(0)
         for _ in range(6):
             step = env.step(np.zeros(1, np.int64))
-        pictures.append(step.observations.astype(float))
+        pictures.append(step.observations["policy"].astype(float))
     assert np.abs(pictures[0] - pictures[1]).mean() < 1.0
 
 
