@@ -26,10 +26,10 @@ class SmoothActions(Friend):
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Subtract the costs, and average them over all ranks (collectives are allowed in this hook)."""
-        changes = np.diff(rollout.actions.astype(float), axis=0) ** 2
-        costs = self.weight * changes.sum(-1) * (rollout.valid[1:] & rollout.valid[:-1])
+        changes = rollout.actions.double().diff(dim=0) ** 2
+        costs = self.weight * changes.sum(-1) * (rollout.active[1:] & rollout.active[:-1])
         rollout.rewards["extrinsic"][1:] -= costs
-        sums = np.array([costs.sum(), rollout.valid.sum()])
+        sums = np.array([float(costs.sum()), float(rollout.active.sum())])
         self.context.communicator.sum_(sums)
         self.cost.fill_(sums[0] / sums[1])
 

@@ -51,14 +51,16 @@ def minibatch_of(
     actions = distribution.sample(old, noise)
     return Minibatch(
         rows=torch.arange(rows),
-        observations=draw(rows, 1),
+        observations={"policy": draw(rows, 1)},
+        episode_starts=torch.zeros(rows, dtype=torch.bool),
+        states=torch.zeros(rows, 0),
         actions=actions,
         old_log_probs=distribution.log_prob(old, actions),
         old_policy_parameters=old,
         advantages=draw(rows),
         value_targets=draw(rows, 2),
         old_value_outputs=outputs + 0.3 * draw(rows, 2),
-        valid=(draw(rows) > -1.0).to(dtype),
+        active=(draw(rows) > -1.0).to(dtype),
         count=1.6 * rows,
         policy_parameters=parameters.requires_grad_(),
         value_outputs=outputs.requires_grad_(),

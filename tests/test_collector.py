@@ -22,6 +22,7 @@ from ppo_and_friends.settings.experiment import (
     friend,
 )
 from tests.engine import Episodes, Identity, experiment, on_ranks
+from tests.rollouts import arrays
 
 
 def settings(ending: str, lengths: tuple[int, ...] = (3,), **ppo: Any) -> Experiment:
@@ -49,9 +50,9 @@ def two_rollouts(trainer: Trainer, _: Any) -> list[dict[str, Any]]:
         trainer.estimate(rollout)
         found.append(
             {
-                "observations": rollout.observations[:, 0].tolist(),
+                "observations": rollout.observations["policy"][:, 0].tolist(),
                 "rewards": rollout.rewards["extrinsic"][:, 0].tolist(),
-                "valid": rollout.valid[:, 0].tolist(),
+                "valid": rollout.active[:, 0].tolist(),
                 "advantages": rollout.advantages[:, 0].tolist(),
                 "returns": rollout.returns["extrinsic"][:, 0].tolist(),
             }
@@ -121,15 +122,15 @@ def test_what_is_stored_is_what_the_network_says_and_the_noise_draws() -> None:
     def work(trainer: Trainer, _: Any) -> None:
         for _ in range(2):
             rollout = trainer.collect()
-            inputs = torch.from_numpy(rollout.observations)
+            inputs = rollout.observations["policy"]
             parameters, values = trainer.network(inputs.flatten(0, 1))
             parameters = parameters.detach().unflatten(0, inputs.shape[:2])[:-1]
             peer = torch.distributions.Categorical(logits=parameters)
-            log_probs = peer.log_prob(torch.from_numpy(rollout.actions[..., 0]))
+            log_probs = peer.log_prob(rollout.actions[..., 0])
             np.testing.assert_allclose(rollout.policy_parameters, parameters, atol=1e-6)
             np.testing.assert_allclose(rollout.log_probs, log_probs, atol=1e-6)
             np.testing.assert_allclose(
-                rollout.value_outputs["extrinsic"].ravel(), values.detach().numpy().ravel(), atol=1e-6
+                rollout.value_outputs["extrinsic"].flatten(), values.detach().numpy().ravel(), atol=1e-6
             )
             noise = trainer.randomness.noise("uniform", trainer.iteration, trainer.layout, rollout.steps, 1)
             # Of two actions, the second is taken where the noise is above the first one's probability.
@@ -142,13 +143,13 @@ def test_observations_are_the_environments_own() -> None:
     """The vector environment may write the next observation into the same memory."""
 
     def work(trainer: Trainer, _: Any) -> None:
-        rollout = trainer.collect()
+        rollout = arrays(trainer.collect())
         # Identity's rewards are right where the action is the observation's.
         wanted = rollout.observations[:-1].argmax(-1)
-        right = (rollout.actions[..., 0] == wanted) & rollout.valid
+        right = (rollout.actions[..., 0] == wanted) & rollout.active
         np.testing.assert_array_equal(rollout.rewards["extrinsic"], right.astype(np.float32))
         last = rollout.observations[-1].copy()
-        np.testing.assert_array_equal(trainer.collect().observations[0], last)
+        np.testing.assert_array_equal(trainer.collect().observations["policy"][0], last)
 
     on_ranks(experiment(partial(Identity, spaces.Discrete(3))), 1, work)
 
@@ -179,8 +180,8 @@ def test_precision(precision: str) -> None:
     def work(trainer: Trainer, _: Any) -> None:
         rollout: Rollout = trainer.collect()
         trainer.estimate(rollout)
-        arrays = {
-            "observations": rollout.observations,
+        tensors = {
+            "observations": rollout.observations["policy"],
             "log_probs": rollout.log_probs,
             "parameters": rollout.policy_parameters,
             "advantages": rollout.advantages,
@@ -188,8 +189,10 @@ def test_precision(precision: str) -> None:
             "values": rollout.values["extrinsic"],
             "targets": rollout.value_targets["extrinsic"],
         }
-        assert {name: str(array.dtype) for name, array in arrays.items()} == dict.fromkeys(arrays, precision)
-        assert rollout.scores.dtype == np.float64
+        assert {name: tensor.dtype for name, tensor in tensors.items()} == dict.fromkeys(
+            tensors, getattr(torch, precision)
+        )
+        assert rollout.scores.dtype == torch.float64
 
     normalised = (friend("ObservationNormalizer"), friend("RewardNormalizer"), friend("AdvantageNormalizer"))
     on_ranks(experiment("Pendulum-v1", normalised, precision=precision), 1, work)

@@ -72,7 +72,7 @@ def test_hooks_are_listed_in_the_order_of_their_calls() -> None:
     order = [
         *SETUP,
         "before_rollout",
-        *STEP,
+        *(STEP[0], "transform_critic", *STEP[1:]),  # where the critic has observations of its own
         "after_rollout",
         *("decode_values", "adjust_values", "after_estimation", "encode_returns", "before_update"),
         *dict.fromkeys(EPOCH),

@@ -82,7 +82,7 @@ class Watcher:
         self.seeds.append(seed)
 
     def act(self, observations: Any, deterministic: bool) -> Any:
-        self.observations.append(observations.copy())
+        self.observations.append(observations["policy"].copy())
         self.modes.add(deterministic)
         return np.full(len(observations), 4)
 

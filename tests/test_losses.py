@@ -140,7 +140,7 @@ def test_the_whole_loss_as_written_out(distribution: Distribution, value_clip_ra
     parameters = minibatch.policy_parameters.detach()
     log_probs = distribution.log_prob(parameters, minibatch.actions)
     ratio = np.exp((log_probs - minibatch.old_log_probs).numpy())
-    advantages, valid = minibatch.advantages.numpy(), minibatch.valid.numpy()
+    advantages, valid = minibatch.advantages.numpy(), minibatch.active.numpy()
     values, targets, old_values = (
         tensor.detach().numpy()
         for tensor in (minibatch.value_outputs, minibatch.value_targets, minibatch.old_value_outputs)

@@ -45,7 +45,7 @@ def test_the_mode_of_what_the_network_says_of_normalised_observations(precision:
         inputs = torch.from_numpy(np.clip(seen, -3, 3)).to(trainer.agent.dtype)
         with torch.no_grad():
             means = trainer.network.policy(inputs)[:, :2].numpy()
-        got = trainer.agent.policy().act(OBSERVATIONS)
+        got = trainer.agent.policy().act({"policy": OBSERVATIONS})
         np.testing.assert_allclose(got, np.clip(2.0 + 4.0 * means, -2.0, 6.0), atol=1e-4)
         assert got.dtype == np.float32 and got.std() > 0.1
 
@@ -61,7 +61,7 @@ def test_statistics_are_frozen_and_training_is_not_disturbed() -> None:
             for _ in range(visits):
                 policy = trainer.agent.policy()
                 policy.reset(seed=1)
-                policy.act(100 * OBSERVATIONS, deterministic=False)
+                policy.act({"policy": 100 * OBSERVATIONS}, deterministic=False)
             assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.agent.tensors().items())
             trainer.train_iteration()
             found.append({name: tensor.clone() for name, tensor in trainer.agent.tensors().items()})
@@ -75,13 +75,16 @@ def test_drawing_follows_its_seed_and_the_distribution() -> None:
         policy = trainer.agent.policy()
         same = np.tile(OBSERVATIONS[:1], (4000, 1))
         policy.reset(seed=7)
-        first, second = policy.act(same, deterministic=False), policy.act(same, deterministic=False)
+        first, second = (
+            policy.act({"policy": same}, deterministic=False),
+            policy.act({"policy": same}, deterministic=False),
+        )
         policy.reset(seed=7)
-        np.testing.assert_array_equal(policy.act(same, deterministic=False), first)
+        np.testing.assert_array_equal(policy.act({"policy": same}, deterministic=False), first)
         assert (first != second).any()
         # Means of 4000 draws of deviation 4 (half the range) are within 4 x 4 / sqrt(4000) = 0.25,
         # and clipping at the bounds only brings them nearer to the middle.
-        mean = policy.act(same[:1])[0]
+        mean = policy.act({"policy": same[:1]})[0]
         inside = np.abs(mean - 2.0) < 1.0
         assert np.abs(first.mean(axis=0) - mean)[inside].max(initial=0.0) < 1.0
 
@@ -106,7 +109,7 @@ def test_actions_are_in_the_environments_space(space: spaces.Space[Any], determi
         policy = trainer.agent.policy()
         for rows in (1, 7):
             policy.reset(seed=0)
-            actions = policy.act(np.zeros((rows, size), np.float32), deterministic=deterministic)
+            actions = policy.act({"policy": np.zeros((rows, size), np.float32)}, deterministic=deterministic)
             assert actions.shape == (rows, *(space.shape or ()))
             for action in actions:
                 # A row of a scalar Box is a bare number, where the space wants an array.

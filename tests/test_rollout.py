@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ppo_and_friends.distributed.layout import Layout, divide
 from ppo_and_friends.distributed.randomness import Randomness
-from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, slice_bounds, valid_counts
+from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, active_counts, slice_bounds
 from ppo_and_friends.ppo.rollout import Rollout
 
 
@@ -22,18 +22,21 @@ def rollout(steps: int, envs: int, first: int = 0) -> Rollout:
     number = (100.0 * np.arange(steps + 1)[:, None] + first + np.arange(envs)).astype(np.float64)
     now = number[:-1]
     valid = np.random.default_rng(first).random((steps, envs)) < 0.8
-    no = np.zeros((steps, envs), bool)
+    no = torch.zeros((steps, envs), dtype=torch.bool)
+    number, now = torch.from_numpy(number), torch.from_numpy(now)
     return Rollout(
-        observations=np.stack([number, -number], axis=-1),
-        actions=now[..., None].astype(np.int64),
+        observations={"policy": torch.stack([number, -number], dim=-1)},
+        episode_starts=torch.zeros((steps + 1, envs), dtype=torch.bool),
+        states=torch.zeros((steps + 1, envs, 0)),
+        actions=now[..., None].long(),
         terminated=no,
         truncated=no,
         cut=no,
-        valid=valid,
+        active=torch.from_numpy(valid),
         finished=no,
         scores=now,
         rewards={"extrinsic": now},
-        policy_parameters=np.stack([now, now + 1], axis=-1),
+        policy_parameters=torch.stack([now, now + 1], dim=-1),
         log_probs=now,
         value_outputs={"extrinsic": number, "novelty": number + 0.5},
         advantages=now,
@@ -60,8 +63,8 @@ def test_every_row_once_and_the_same_minibatches_on_any_layout(ranks: int) -> No
         layout = divide(envs, rank, ranks)
         own = rollout(steps, layout.local, layout.first)
         order = Randomness(3).shuffles(1, 0, layout, steps)
-        counts = valid_counts(own.valid, [order], bounds)
-        source = MinibatchSource(own, torch.device("cpu"))
+        counts = active_counts(own.active, [order], bounds)
+        source = MinibatchSource(own)
         batches = list(source.epoch(order, bounds, counts[0]))
         assert [batch.index for batch in batches] == list(range(pieces))
         rows = torch.cat([batch.rows for batch in batches])
@@ -71,7 +74,7 @@ def test_every_row_once_and_the_same_minibatches_on_any_layout(ranks: int) -> No
             # From every environment equally many rows.
             _, each = torch.remainder(batch.rows, layout.local).unique(return_counts=True)
             assert len(each) == layout.local and len(set(each.tolist())) == 1
-            assert batch.count == max(1.0, float(batch.valid.sum()))
+            assert batch.count == max(1.0, float(batch.active.sum()))
     alone = Randomness(3).shuffles(1, 0, Layout(envs, 0, envs), steps)
     for (first, last), part in zip(bounds, whole, strict=True):
         assert part == {100.0 * t + b for b in range(envs) for t in alone[first:last, b]}
@@ -81,24 +84,24 @@ def test_all_tensors_of_a_row_belong_together() -> None:
     own = rollout(6, 3)
     order = Randomness(3).shuffles(1, 0, Layout(3, 0, 3), 6)
     bounds = slice_bounds(6, 2)
-    for batch in MinibatchSource(own, torch.device("cpu")).epoch(order, bounds, np.array([5.0, 5.0])):
+    for batch in MinibatchSource(own).epoch(order, bounds, np.array([5.0, 5.0])):
         number = batch.old_log_probs
         row_numbers = 100 * (batch.rows // 3) + batch.rows % 3
-        for same in (row_numbers, batch.observations[:, 0], batch.actions[:, 0], batch.advantages):
+        for same in (row_numbers, batch.observations["policy"][:, 0], batch.actions[:, 0], batch.advantages):
             torch.testing.assert_close(same.double(), number)
         torch.testing.assert_close(batch.old_policy_parameters, torch.stack([number, number + 1], -1))
         torch.testing.assert_close(batch.value_targets, torch.stack([number, number + 0.25], -1))
         torch.testing.assert_close(batch.old_value_outputs, torch.stack([number, number + 0.5], -1))
         # Row + B is the next observation.
-        flat = torch.from_numpy(own.observations).flatten(0, 1)
+        flat = own.observations["policy"].flatten(0, 1)
         torch.testing.assert_close(flat[batch.rows + 3, 0], number + 100)
-        assert batch.valid.tolist() == own.valid.ravel()[batch.rows.numpy()].astype(float).tolist()
+        assert batch.active.tolist() == own.active.flatten()[batch.rows].double().tolist()
 
 
 def test_a_new_estimation_is_seen_by_the_next_epoch() -> None:
     own = rollout(4, 2)
     order, bounds = Randomness(3).shuffles(1, 0, Layout(2, 0, 2), 4), slice_bounds(4, 1)
-    source = MinibatchSource(own, torch.device("cpu"))
+    source = MinibatchSource(own)
     (before,) = source.epoch(order, bounds, np.array([8.0]))
     own.advantages = own.advantages + 7.0
     own.value_targets = {name: target + 5.0 for name, target in own.value_targets.items()}
@@ -113,7 +116,7 @@ def test_counts_as_counted(steps: int, envs: int, epochs: int, seed: int) -> Non
     valid = rng.random((steps, envs)) < 0.7
     orders = [np.argsort(rng.random((steps, envs)), axis=0) for _ in range(epochs)]
     bounds = slice_bounds(steps, int(rng.integers(1, steps + 1)))
-    counts = valid_counts(valid, orders, bounds)
+    counts = active_counts(torch.from_numpy(valid), orders, bounds)
     for epoch, order in enumerate(orders):
         for k, (first, last) in enumerate(bounds):
             expected = sum(valid[t, b] for b in range(envs) for t in order[first:last, b])
@@ -125,7 +128,7 @@ def test_the_mean_is_over_the_valid_rows_of_all_ranks() -> None:
     nothing: Any = torch.empty(0)
     parts = []
     for samples, valid in (([1.0, 2.0, 30.0], [1.0, 1.0, 0.0]), ([6.0], [1.0])):
-        batch = Minibatch(*(nothing,) * 8, valid=torch.tensor(valid), count=3.0)
+        batch = Minibatch(*(nothing,) * 10, active=torch.tensor(valid), count=3.0)
         parts.append(float(batch.mean(torch.tensor(samples))))
     assert sum(parts) == pytest.approx((1.0 + 2.0 + 6.0) / 3.0)
 
@@ -134,11 +137,11 @@ def test_images_are_gathered_as_they_are_laid_out_for_convolutions() -> None:
     steps, envs = 5, 3
     images = np.random.default_rng(0).integers(0, 256, (steps + 1, envs, 4, 12, 10), dtype=np.uint8)
     source = rollout(steps, envs)
-    source.observations = images
+    source.observations = {"policy": torch.from_numpy(images)}
     order = np.stack([np.random.default_rng(env).permutation(steps) for env in range(envs)], axis=1)
     bounds = slice_bounds(steps, 2)
-    for minibatch in MinibatchSource(source, torch.device("cpu")).epoch(order, bounds, np.ones(2)):
-        seen = minibatch.observations
+    for minibatch in MinibatchSource(source).epoch(order, bounds, np.ones(2)):
+        seen = minibatch.observations["policy"]
         expected = images[:-1].reshape(-1, 4, 12, 10)[minibatch.rows]
         np.testing.assert_array_equal(seen, expected)
         assert seen.is_contiguous(memory_format=torch.channels_last)

@@ -138,7 +138,7 @@ def test_the_best_policy_that_was_kept(tmp_path: Path) -> None:
     assert policy.timesteps == trainer.timesteps
     observation = {"place": np.array([1.0, -2.0], np.float32), "kind": 2}
     encoded = np.array([[1.0, -2.0, 0.0, 1.0, 0.0]], np.float32)  # kinds are 1, 2 and 3
-    np.testing.assert_array_equal(policy(observation), trainer.agent.policy().act(encoded)[0])
+    np.testing.assert_array_equal(policy(observation), trainer.agent.policy().act({"policy": encoded})[0])
 
 
 def test_nothing_there(tmp_path: Path) -> None:

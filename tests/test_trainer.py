@@ -18,6 +18,7 @@ from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.trainer import MAX_SKIPPED, Trainer
 from ppo_and_friends.settings.experiment import Experiment, NetworkSettings, friend, linear
 from tests.engine import Episodes, experiment, on_ranks, train
+from tests.rollouts import arrays
 
 SMALL = NetworkSettings(actor_hidden=(8,), critic_hidden=(8,), actor_output_gain=1.0)
 
@@ -30,7 +31,7 @@ def naive_advantages(rollout: Any, gamma: float, lam: float) -> np.ndarray[Any, 
     rewards, values = rollout.rewards["extrinsic"], rollout.value_outputs["extrinsic"]
     advantages = np.zeros(rewards.shape)
     for b in range(rewards.shape[1]):
-        for start in np.flatnonzero(rollout.valid[:, b]):
+        for start in np.flatnonzero(rollout.active[:, b]):
             weight = 1.0
             for k in range(start, len(rewards)):
                 future = 0.0 if rollout.terminated[k, b] else gamma * values[k + 1, b]
@@ -81,9 +82,11 @@ def test_an_update_as_written_out(name: str, value_clip_range: float | None, epo
             controls = trainer._scheduled_controls(trainer.progress, {})
             rollout = trainer.collect()
             trainer.estimate(rollout)
+            after = rollout
+            rollout = arrays(after)
             advantages = naive_advantages(rollout, gamma, lam)
             np.testing.assert_allclose(rollout.advantages, advantages, atol=1e-9)
-            keep = torch.from_numpy(rollout.valid)
+            keep = torch.from_numpy(rollout.active)
             observations = torch.from_numpy(rollout.observations[:-1].copy())[keep]
             actions = torch.from_numpy(rollout.actions.copy())[keep]
             actions = actions[..., 0] if name == "CartPole-v1" else actions
@@ -111,7 +114,7 @@ def test_an_update_as_written_out(name: str, value_clip_range: float | None, epo
                 for parameter in peer.parameters():
                     parameter.grad *= min(1.0, limit / float(norm))
                 adam.step()
-            stats = trainer.improve(rollout, controls)
+            stats = trainer.improve(after, controls)
             if epochs == 1:
                 assert stats["gradient_norm"] == pytest.approx(float(norm), rel=1e-6)
                 assert stats["policy_loss"] == pytest.approx(-float(surrogate.detach().mean()), abs=1e-9)
@@ -234,7 +237,7 @@ class Second(Friend):
         nn.init.ones_(self.layer.weight)
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
-        return {"term": minibatch.mean(self.layer(minibatch.valid[:, None])[:, 0])}
+        return {"term": minibatch.mean(self.layer(minibatch.active[:, None])[:, 0])}
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -283,8 +286,9 @@ def test_explained_variance_and_timesteps() -> None:
         rollout = trainer.collect()
         trainer.estimate(rollout)
         stats = trainer._summary(rollout)
+        rollout = arrays(rollout)
         returns, values = rollout.returns["extrinsic"], rollout.values["extrinsic"][:-1]
-        valid = rollout.valid
+        valid = rollout.active
         expected = 1.0 - (returns - values)[valid].var() / returns[valid].var()
         assert stats["explained_variance"] == pytest.approx(float(expected), abs=1e-6)
         assert trainer.timesteps == valid.sum() < valid.size

@@ -27,9 +27,9 @@ class Effort(Friend):
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Change the rewards. Each rank has its own environments, so the mean is taken over all ranks."""
-        costs = self.weight * (rollout.actions.astype(float) ** 2).sum(-1) * rollout.valid
+        costs = self.weight * (rollout.actions.double() ** 2).sum(-1) * rollout.active
         rollout.rewards["extrinsic"][:] -= costs
-        sums = np.array([costs.sum(), rollout.valid.sum()])
+        sums = np.array([float(costs.sum()), float(rollout.active.sum())])
         self.context.communicator.sum_(sums)
         self.cost.fill_(sums[0] / sums[1])
 

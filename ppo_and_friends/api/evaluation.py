@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class _FunctionPolicy:
     def reset(self, seed: int) -> None:
         return
 
-    def act(self, observations: Array, deterministic: bool) -> Array:
+    def act(self, observations: Mapping[str, Array], deterministic: bool) -> Array:
         assert self._env is not None
         return np.asarray(self._function(self._env.observation))[None]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,3 +84,8 @@ def host_zeros(shape: Sequence[int], dtype: DTypeLike, device: torch.device) -> 
         return array
     locked: NDArray[np.generic] = torch.from_numpy(array).pin_memory().numpy()
     return locked
+
+
+def host_array(data: torch.Tensor | NDArray[Any]) -> NDArray[Any]:
+    """Return a tensor as an array on the host (on the CPU they share their memory), and an array as it is."""
+    return data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else data

@@ -28,11 +28,11 @@ class Policy(Protocol):
         """Prepare for a new episode: clear any memory, and seed the sampling of actions with ``seed``."""
         ...
 
-    def act(self, observations: Array, deterministic: bool) -> Array:
+    def act(self, observations: Mapping[str, Array], deterministic: bool) -> Array:
         """Choose actions.
 
         Args:
-            observations: [B, *observation shape], encoded.
+            observations: By name, [B, *observation shape] each, encoded; ``policy`` is what the actor sees.
             deterministic: Take the mode of the distribution instead of a sample.
 
         Returns:
@@ -98,7 +98,7 @@ class Player:
             self._recorder.begin()
         self._show(index, 0, score)
         while not over and length < self._max_steps:
-            actions = self._policy.act(observation, self._deterministic)
+            actions = self._policy.act({"policy": observation}, self._deterministic)
             action = to_action(actions[0], self._env.action_space)
             result = self._call(index, length + 1, partial(self._env.step, action))
             length += 1

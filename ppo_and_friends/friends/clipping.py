@@ -76,7 +76,7 @@ class RewardClip(Friend):
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Clip the extrinsic rewards."""
-        rollout.rewards["extrinsic"] = np.clip(rollout.rewards["extrinsic"], self.low, self.high)
+        rollout.rewards["extrinsic"] = rollout.rewards["extrinsic"].clamp(self.low, self.high)
 
     def metrics(self) -> dict[str, float]:
         """The lower end, if it moves."""

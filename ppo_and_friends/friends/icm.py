@@ -124,20 +124,19 @@ class ICM(Friend):
     def after_rollout(self, rollout: Rollout) -> None:
         """Score the whole rollout, then mix the rewards or add a stream."""
         device = self.context.device
-        self._observations = torch.from_numpy(rollout.observations).to(device).flatten(0, 1)
+        self._observations = rollout.observations["policy"].flatten(0, 1)
         self._envs = rollout.num_envs
-        actions = torch.from_numpy(rollout.actions).to(device).flatten(0, 1)
+        actions = rollout.actions.flatten(0, 1)
         with torch.no_grad():
             seen, envs = self._observations, self._envs
             rows = torch.arange(len(actions), device=device).split(CHUNK)
             scores = [self._errors(seen[part], seen[part + envs], actions[part])[0] for part in rows]
         extrinsic = rollout.rewards["extrinsic"]
-        rewards = torch.cat(scores).view(extrinsic.shape).cpu().numpy().astype(extrinsic.dtype)
-        rewards = rewards * rollout.valid
+        rewards = torch.cat(scores).view(extrinsic.shape).to(extrinsic.dtype) * rollout.active
         if self.normalize:
             rewards = self.normalizer.scaled(rewards, rollout.terminated | rollout.truncated, rollout)
-        rewards = (self.scale * rewards).astype(extrinsic.dtype)
-        self._mean = float(global_moments(rewards, rollout.valid, self.context.communicator)[1])
+        rewards = self.scale * rewards
+        self._mean = float(global_moments(rewards, rollout.active, self.context.communicator)[1])
         if self.own_stream:
             rollout.rewards["curiosity"] = rewards
             rewards = rewards * 0.0
@@ -146,7 +145,7 @@ class ICM(Friend):
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """The forward and the inverse model's losses (eq. 7)."""
         following = self._observations[minibatch.rows + self._envs]
-        forward, inverse = self._errors(minibatch.observations, following, minibatch.actions)
+        forward, inverse = self._errors(minibatch.observations["policy"], following, minibatch.actions)
         return {
             "forward": self.forward_share * minibatch.mean(forward),
             "inverse": (1.0 - self.forward_share) * minibatch.mean(inverse),

@@ -51,12 +51,12 @@ class BootstrapClip(Friend):
 
     def after_rollout(self, rollout: Rollout) -> None:
         """See the rewards of all ranks, and which values will be bootstrapped from."""
-        rewards = rollout.rewards["extrinsic"][rollout.valid].astype(np.float64)
+        rewards = rollout.rewards["extrinsic"][rollout.active].double().cpu().numpy()
         seen = np.array([-rewards.min(), rewards.max()]) if len(rewards) else np.full(2, -np.inf)
         self.context.communicator.max_(seen)
         self.seen.numpy()[:] = np.maximum(self.seen.numpy(), seen)
         # The row after a truncation holds the final observation, whose value has no other use.
-        self._rows = np.concatenate((np.zeros_like(rollout.truncated[:1]), rollout.truncated))
+        self._rows = torch.cat((torch.zeros_like(rollout.truncated[:1]), rollout.truncated))
         self._rows[-1] = True
 
     def bounds(self) -> tuple[float, float]:
@@ -70,12 +70,12 @@ class BootstrapClip(Friend):
             low, high = min(low, 0.0) * horizon, max(high, 0.0) * horizon
         return low, high
 
-    def adjust_values(self, values: Array, stream: str) -> Array:
+    def adjust_values(self, values: Tensor, stream: str) -> Tensor:
         """Clip the environment's values in those rows."""
         if stream != "extrinsic":
             return values
         low, high = self.bounds()
-        return np.where(self._rows, np.clip(values, low, high), values).astype(values.dtype)
+        return torch.where(self._rows, values.clamp(low, high), values)
 
 
 class ValueErrorClip(Friend):

@@ -6,24 +6,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.devices import host_array
 
 Array = NDArray[Any]
 Moment = Array | np.float64
 
 
 def global_moments(
-    samples: Array, valid: Array, communicator: Communicator
+    samples: Array | Tensor, active: Array | Tensor, communicator: Communicator
 ) -> tuple[float, np.float64, np.float64]:
-    """Count, mean and (population) variance of the valid samples of all ranks, in two passes.
+    """Count, mean and (population) variance of the active samples of all ranks, in two passes.
 
     Args:
         samples: [T, B].
-        valid: [T, B] bool.
+        active: [T, B] bool.
         communicator: Two collectives are made.
     """
-    chosen = samples[valid].astype(np.float64)
+    chosen = host_array(samples)[host_array(active)].astype(np.float64)
     sums = np.array([len(chosen), chosen.sum()])
     communicator.sum_(sums)
     count, mean = max(sums[0], 1.0), sums[1] / max(sums[0], 1.0)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_and_friends.common.metric import Metric
+from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.moments import global_moments, merge_moments
@@ -18,7 +19,7 @@ from ppo_and_friends.ppo.estimators import discounted_sums
 from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import Rollout
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import Data, VectorStep
 
 Array = NDArray[Any]
 
@@ -85,7 +86,7 @@ class ObservationNormalizer(Friend):
             self._frozen = (count, mean, scale)
         return self._frozen[1], self._frozen[2]
 
-    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+    def transform(self, observations: Data, stream: ObservationStream) -> Data:
         """(o - mean) / deviation."""
         mean, scale = self.statistics()
         # Kept for the sums, and not the observations: the next step may write into their memory.
@@ -169,7 +170,7 @@ class RewardNormalizer(Friend):
         ends = rollout.terminated | rollout.truncated
         rollout.rewards["extrinsic"] = self.scaled(rollout.rewards["extrinsic"], ends, rollout)
 
-    def scaled(self, rewards: Array, ends: Array, rollout: Rollout) -> Array:
+    def scaled(self, rewards: Tensor, ends: Tensor, rollout: Rollout) -> Tensor:
         """Take a rollout's rewards into the statistics and scale them. Two collectives.
 
         Args:
@@ -183,17 +184,18 @@ class RewardNormalizer(Friend):
         assert self.gamma is not None
         if rollout.restarted:
             self._running = np.zeros_like(self._running)
-        sums = discounted_sums(rewards, ends, self._running, gamma=self.gamma)
-        self._running = np.where(ends[-1], 0.0, sums[-1])
+        over = host_array(ends)
+        sums = discounted_sums(host_array(rewards), over, self._running, gamma=self.gamma)
+        self._running = np.where(over[-1], 0.0, sums[-1])
         merged = merge_moments(
             self.count.item(),
             self.mean.numpy(),
             self.variance.numpy(),
-            *global_moments(sums, rollout.valid, self.context.communicator),
+            *global_moments(sums, rollout.active, self.context.communicator),
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
             buffer.numpy()[...] = value
-        return (rewards * self.scale).astype(rewards.dtype)
+        return rewards * self.scale
 
     @property
     def scale(self) -> float:
@@ -223,19 +225,20 @@ class AdvantageNormalizer(Friend):
         self.per_minibatch = per_minibatch
 
     def after_estimation(self, rollout: Rollout) -> None:
-        """Normalise over the rollout's valid rows of all ranks."""
+        """Normalise over the rollout's active rows of all ranks."""
         if self.per_minibatch:
             return
-        _, mean, variance = global_moments(rollout.advantages, rollout.valid, self.context.communicator)
-        normalised = (rollout.advantages - mean) / (np.sqrt(variance) + self.epsilon)
-        rollout.advantages = normalised.astype(rollout.advantages.dtype)
+        _, mean, variance = global_moments(rollout.advantages, rollout.active, self.context.communicator)
+        advantages = rollout.advantages
+        normalised = (advantages.double() - float(mean)) / float(np.sqrt(variance) + self.epsilon)
+        rollout.advantages = normalised.to(advantages.dtype)
 
     def before_minibatch(self, minibatch: Minibatch) -> None:
-        """Normalise over the minibatch's valid rows of all ranks."""
+        """Normalise over the minibatch's active rows of all ranks."""
         if not self.per_minibatch:
             return
         samples = minibatch.advantages.double()
-        weights = minibatch.valid.double()
+        weights = minibatch.active.double()
         sums = torch.stack([(samples * weights).sum(), (samples.square() * weights).sum()]).cpu().numpy()
         self.context.communicator.sum_(sums)
         mean, square = sums / minibatch.count

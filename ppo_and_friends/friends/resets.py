@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.ppo.hooks import RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
-
-Array = NDArray[Any]
 
 
 class HardReset(Friend):
@@ -49,15 +44,15 @@ class SegmentLength(Friend):
     def setup(self, context: FriendContext) -> None:
         """Begin to count in this rank's environments."""
         super().setup(context)
-        self._age: Array = np.zeros(context.layout.local, np.int64)
+        self._age = torch.zeros(context.layout.local, dtype=torch.int64, device=context.device)
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Mark the last step of each full segment."""
         if rollout.restarted:
-            self._age[:] = 0
+            self._age.zero_()
         ends = rollout.terminated | rollout.truncated
         for t in range(rollout.steps):
-            self._age = (self._age + 1) * rollout.valid[t]
+            self._age = (self._age + 1) * rollout.active[t]
             full = self._age >= self.steps
             rollout.cut[t] |= full
             self._age[full | ends[t]] = 0

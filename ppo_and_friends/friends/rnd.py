@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_and_friends.common.metric import Metric
+from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.features import feature_network
 from ppo_and_friends.friends.friend import Friend, FriendContext
@@ -119,11 +120,11 @@ class RND(Friend):
         self._shift = torch.tensor(self.mean.numpy(), dtype=dtype, device=device)
         self._scale = torch.tensor(scale, dtype=dtype, device=device)
 
-    def _frames(self, observations: Array) -> Array:
+    def _frames(self, observations: Tensor) -> Tensor:
         """Of images the newest frame, [N, 1, height, width]; else as they are."""
         if self._newest is None:
             return observations
-        return np.expand_dims(np.take(observations, -1, axis=self._newest + 1), 1)
+        return observations.select(self._newest + 1, -1).unsqueeze(1).contiguous()
 
     def _errors(self, rows: Tensor) -> Tensor:
         """[N] squared errors of the predictor on the observations in these rows of the rollout."""
@@ -138,18 +139,18 @@ class RND(Friend):
     def after_rollout(self, rollout: Rollout) -> None:
         """Take in the observations' statistics, score every step by its next observation."""
         envs, steps = rollout.num_envs, rollout.steps
-        frames = self._frames(rollout.observations.reshape(-1, *rollout.observations.shape[2:]))
-        self._merge_statistics(frames[envs:], rollout.valid.reshape(-1))
-        self._observations = torch.from_numpy(np.ascontiguousarray(frames)).to(self.context.device)
+        frames = self._frames(rollout.observations["policy"].flatten(0, 1))
+        self._merge_statistics(host_array(frames)[envs:], host_array(rollout.active).reshape(-1))
+        self._observations = frames
         self._envs = envs
-        self._learned = torch.from_numpy(self._chosen(rollout)).to(self.context.device)
+        self._learned = torch.from_numpy(self._chosen(rollout)).to(rollout.log_probs)
         with torch.no_grad():
             rows = torch.arange(envs, (steps + 1) * envs, device=self.context.device).split(CHUNK)
             scores = torch.cat([self._errors(part) for part in rows])
         dtype = rollout.rewards["extrinsic"].dtype
-        rewards = scores.view(steps, envs).cpu().numpy().astype(dtype) * rollout.valid
-        rewards = self.normalizer.scaled(rewards, np.zeros_like(rollout.valid), rollout).astype(dtype)
-        self._mean = float(global_moments(rewards, rollout.valid, self.context.communicator)[1])
+        rewards = scores.view(steps, envs).to(dtype) * rollout.active
+        rewards = self.normalizer.scaled(rewards, torch.zeros_like(rollout.active), rollout)
+        self._mean = float(global_moments(rewards, rollout.active, self.context.communicator)[1])
         rollout.rewards["novelty"] = rewards
 
     def _merge_statistics(self, observations: Array, valid: Array) -> None:
@@ -184,7 +185,7 @@ class RND(Friend):
             for row in range(rollout.num_envs):
                 draws = self.generator(rollout.iteration, first + row, 1).random(rollout.steps)
                 chosen[:, row] = (draws < self.share) / self.share
-        return chosen.reshape(-1).astype(rollout.log_probs.dtype)
+        return chosen.reshape(-1)
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """The predictor's error."""

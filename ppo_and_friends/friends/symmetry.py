@@ -159,9 +159,8 @@ class SymmetryAugmentation(Friend):
     def before_epoch(self, epoch: int, rollout: Rollout) -> bool:
         """Before the first epoch, see what the old policy makes of the mirrored rollout."""
         if self.method == "augment" and epoch == 0:
-            observations = torch.from_numpy(rollout.observations)
-            mirrored = self._observation(observations.to(self.context.device)).cpu().numpy()
-            parameters, values = evaluate_network(self._network, mirrored, self.context.device)
+            mirrored = {"policy": self._observation(rollout.observations["policy"])}
+            parameters, values = evaluate_network(self._network, rollout, mirrored)
             self._old = parameters[:-1].flatten(0, 1), values[:-1].flatten(0, 1)
         return False
 
@@ -176,12 +175,19 @@ class SymmetryAugmentation(Friend):
             setattr(minibatch, name, torch.cat((getattr(minibatch, name), mirror_images[minibatch.rows])))
         actions = minibatch.actions
         mirrored = self._choices[actions] if self._choices is not None else self._action(actions)
-        minibatch.observations = torch.cat(
-            (minibatch.observations, self._observation(minibatch.observations))
-        )
+        seen = minibatch.observations["policy"]
+        minibatch.observations = {"policy": torch.cat((seen, self._observation(seen)))}
         minibatch.actions = torch.cat((actions, mirrored))
         # The mirror image came about with the probability of the true row (arXiv:2403.04359).
-        for name in ("rows", "old_log_probs", "advantages", "value_targets", "valid"):
+        for name in (
+            "rows",
+            "states",
+            "episode_starts",
+            "old_log_probs",
+            "advantages",
+            "value_targets",
+            "active",
+        ):
             tensor = getattr(minibatch, name)
             setattr(minibatch, name, torch.cat((tensor, tensor)))
         minibatch.count *= 2.0
@@ -190,7 +196,7 @@ class SymmetryAugmentation(Friend):
         """Squared differences of the mirrored policy's parameters and values from the unmirrored ones."""
         if self.method != "loss" or self.weight == 0.0:
             return {}
-        parameters, values = self._network(self._observation(minibatch.observations))
+        parameters, values = self._network(self._observation(minibatch.observations["policy"]))
         wanted = self._policy_map(minibatch.policy_parameters).detach()
         policy = (parameters - wanted).square().sum(-1)
         value = (values - minibatch.value_outputs.detach()).square().sum(-1)

@@ -71,15 +71,15 @@ class ValueNormalizer(Friend):
         """What an output is shifted and scaled by to become a prediction."""
         return self._statistics(stream)
 
-    def decode_values(self, outputs: Array, stream: str) -> Array:
+    def decode_values(self, outputs: Tensor, stream: str) -> Tensor:
         """Outputs times the deviation, plus the mean."""
         mean, deviation = self._units(stream)
-        return (outputs * deviation + mean).astype(outputs.dtype)
+        return outputs * deviation + mean
 
-    def encode_returns(self, returns: Array, stream: str) -> Array:
+    def encode_returns(self, returns: Tensor, stream: str) -> Tensor:
         """Returns minus the mean, over the deviation."""
         mean, deviation = self._units(stream)
-        return ((returns - mean) / deviation).astype(returns.dtype)
+        return (returns - mean) / deviation
 
     def after_estimation(self, rollout: Rollout) -> None:
         """Take a rollout's returns into the statistics, the first time they are estimated."""
@@ -88,12 +88,12 @@ class ValueNormalizer(Friend):
         self._updated = rollout.iteration
         for index, stream in enumerate(self._names):
             old = self._statistics(stream)
-            self._merge(index, rollout.returns[stream], rollout.valid)
+            self._merge(index, rollout.returns[stream], rollout.active)
             self._changed(index, stream, old[1], rollout)
 
-    def _merge(self, index: int, returns: Array, valid: Array) -> None:
+    def _merge(self, index: int, returns: Tensor, active: Tensor) -> None:
         """Merge the moments of [T, B] returns of all ranks. Two collectives."""
-        new = global_moments(returns, valid, self.context.communicator)
+        new = global_moments(returns, active, self.context.communicator)
         weight = count = self.count[index].item()
         if self.decay is not None and count > 0.0:
             # Such a count of old samples as gives the statistics of before the weight ``decay``.
@@ -149,8 +149,8 @@ class PopArt(ValueNormalizer):
         """Change the value head, and what it gave for this rollout, to the new units. Two collectives."""
         centre, deviation = self.centre[index].item(), self._statistics(stream)[1]
         outputs = rollout.value_outputs[stream]
-        predictions = outputs.astype(np.float64) * old_deviation + centre
-        new = float(global_moments(predictions[:-1], rollout.valid, self.context.communicator)[1])
+        predictions = outputs.double() * old_deviation + centre
+        new = float(global_moments(predictions[:-1], rollout.active, self.context.communicator)[1])
         head = self._built_in.value_head
         with torch.no_grad():
             head.weight[index] = head.weight[index].double() * (old_deviation / deviation)
@@ -159,4 +159,4 @@ class PopArt(ValueNormalizer):
             # What the bias can't hold in its precision goes into c.
             new += (exact - head.bias[index].double()).item() * deviation
         self.centre[index] = new
-        rollout.value_outputs[stream] = ((predictions - new) / deviation).astype(outputs.dtype)
+        rollout.value_outputs[stream] = ((predictions - new) / deviation).to(outputs.dtype)

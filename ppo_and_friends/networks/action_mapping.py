@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.distributions import (
@@ -83,15 +85,17 @@ class ActionMapping:
         self._identity = bool(np.all(self.centre == 0.0) and np.all(self.half_range == 1.0))
         self._integers = bool(space.dtype.kind in "iub")
 
-    def to_environment(self, actions: Array) -> Array:
+    def to_environment(self, actions: Array | Tensor) -> Any:
         """Map actions as the policy stores them.
 
         Args:
             actions: [B, A].
 
         Returns:
-            [B, *action shape] in the space's dtype.
+            [B, *action shape] in the space's dtype; a tensor, on the same device, if the actions are.
         """
+        if isinstance(actions, Tensor):
+            return self._tensors_to_environment(actions)
         space = self.space
         if isinstance(space, spaces.Box):
             if self.squash:
@@ -106,3 +110,21 @@ class ActionMapping:
         if isinstance(space, spaces.Discrete):
             return actions[:, 0].astype(space.dtype)
         return actions.astype(space.dtype).reshape(-1, *space.shape)  # type: ignore[misc]
+
+    def _tensors_to_environment(self, actions: Tensor) -> Tensor:
+        """As `to_environment`, in double precision where numbers are scaled."""
+        space, device = self.space, actions.device
+        shape = space.shape or ()
+        dtype = torch.from_numpy(np.zeros(1, space.dtype)).dtype
+        if isinstance(space, spaces.Box):
+            if self.squash:
+                actions = actions.tanh()
+            centre, half_range, low, high = (
+                torch.as_tensor(each, dtype=torch.float64, device=device)
+                for each in (self.centre, self.half_range, self._low, self._high)
+            )
+            scaled = (actions.double() * half_range + centre).clamp(low, high)
+            result = (scaled.round() if self._integers else scaled).to(dtype)
+        else:
+            result = (actions + torch.as_tensor(self.start, device=device)).to(dtype)
+        return result.unflatten(-1, shape) if shape else result[:, 0]

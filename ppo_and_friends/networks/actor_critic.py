@@ -121,15 +121,3 @@ class ActorCritic(Model):
             return self.policy(observations), self.values(observations)
         features = self.actor_encoder(observations)
         return self.policy_head(self.actor(features)), self.value_head(self.critic(features))
-
-    def step(self, observations: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of acting, with a state carried from step to step.
-
-        Args:
-            observations: [B, *obs].
-            state: [B, 0] for feed-forward networks.
-
-        Returns:
-            Policy parameters [B, P] and the next state.
-        """
-        return self.policy(observations), state

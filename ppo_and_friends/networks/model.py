@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from gymnasium import spaces
@@ -11,9 +12,21 @@ from torch import Tensor, nn
 from ppo_and_friends.networks.distributions import Distribution
 from ppo_and_friends.settings.experiment import NetworkSettings
 
+Tensors: TypeAlias = Mapping[str, Tensor]
+"""Observations by name: ``policy``, what the actor sees, and others where the environment has them."""
+
+
+def begun(state: Tensor, starts: Tensor) -> Tensor:
+    """A model's state [B, S], with zeros where ``starts`` [B] bool says that an episode begins."""
+    return state.masked_fill(starts.unsqueeze(-1), 0.0) if state.shape[-1] else state
+
 
 class Model(nn.Module):
     """Policy and value function. Subclasses implement ``__init__`` and ``forward``.
+
+    What trains and acts calls two methods: ``step`` for one step of acting, ``sequence`` for consecutive
+    steps to learn from. Here they call ``policy`` and ``forward``, which see what is named ``policy`` alone.
+    A model with memory overrides them and sets ``state_size``.
 
     ``network.model`` names the class as ``module:Class``. It is created with the arguments below and moved to
     the run's device and precision. Its parameters are trained; parameters and buffers are saved.
@@ -23,9 +36,11 @@ class Model(nn.Module):
         streams: Names of the S reward streams, each with a value output. The first is the environment's
             reward; friends such as ICM add others.
         convolutional: Whether torch uses all cores of the process; small layers are faster on one.
+        state_size: S, numbers that the model carries from step to step; 0: it has no memory.
     """
 
     convolutional: bool = False
+    state_size: int = 0
 
     def __init__(
         self,
@@ -68,3 +83,30 @@ class Model(nn.Module):
         """Map observations [N, *obs] to parameters [N, P]; override it if ``forward`` does more work."""
         parameters: Tensor = self(observations)[0]
         return parameters
+
+    def step(self, observations: Tensors, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of acting.
+
+        Args:
+            observations: By name, [B, *obs] each.
+            state: [B, S], as the step before left it; zeros where an episode begins.
+
+        Returns:
+            Parameters of the action distribution [B, P], and the next state [B, S].
+        """
+        return self.policy(observations["policy"]), state
+
+    def sequence(self, observations: Tensors, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """L consecutive steps of N rows at once, as ``step`` goes through them one by one.
+
+        Args:
+            observations: By name, [L, N, *obs] each.
+            state: [N, S], before the first step.
+            starts: [L, N] bool, where the observation is an episode's first: there the state is zero.
+
+        Returns:
+            Parameters of the action distributions [L, N, P], and value outputs [L, N, number of streams].
+        """
+        seen = observations["policy"]
+        parameters, values = self(seen.flatten(0, 1))
+        return parameters.unflatten(0, seen.shape[:2]), values.unflatten(0, seen.shape[:2])

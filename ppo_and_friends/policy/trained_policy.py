@@ -79,7 +79,7 @@ class TrainedPolicy:
             # Each row is an episode, so a different batch size means new episodes.
             self._policy.reset()
             self._rows = len(encoded)
-        actions = self._policy.act(encoded, deterministic)
+        actions = self._policy.act({"policy": encoded}, deterministic)
         return actions[0] if single else actions
 
     def reset(self, seed: int | None = None) -> None:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ppo_and_friends.distributed.devices import host_zeros
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.model import Model
-from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, RolloutRequest
-from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.networks.model import Model, Tensors, begun
+from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, RolloutRequest, transformed
+from ppo_and_friends.ppo.rollout import Rollout, in_chunks, in_steps
 from ppo_and_friends.ppo.stopwatch import Stopwatch
-from ppo_and_friends.vector.protocol import VectorEnv
+from ppo_and_friends.ppo.storage import RolloutStorage
+from ppo_and_friends.vector.protocol import Data, Observations, VectorEnv
 
 Array = NDArray[Any]
 
-PolicyFunction = Callable[[torch.Tensor], torch.Tensor]
-"""From observations [B, *obs] to distribution parameters [B, P], without gradients."""
+StepFunction = Callable[[Tensors, Tensor], tuple[Tensor, Tensor]]
+"""As `Model.step`, without gradients."""
 
 EVALUATION_NUMBERS = 2**24
 """Numbers in the observations that the network sees at once when a rollout is evaluated: 64 MiB."""
@@ -46,13 +47,14 @@ class Collector:
         layout: Layout,
         *,
         steps: int,
-        space: spaces.Box,
+        sequence_length: int,
+        spaces: Mapping[str, spaces.Box],
         device: torch.device,
         dtype: torch.dtype,
         stopwatch: Stopwatch,
-        policy_function: Callable[[Model], PolicyFunction],
+        step_function: Callable[[Model], StepFunction],
     ) -> None:
-        """Allocate the rollout's arrays.
+        """Allocate the rollout.
 
         Args:
             envs: This rank's environments.
@@ -62,53 +64,45 @@ class Collector:
             randomness: The run's random streams.
             layout: Which environments these are.
             steps: T, the rollout's length.
-            space: Of observations as the network sees them.
+            sequence_length: L, consecutive steps that are learnt from together; a divisor of T.
+            spaces: Of observations as the network sees them, by name.
             device: Where the network lives.
             dtype: The network's precision.
             stopwatch: Told the time spent in ``environment`` and ``inference``.
-            policy_function: Makes of the network what acts during a rollout.
+            step_function: Makes of the network what acts during a rollout.
         """
         self.envs, self.network, self.friends = envs, network, friends
         self.mapping, self.randomness, self.layout = mapping, randomness, layout
-        self.steps, self.device, self.stopwatch = steps, device, stopwatch
-        self._dtype, self._on_cpu = dtype, device.type == "cpu"
-        distribution = mapping.distribution
-        shape = (steps, layout.local)
-        real = torch.empty(0, dtype=dtype).numpy().dtype
-        action_dtype = np.int64 if distribution.action_dtype is torch.int64 else real
-        observation_dtype = np.uint8 if space.dtype == np.uint8 else real
-        self._rollout = Rollout(
-            observations=host_zeros((steps + 1, layout.local, *space.shape), observation_dtype, device),
-            actions=host_zeros((*shape, distribution.action_size), action_dtype, device),
-            terminated=np.zeros(shape, bool),
-            truncated=np.zeros(shape, bool),
-            cut=np.zeros(shape, bool),
-            valid=np.ones(shape, bool),
-            finished=np.zeros(shape, bool),
-            scores=np.zeros(shape),
-            rewards={},
-            policy_parameters=host_zeros((*shape, distribution.parameter_size), real, device),
-            log_probs=host_zeros(shape, real, device),
-            value_outputs={},
+        self.steps, self.sequence_length = steps, sequence_length
+        self.device, self.stopwatch = device, stopwatch
+        self._dtype = dtype
+        self._storage = RolloutStorage(
+            steps,
+            layout.local,
+            spaces,
+            mapping.distribution,
+            sequence_length=sequence_length,
+            state_size=network.state_size,
+            device=device,
+            dtype=dtype,
         )
-        self._rewards = np.zeros(shape, real)
-        self._policy_function = policy_function
-        self._policy: PolicyFunction = network.policy
-        self._raw: Array | None = None
-        self._valid = np.ones(layout.local, bool)
+        self._step_function = step_function
+        self._raw: Observations | None = None
         self._stream = ObservationStream(fresh=np.ones(layout.local, bool))
+        self._state = torch.zeros_like(self.rollout.states[-1])
 
     def reset(self, iteration: int) -> None:
         """Start all environments afresh, with seeds that follow from the iteration."""
         seed = self.randomness.integer(Purpose.RESET, iteration) + self.layout.first
         self._raw = self.envs.reset(seed)
-        self._valid = np.ones(self.layout.local, bool)
-        self._stream = ObservationStream(fresh=np.ones(self.layout.local, bool))
+        fresh = np.ones(self.layout.local, bool)
+        on_device = self.envs.device is not None
+        self._stream = ObservationStream(torch.from_numpy(fresh).to(self.envs.device) if on_device else fresh)
 
     @property
     def rollout(self) -> Rollout:
-        """The last one; its arrays are used again by the next."""
-        return self._rollout
+        """The last one; its tensors are used again by the next."""
+        return self._storage.rollout
 
     @property
     def needs_reset(self) -> bool:
@@ -123,90 +117,106 @@ class Collector:
             request: The rollout's noise, after the friends saw it.
 
         Returns:
-            The rollout, whose arrays are used again by the next call.
+            The rollout, whose tensors are used again by the next call.
 
         Raises:
             EnvironmentFault: An environment raised, or returned something unusable.
         """
-        rollout = self._rollout
-        rollout.iteration = request.iteration
-        rollout.rewards = {"extrinsic": self._rewards}
         assert self._raw is not None
-        raw, valid, stream = self._raw, self._valid, self._stream
+        storage, raw, stream = self._storage, self._raw, self._stream
+        storage.begin(request.iteration)
         noise = torch.from_numpy(request.noise).to(self.device, self._dtype)
-        self._policy = self._policy_function(self.network)
-        timer = self.stopwatch
+        act = self._step_function(self.network)
+        as_array, timer = self.envs.device is None, self.stopwatch
         for t in range(self.steps):
             with timer.measure("inference"):
-                rollout.observations[t] = self.friends.transform(raw, stream)
-                actions = self._act(rollout.observations[t], noise[t])
-                rollout.actions[t] = actions
+                seen = storage.put_observations(t, transformed(self.friends, raw, stream), stream.fresh)
+                actions = storage.put_actions(t, self._act(act, t, seen, noise[t]), as_array=as_array)
             with timer.measure("environment"):
                 step = self.envs.step(self.mapping.to_environment(actions))
-            rollout.valid[t] = valid
-            self._rewards[t] = step.rewards
-            rollout.terminated[t] = step.terminated
-            rollout.truncated[t] = step.truncated
-            rollout.cut[t] = step.resets
-            rollout.scores[t] = step.scores
-            rollout.finished[t] = step.finished
+            storage.put_step(t, step)
             self.friends.observe(step)
-            # The row after a reset row carries the first observation of an episode.
-            stream.fresh = ~valid
-            stream.last_actions = actions
-            raw, valid = step.observations, ~step.resets
+            raw, stream.fresh, stream.last_actions = step.observations, step.episode_starts, actions
         # The last observation is transformed again by the next rollout, with other statistics.
         memory = copy.deepcopy(stream.memory)
-        rollout.observations[self.steps] = self.friends.transform(raw, stream)
+        storage.put_observations(self.steps, transformed(self.friends, raw, stream), stream.fresh)
         stream.memory = memory
-        self._raw, self._valid = raw.copy(), valid
+        self._raw = {name: _copy(data) for name, data in raw.items()}
+        stream.fresh = _copy(stream.fresh)
+        self.rollout.states[-1] = self._state
+        rollout = storage.finish()
         with timer.measure("inference"):
             self._evaluate(rollout)
         return rollout
 
     @torch.inference_mode()
-    def _act(self, observations: Array, noise: torch.Tensor) -> Array:
-        inputs = torch.from_numpy(observations).to(self.device, non_blocking=True)
-        parameters = self._policy(inputs)
-        noise = self.friends.shape_noise(noise, inputs)
-        return self.mapping.distribution.sample(parameters, noise).cpu().numpy()
+    def _act(self, act: StepFunction, t: int, seen: Tensors, noise: Tensor) -> Tensor:
+        """Actions [B, A] of step t; the model's state goes on."""
+        chunk, within = divmod(t, self.sequence_length)
+        rollout = self.rollout
+        if within == 0:
+            rollout.states[chunk] = self._state
+        state = begun(self._state, self._storage.starts[t])
+        parameters, self._state = act(seen, state)
+        noise = self.friends.shape_noise(noise, seen["policy"])
+        return self.mapping.distribution.sample(parameters, noise)
 
-    @torch.inference_mode()
     def _evaluate(self, rollout: Rollout) -> None:
         """Policy parameters, log probabilities and values of a whole rollout, in large batches."""
+        parameters, outputs = evaluate_network(self.network, rollout)
+        rollout.policy_parameters.copy_(parameters[:-1])
         distribution = self.mapping.distribution
-        parameters, outputs = evaluate_network(self.network, rollout.observations, self.device)
-        parameters = parameters[:-1]
-        actions = torch.from_numpy(rollout.actions).to(self.device)
-        rollout.policy_parameters[:] = parameters.cpu().numpy()
-        rollout.log_probs[:] = distribution.log_prob(parameters, actions).cpu().numpy()
+        rollout.log_probs.copy_(distribution.log_prob(rollout.policy_parameters, rollout.actions))
         rollout.value_outputs = split_streams(self.network, outputs)
+
+
+def _copy(data: Data) -> Data:
+    return data.clone() if isinstance(data, Tensor) else data.copy()
 
 
 @torch.inference_mode()
 def evaluate_network(
-    network: Model, observations: Array, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the network over a rollout's observations, a bounded number at a time.
+    network: Model, rollout: Rollout, observations: Tensors | None = None
+) -> tuple[Tensor, Tensor]:
+    """Run the network over a rollout, a bounded number of observations at a time.
+
+    With memory every chunk begins with the state that acting had there.
 
     Args:
         network: Actor and critic.
-        observations: [T+1, B, *obs].
-        device: Where the network lives.
+        rollout: With T + 1 observations.
+        observations: To see instead of the rollout's, of the same shapes.
 
     Returns:
-        Policy parameters [T+1, B, P] and value outputs [T+1, B, S].
+        Policy parameters [T+1, B, P] and value outputs [T+1, B, number of streams].
     """
-    lead = observations.shape[:2]
-    flat = torch.from_numpy(observations).flatten(0, 1)
-    rows_at_once = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // flat[0].numel()))
-    parts = [network(rows.to(device, non_blocking=True)) for rows in flat.split(rows_at_once)]
-    parameters = torch.cat([part[0] for part in parts])
-    outputs = torch.cat([part[1] for part in parts])
-    return parameters.unflatten(0, lead), outputs.unflatten(0, lead)
+    observations = rollout.observations if observations is None else observations
+    length, steps = rollout.sequence_length, rollout.steps
+    numbers = max(tensor[0, 0].numel() for tensor in observations.values())
+    columns = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // numbers) // length)
+    # The last observation is a chunk of its own, which the others join where all are of length 1.
+    spans = [(0, steps + 1, 1)] if length == 1 else [(0, steps, length), (steps, steps + 1, 1)]
+    parts: list[tuple[Tensor, Tensor]] = []
+    for first, last, size in spans:
+        chunks = slice(first // length, last // length if size > 1 else None)
+        seen = {name: in_chunks(tensor[first:last], size) for name, tensor in observations.items()}
+        starts = in_chunks(rollout.episode_starts[first:last], size)
+        states = rollout.states[chunks].flatten(0, 1)
+        found = [
+            network.sequence(
+                {name: tensor[:, part] for name, tensor in seen.items()}, states[part], starts[:, part]
+            )
+            for part in _parts(len(states), columns)
+        ]
+        parameters, outputs = (torch.cat([each[i] for each in found], dim=1) for i in (0, 1))
+        parts.append((in_steps(parameters, rollout.num_envs), in_steps(outputs, rollout.num_envs)))
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
-def split_streams(network: Model, outputs: torch.Tensor) -> dict[str, Array]:
-    """Value outputs [T+1, B, S] as an array [T+1, B] for each reward stream."""
-    array = outputs.cpu().numpy()
-    return {name: array[..., index].copy() for index, name in enumerate(network.streams)}
+def _parts(count: int, size: int) -> list[slice]:
+    return [slice(first, first + size) for first in range(0, count, size)]
+
+
+def split_streams(network: Model, outputs: Tensor) -> dict[str, Tensor]:
+    """Value outputs [T+1, B, S] as a tensor [T+1, B] for each reward stream."""
+    return {name: outputs[..., index].clone() for index, name in enumerate(network.streams)}

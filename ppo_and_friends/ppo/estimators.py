@@ -1,13 +1,45 @@
-"""Advantages and returns: pure functions of [T, B] arrays."""
+"""Advantages and returns: pure functions of [T, B] arrays.
+
+They go through the steps one by one, on the host: there a step of a few numbers costs least.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from ppo_and_friends.distributed.devices import host_array
+from ppo_and_friends.ppo.rollout import RewardStream, Rollout
 
 Array = NDArray[Any]
+
+
+def stream_advantages(rollout: Rollout, stream: RewardStream, values: Tensor) -> Tensor:
+    """Generalised advantages of one reward stream of a rollout.
+
+    Args:
+        rollout: Whose rewards and episode ends are used.
+        stream: Which rewards, and how they are discounted.
+        values: [T+1, B], of every observation, in the rewards' units.
+
+    Returns:
+        [T, B], on the rollout's device.
+    """
+    advantages = generalized_advantages(
+        host_array(rollout.rewards[stream.name]),
+        host_array(values),
+        host_array(rollout.terminated),
+        host_array(rollout.cut | rollout.truncated),
+        host_array(rollout.active),
+        gamma=stream.gamma,
+        gae_lambda=stream.gae_lambda,
+        episodic=stream.episodic,
+    )
+    return torch.from_numpy(advantages).to(values.device)
 
 
 def generalized_advantages(

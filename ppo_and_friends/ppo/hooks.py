@@ -17,7 +17,7 @@ from torch import Tensor
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.settings.schedules import Status
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import Data, Observations, VectorStep
 
 Array = NDArray[Any]
 Call = Callable[..., Any]
@@ -51,10 +51,10 @@ class Controls:
 class ObservationStream:
     """B streams of observations that go through the friends: a rollout's, or an evaluation's."""
 
-    fresh: Array
+    fresh: Data
     """[B] bool, where the observation is the first of an episode."""
 
-    last_actions: Array | None = None
+    last_actions: Data | None = None
     """[B, A], the actions taken since the previous observation, as the policy stores them."""
 
     memory: dict[str, Any] = field(default_factory=dict)
@@ -128,8 +128,13 @@ class Hooks:
         """Called before each rollout; may change the noise or ask for a reset."""
 
     @combined_by(pipe)
-    def transform(self, observations: Array, stream: ObservationStream) -> Array:
-        """Called on every observation, in training and in evaluation; [B, *obs] to [B, *obs']."""
+    def transform(self, observations: Data, stream: ObservationStream) -> Data:
+        """Called on what the policy sees, in training and in evaluation; [B, *obs] to [B, *obs']."""
+        return observations
+
+    @combined_by(pipe)
+    def transform_critic(self, observations: Data) -> Data:
+        """Called on what the critic alone sees, in training, if there is such; [B, *obs] to [B, *obs']."""
         return observations
 
     @combined_by(pipe)
@@ -146,12 +151,12 @@ class Hooks:
         """Called when a rollout is complete; may change rewards and merge statistics over ranks."""
 
     @combined_by(pipe)
-    def decode_values(self, outputs: Array, stream: str) -> Array:
+    def decode_values(self, outputs: Tensor, stream: str) -> Tensor:
         """Called before estimation: the critic's outputs in the rewards' units, [T+1, B]."""
         return outputs
 
     @combined_by(pipe)
-    def adjust_values(self, values: Array, stream: str) -> Array:
+    def adjust_values(self, values: Tensor, stream: str) -> Tensor:
         """Called after all of decode_values: [T+1, B] in the rewards' units, to be bootstrapped from."""
         return values
 
@@ -160,7 +165,7 @@ class Hooks:
         """Called when advantages and returns are set (and again each time they are)."""
 
     @combined_by(pipe_back)
-    def encode_returns(self, returns: Array, stream: str) -> Array:
+    def encode_returns(self, returns: Tensor, stream: str) -> Tensor:
         """Called after estimation: returns in the critic's units, [T, B]. Undoes decode_values."""
         return returns
 
@@ -217,3 +222,11 @@ class Hooks:
     def finished(self) -> bool:
         """Called after each iteration, equal on all ranks. True ends the training."""
         return False
+
+
+def transformed(friends: Hooks, observations: Observations, stream: ObservationStream) -> Observations:
+    """Observations as the network sees them: friends change what actor and critic see, and no mask."""
+    seen = {**observations, "policy": friends.transform(observations["policy"], stream)}
+    if "critic" in seen:
+        seen["critic"] = friends.transform_critic(seen["critic"])
+    return seen

@@ -21,7 +21,7 @@ STATISTICS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
 """Names of the statistics that come with the loss, in order."""
 
 
-def log_probability_ratio(log_probs: Tensor, old_log_probs: Tensor, valid: Tensor) -> Tensor:
+def log_probability_ratio(log_probs: Tensor, old_log_probs: Tensor, active: Tensor) -> Tensor:
     r"""Log of the probability ratio (arXiv:1707.06347, section 3).
 
     .. math:: \log \rho_t(\theta) = \log \pi_\theta(a_t | s_t) - \log \pi_{\theta_{old}}(a_t | s_t)
@@ -29,13 +29,13 @@ def log_probability_ratio(log_probs: Tensor, old_log_probs: Tensor, valid: Tenso
     Args:
         log_probs: [N], of the actions taken, by the current policy.
         old_log_probs: [N], by the policy that took them.
-        valid: [N], 1 for experience, 0 for a row that is excluded from training.
+        active: [N], 1 for experience, 0 for a row that is excluded from training.
 
     Returns:
         [N]; 0 without a gradient for excluded rows. To weight these with 0 later would not be enough:
         the ratio of such a row can overflow, and 0 times infinity is not a number.
     """
-    return (log_probs - old_log_probs).masked_fill(valid == 0, 0.0)
+    return (log_probs - old_log_probs).masked_fill(active == 0, 0.0)
 
 
 def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
@@ -113,11 +113,11 @@ def ppo_loss(
 
     Returns:
         The loss [] to call ``backward`` on, and the statistics [5] by the names of ``STATISTICS``. Both are
-        this rank's share: sums over its rows, divided by the number of valid rows on all ranks.
+        this rank's share: sums over its rows, divided by the number of active rows on all ranks.
     """
     parameters = minibatch.policy_parameters
     log_probs = distribution.log_prob(parameters, minibatch.actions)
-    log_ratio = log_probability_ratio(log_probs, minibatch.old_log_probs, minibatch.valid)
+    log_ratio = log_probability_ratio(log_probs, minibatch.old_log_probs, minibatch.active)
     surrogate = clipped_surrogate(log_ratio, minibatch.advantages, clip_range)
     errors = value_loss(
         minibatch.value_outputs, minibatch.value_targets, minibatch.old_value_outputs, value_clip_range

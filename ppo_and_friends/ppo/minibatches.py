@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
@@ -19,130 +20,166 @@ Array = NDArray[Any]
 
 @dataclass
 class Minibatch:
-    """N rows of a rollout, drawn from every environment alike, as tensors on the device."""
+    """Chunks of consecutive steps of a rollout, drawn from every environment alike, as tensors on the device.
+
+    N chunks of L steps are L * N rows, step by step: row l * N + n is step l of chunk n. Without memory L
+    is 1.
+    """
 
     rows: Tensor
-    """[N] int64: row t, b of the rollout is t * B + b. Row + B is its next observation's."""
+    """[L * N] int64: row t, b of the rollout is t * B + b. Row + B is its next observation's."""
 
-    observations: Tensor
-    """[N, *obs]."""
+    observations: dict[str, Tensor]
+    """By name, [L * N, *obs] each."""
+
+    episode_starts: Tensor
+    """[L * N] bool: the observation is the first one of an episode."""
+
+    states: Tensor
+    """[N, S], of the model's memory before each chunk."""
 
     actions: Tensor
-    """[N, *act]."""
+    """[L * N, *act]."""
 
     old_log_probs: Tensor
-    """[N]."""
+    """[L * N]."""
 
     old_policy_parameters: Tensor
-    """[N, P]."""
+    """[L * N, P]."""
 
     advantages: Tensor
-    """[N]."""
+    """[L * N]."""
 
     value_targets: Tensor
-    """[N, S], a column for each stream."""
+    """[L * N, S], a column for each stream."""
 
     old_value_outputs: Tensor
-    """[N, S]."""
+    """[L * N, S]."""
 
-    valid: Tensor
-    """[N] float: 1 for experience, 0 for a reset row."""
+    active: Tensor
+    """[L * N] float: 1 for experience, 0 for a reset row."""
 
     count: float
-    """Valid rows of this minibatch over all ranks: divide sums by it."""
+    """Active rows of this minibatch over all ranks: divide sums by it."""
 
     index: int = 0
     """The minibatch's place in its epoch."""
 
     policy_parameters: Tensor = field(default_factory=lambda: torch.empty(0))
-    """[N, P], the current network's; set before friends' losses are asked for."""
+    """[L * N, P], the current network's; set before friends' losses are asked for."""
 
     value_outputs: Tensor = field(default_factory=lambda: torch.empty(0))
-    """[N, S], the current network's; set before friends' losses are asked for."""
+    """[L * N, S], the current network's; set before friends' losses are asked for."""
 
     def mean(self, samples: Tensor) -> Tensor:
-        """This rank's share of the mean of [N] samples over the valid rows of all ranks."""
-        return torch.dot(samples, self.valid) / self.count
+        """This rank's share of the mean of [L * N] samples over the active rows of all ranks."""
+        return torch.dot(samples, self.active) / self.count
+
+    def evaluate(self, network: Model) -> None:
+        """Run the network over the chunks: sets ``policy_parameters`` and ``value_outputs``."""
+        shape = (-1, len(self.states))
+        observations = {name: tensor.unflatten(0, shape) for name, tensor in self.observations.items()}
+        starts = self.episode_starts.unflatten(0, shape)
+        parameters, outputs = network.sequence(observations, self.states, starts)
+        self.policy_parameters, self.value_outputs = parameters.flatten(0, 1), outputs.flatten(0, 1)
 
 
-def slice_bounds(steps: int, minibatches: int) -> list[tuple[int, int]]:
-    """First and last+1 of each of ``minibatches`` slices of ``steps`` shuffled steps.
+def slice_bounds(chunks: int, minibatches: int) -> list[tuple[int, int]]:
+    """First and last+1 of each of ``minibatches`` slices of ``chunks`` shuffled chunks.
 
     Sizes differ by one at most and depend on nothing but the arguments, so that every rank has the
     same number of minibatches, whatever its share of the environments.
     """
-    edges = [round(k * steps / minibatches) for k in range(minibatches + 1)]
+    edges = [round(k * chunks / minibatches) for k in range(minibatches + 1)]
     return list(pairwise(edges))
 
 
-def valid_counts(valid: Array, orders: list[Array], bounds: list[tuple[int, int]]) -> Array:
-    """This rank's valid rows in every minibatch of every epoch.
+def active_counts(active: Tensor, orders: list[Array], bounds: list[tuple[int, int]]) -> Array:
+    """This rank's active rows in every minibatch of every epoch.
 
     Args:
-        valid: [T, B] bool.
-        orders: One [T, B] shuffle an epoch.
-        bounds: The minibatches' slices of the shuffled steps.
+        active: [T, B] bool.
+        orders: One [C, B] shuffle of the C chunks an epoch.
+        bounds: The minibatches' slices of the shuffled chunks.
 
     Returns:
         [epochs, minibatches] float64.
     """
     edges = [first for first, _ in bounds]
-    per_step = np.stack([np.take_along_axis(valid, order, axis=0).sum(axis=1) for order in orders])
+    chunks, envs = orders[0].shape
+    in_chunk = active.cpu().numpy().reshape(chunks, -1, envs).sum(axis=1)
+    per_step = np.stack([np.take_along_axis(in_chunk, order, axis=0).sum(axis=1) for order in orders])
     return np.add.reduceat(per_step.astype(np.float64), edges, axis=1)
 
 
 class MinibatchSource:
     """Draws an update's minibatches from a rollout, with one gather an epoch."""
 
-    def __init__(self, rollout: Rollout, device: torch.device) -> None:
+    def __init__(self, rollout: Rollout) -> None:
         self.rollout = rollout
-        self.device = device
-        self.names = list(rollout.value_outputs)
-        rows = rollout.steps * rollout.num_envs
-        self._fixed = {
-            "observations": _channels_last(self._tensor(rollout.observations[:-1])),
-            "actions": self._tensor(rollout.actions),
-            "old_log_probs": self._tensor(rollout.log_probs),
-            "old_policy_parameters": self._tensor(rollout.policy_parameters),
-            "valid": self._tensor(rollout.valid.astype(rollout.log_probs.dtype)),
-            "old_value_outputs": self._tensor(
-                np.stack([rollout.value_outputs[name][:-1] for name in self.names], axis=-1)
-            ),
+        self.streams = list(rollout.value_outputs)
+        outputs = [rollout.value_outputs[name][:-1] for name in self.streams]
+        self._observations = {
+            name: _channels_last(tensor[:-1].flatten(0, 1)) for name, tensor in rollout.observations.items()
         }
-        assert all(tensor.shape[0] == rows for tensor in self._fixed.values())
+        self._states = rollout.states[:-1].flatten(0, 1)
+        self._fixed = {
+            "episode_starts": rollout.episode_starts[:-1].flatten(),
+            "actions": rollout.actions.flatten(0, 1),
+            "old_log_probs": rollout.log_probs.flatten(),
+            "old_policy_parameters": rollout.policy_parameters.flatten(0, 1),
+            "active": rollout.active.flatten().to(rollout.log_probs.dtype),
+            "old_value_outputs": torch.stack(outputs, dim=-1).flatten(0, 1),
+        }
 
     def epoch(self, order: Array, bounds: list[tuple[int, int]], counts: Array) -> Iterator[Minibatch]:
         """Yield an epoch's minibatches.
 
         Args:
-            order: [T, B] shuffle of each environment's steps.
-            bounds: The minibatches' slices of the shuffled steps.
-            counts: [minibatches], valid rows over all ranks.
+            order: [C, B] shuffle of each environment's chunks.
+            bounds: The minibatches' slices of the shuffled chunks.
+            counts: [minibatches], active rows over all ranks.
         """
         rollout = self.rollout
-        envs = rollout.num_envs
-        rows = torch.from_numpy((order * envs + np.arange(envs)).reshape(-1)).to(self.device)
+        envs, length, device = rollout.num_envs, rollout.sequence_length, rollout.actions.device
+        chunks = torch.from_numpy((order * envs + np.arange(envs)).reshape(-1)).to(device)
+        rows = _rows_of(chunks, envs, length, bounds)
         # Estimation can be repeated between epochs, so its results are taken afresh in each.
-        targets = np.stack([rollout.value_targets[name] for name in self.names], axis=-1)
+        targets = [rollout.value_targets[name] for name in self.streams]
         tensors = {
             **self._fixed,
-            "advantages": self._tensor(rollout.advantages),
-            "value_targets": self._tensor(targets),
+            "advantages": rollout.advantages.flatten(),
+            "value_targets": torch.stack(targets, dim=-1).flatten(0, 1),
         }
-        shuffled = {name: _rows(tensor, rows) for name, tensor in tensors.items()}
+        shuffled = {name: tensor.index_select(0, rows) for name, tensor in tensors.items()}
+        seen = {name: _rows(tensor, rows) for name, tensor in self._observations.items()}
+        states = self._states.index_select(0, chunks)
         for index, (first, last) in enumerate(bounds):
-            span = slice(first * envs, last * envs)
+            span = slice(first * length * envs, last * length * envs)
             yield Minibatch(
                 rows=rows[span],
+                observations={name: tensor[span] for name, tensor in seen.items()},
+                states=states[first * envs : last * envs],
                 count=max(float(counts[index]), 1.0),
                 index=index,
                 **{name: tensor[span] for name, tensor in shuffled.items()},
             )
 
-    def _tensor(self, array: Array) -> Tensor:
-        """[T, B, ...] array as a [T * B, ...] tensor on the device."""
-        flat = np.ascontiguousarray(array).reshape(-1, *array.shape[2:])
-        return torch.from_numpy(flat).to(self.device, non_blocking=True)
+
+def _rows_of(chunks: Tensor, envs: int, length: int, bounds: list[tuple[int, int]]) -> Tensor:
+    """Rows of the rollout in the order of an epoch's minibatches, each step by step.
+
+    Args:
+        chunks: [C * B], shuffled: chunk c of environment b is c * B + b.
+        envs: B.
+        length: L.
+        bounds: The minibatches' slices of the shuffled chunks.
+    """
+    if length == 1:
+        return chunks
+    first_rows = chunks // envs * (length * envs) + chunks % envs
+    steps = torch.arange(length, device=chunks.device).unsqueeze(-1) * envs
+    return torch.cat([(first_rows[a * envs : b * envs] + steps).flatten() for a, b in bounds])
 
 
 def _channels_last(observations: Tensor) -> Tensor:

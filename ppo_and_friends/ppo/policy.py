@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.model import Model
-from ppo_and_friends.ppo.hooks import Hooks, ObservationStream
+from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, transformed
+from ppo_and_friends.vector.protocol import Data, Observations
 
 Array = NDArray[Any]
 
@@ -31,6 +34,7 @@ class Policy:
         self.network, self.friends, self.mapping = network, friends, mapping
         self._device, self._dtype = device, dtype
         self._stream: ObservationStream | None = None
+        self._state = torch.empty(0)
         self._generator = np.random.default_rng(0)
 
     def reset(self, seed: int | None = None) -> None:
@@ -44,25 +48,26 @@ class Policy:
             self._generator = np.random.default_rng(seed)
 
     @torch.inference_mode()
-    def act(self, observations: Array, deterministic: bool = True) -> Array:
+    def act(self, observations: Observations, deterministic: bool = True) -> Data:
         """Choose actions.
 
         Args:
-            observations: [B, *obs], encoded as the vector environments do.
+            observations: By name, [B, *obs] each, encoded as the vector environments do. What the critic
+                alone sees isn't needed.
             deterministic: The most probable action; False: draw one.
 
         Returns:
-            [B, *action shape], as the environment takes them.
+            [B, *action shape], as the environment takes them; a tensor if the observations are.
         """
-        observations = np.asarray(observations)
-        rows = len(observations)
+        policy = observations["policy"]
+        rows = len(policy)
         if self._stream is None:
-            self._stream = ObservationStream(fresh=np.ones(rows, bool))
-        seen = np.array(self.friends.transform(observations, self._stream))
-        inputs = torch.from_numpy(seen).to(self._device)
-        if inputs.is_floating_point():
-            inputs = inputs.to(self._dtype)
-        parameters = self.network.policy(inputs)
+            fresh = np.ones(rows, bool)
+            self._stream = ObservationStream(_like(fresh, policy))
+            self._state = torch.zeros((rows, self.network.state_size), device=self._device, dtype=self._dtype)
+        seen = transformed(self.friends, observations, self._stream)
+        inputs = {name: self._input(data) for name, data in seen.items() if name != "critic"}
+        parameters, self._state = self.network.step(inputs, self._state)
         distribution = self.mapping.distribution
         if deterministic:
             actions = distribution.mode(parameters)
@@ -71,7 +76,17 @@ class Policy:
             normal = distribution.noise_kind == "normal"
             noise = self._generator.standard_normal(shape) if normal else self._generator.random(shape)
             actions = distribution.sample(parameters, torch.from_numpy(noise).to(parameters))
-        stored = actions.cpu().numpy()
-        self._stream.fresh = np.zeros(rows, bool)
+        stored: Data = actions if isinstance(policy, Tensor) else host_array(actions)
+        self._stream.fresh = _like(np.zeros(rows, bool), policy)
         self._stream.last_actions = stored
         return self.mapping.to_environment(stored)
+
+    def _input(self, data: Data) -> Tensor:
+        """As the network takes it."""
+        tensor = torch.as_tensor(data).to(self._device)
+        return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
+
+
+def _like(array: Array, data: Data) -> Data:
+    """An array as data are: a tensor on their device, if they are tensors."""
+    return torch.from_numpy(array).to(data.device) if isinstance(data, Tensor) else array

@@ -1,14 +1,11 @@
-"""A rollout: what one rank experienced between two updates, and its division into minibatches."""
+"""A rollout: what one rank experienced between two updates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -33,57 +30,64 @@ class RewardStream:
 
 @dataclass
 class Rollout:
-    """T steps of B environments of one rank.
+    """T steps of B rows of one rank, as tensors on the agent's device.
 
-    The arrays are written in place and used again by the next rollout: copy what you keep.
+    They are written in place and used again by the next rollout: copy what you keep.
     """
 
-    observations: Array
-    """[T+1, B, *obs], as the network sees them, statistics frozen for the rollout."""
+    observations: dict[str, Tensor]
+    """By name, [T+1, B, *obs] each, as the network sees them, statistics frozen for the rollout."""
 
-    actions: Array
+    episode_starts: Tensor
+    """[T+1, B] bool: the observation is the first one of an episode."""
+
+    states: Tensor
+    """[C+1, B, S], of the model's memory at the start of each of C chunks of T / C steps, and after the last;
+    S is 0 for models without memory."""
+
+    actions: Tensor
     """[T, B, *act], as sampled, before clipping or scaling."""
 
-    terminated: Array
+    terminated: Tensor
     """[T, B] bool: the episode ended, there is no future value."""
 
-    truncated: Array
+    truncated: Tensor
     """[T, B] bool: cut off, bootstrap from the true final observation."""
 
-    cut: Array
-    """[T, B] bool: the advantage trace ends here though the episode goes on."""
+    cut: Tensor
+    """[T, B] bool: the advantage trace ends here though the episode goes on. Friends set it."""
 
-    valid: Array
+    active: Tensor
     """[T, B] bool: False where the row is an automatic reset, not experience."""
 
-    finished: Array
+    finished: Tensor
     """[T, B] bool: a whole episode ended, so that its score is complete."""
 
-    scores: Array
+    scores: Tensor
     """[T, B] float64: the true rewards. For reports only."""
 
-    rewards: dict[str, Array]
+    rewards: dict[str, Tensor]
     """Stream name to [T, B]. Friends may change and add streams."""
 
-    policy_parameters: Array
+    policy_parameters: Tensor
     """[T, B, P], of the action distributions the actions were drawn from."""
 
-    log_probs: Array
+    log_probs: Tensor
     """[T, B], of the actions under these distributions."""
 
-    value_outputs: dict[str, Array]
+    value_outputs: dict[str, Tensor]
     """Stream name to [T+1, B]: the critic's outputs, in its own units."""
 
-    values: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, Tensor] = field(default_factory=dict)
     """Stream name to [T+1, B]: predicted returns, in the rewards' units."""
 
-    advantages: Array = field(default_factory=lambda: np.empty(0))
+    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
     """[T, B]: weighted sum of the streams' advantages. Set by the estimation."""
 
-    returns: dict[str, Array] = field(default_factory=dict)
+    returns: dict[str, Tensor] = field(default_factory=dict)
     """Stream name to [T, B]: lambda-returns, in the rewards' units. Set by the estimation."""
 
-    value_targets: dict[str, Array] = field(default_factory=dict)
+    value_targets: dict[str, Tensor] = field(default_factory=dict)
     """Stream name to [T, B]: the returns in the critic's units. Set by the estimation."""
 
     iteration: int = 0
@@ -101,3 +105,22 @@ class Rollout:
     def num_envs(self) -> int:
         """B."""
         return int(self.actions.shape[1])
+
+    @property
+    def sequence_length(self) -> int:
+        """L, the steps of a chunk: T / C."""
+        return self.steps // (len(self.states) - 1)
+
+
+def in_chunks(tensor: Tensor, length: int) -> Tensor:
+    """Steps [C * L, B, ...] as chunks [L, C * B, ...]: column c * B + b is chunk c of row b."""
+    if length == 1:
+        return tensor.flatten(0, 1).unsqueeze(0)
+    chunks: Tensor = tensor.unflatten(0, (-1, length))
+    return chunks.transpose(0, 1).flatten(1, 2)
+
+
+def in_steps(chunks: Tensor, num_envs: int) -> Tensor:
+    """Undoes `in_chunks`: [L, C * B, ...] to [C * L, B, ...]."""
+    steps: Tensor = chunks.unflatten(1, (-1, num_envs))
+    return steps.transpose(0, 1).flatten(0, 1)

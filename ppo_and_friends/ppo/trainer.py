@@ -7,18 +7,20 @@ friends change what is learned from, ``session.py`` saves and reports.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Randomness
 from ppo_and_friends.errors import PPOError
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector, evaluate_network, split_streams
 from ppo_and_friends.ppo.episodes import EpisodeStatistics, EpisodeTracker, Highest
-from ppo_and_friends.ppo.estimators import explained_variance, generalized_advantages
+from ppo_and_friends.ppo.estimators import explained_variance, stream_advantages
 from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
 from ppo_and_friends.ppo.losses import STATISTICS, LossFunction
-from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, slice_bounds, valid_counts
+from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, active_counts, slice_bounds
 from ppo_and_friends.ppo.optimizer import FlatOptimizer
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.stopwatch import Stopwatch
@@ -71,7 +73,8 @@ class Trainer:
         self._skipped = 0
         steps_per_rollout = collector.steps * layout.total
         wanted = max(1, round(steps_per_rollout / self.settings.minibatch_size))
-        self._bounds = slice_bounds(collector.steps, min(wanted, collector.steps))
+        self._chunks = collector.steps // collector.sequence_length
+        self._bounds = slice_bounds(self._chunks, min(wanted, self._chunks))
 
     @property
     def progress(self) -> float:
@@ -123,24 +126,15 @@ class Trainer:
 
     def estimate(self, rollout: Rollout) -> None:
         """Compute advantages and returns of every reward stream (line 4 of Algorithm 1)."""
-        advantages = np.zeros(rollout.valid.shape)
+        advantages = torch.zeros_like(rollout.scores)
         for stream in self.streams:
             values = self.friends.decode_values(rollout.value_outputs[stream.name], stream.name)
             values = self.friends.adjust_values(values, stream.name)
-            advantage = generalized_advantages(
-                rollout.rewards[stream.name],
-                values,
-                rollout.terminated,
-                rollout.cut | rollout.truncated,
-                rollout.valid,
-                gamma=stream.gamma,
-                gae_lambda=stream.gae_lambda,
-                episodic=stream.episodic,
-            )
+            advantage = stream_advantages(rollout, stream, values)
             rollout.values[stream.name] = values
-            rollout.returns[stream.name] = (advantage + values[:-1]).astype(values.dtype)
+            rollout.returns[stream.name] = (advantage + values[:-1]).to(values.dtype)
             advantages += stream.weight * advantage
-        rollout.advantages = advantages.astype(rollout.log_probs.dtype)
+        rollout.advantages = advantages.to(rollout.log_probs.dtype)
         self.friends.after_estimation(rollout)
         for name, returns in rollout.returns.items():
             rollout.value_targets[name] = self.friends.encode_returns(returns, name)
@@ -148,13 +142,13 @@ class Trainer:
     def improve(self, rollout: Rollout, controls: Controls) -> dict[str, float]:
         """Optimise the surrogate for several epochs of minibatches (line 6 of Algorithm 1)."""
         self.friends.before_update(controls)
-        shape = (self.layout, rollout.steps)
+        shape = (self.layout, self._chunks)
         orders = [
             self.randomness.shuffles(self.iteration, epoch, *shape) for epoch in range(self.settings.epochs)
         ]
-        counts = valid_counts(rollout.valid, orders, self._bounds)
+        counts = active_counts(rollout.active, orders, self._bounds)
         self._sum(counts)
-        source = MinibatchSource(rollout, self.collector.device)
+        source = MinibatchSource(rollout)
         history: list[dict[str, float]] = []
         for epoch, order in enumerate(orders):
             if self.friends.before_epoch(epoch, rollout):
@@ -175,7 +169,7 @@ class Trainer:
         """One gradient step; returns its statistics over all ranks."""
         self.friends.before_minibatch(minibatch)
         self.optimizer.zero_gradients()
-        minibatch.policy_parameters, minibatch.value_outputs = self.network(minibatch.observations)
+        minibatch.evaluate(self.network)
         extra = self.friends.loss(minibatch)
         total, statistics = self.loss(
             self.distribution,
@@ -201,7 +195,7 @@ class Trainer:
 
     def reestimate(self, rollout: Rollout) -> None:
         """Values, advantages and returns anew with the current critic (arXiv:2006.05990, 3.5)."""
-        _, outputs = evaluate_network(self.network, rollout.observations, self.collector.device)
+        _, outputs = evaluate_network(self.network, rollout)
         rollout.value_outputs = split_streams(self.network, outputs)
         self.estimate(rollout)
 
@@ -220,11 +214,13 @@ class Trainer:
 
     def _summary(self, rollout: Rollout) -> dict[str, float]:
         """Scores, counts and explained variance of a rollout, over all ranks."""
-        episodes = self.tracker.update(rollout.scores, rollout.finished, rollout.valid)
-        valid = rollout.valid
-        returns = rollout.returns["extrinsic"][valid].astype(np.float64)
-        errors = returns - rollout.values["extrinsic"][:-1][valid]
-        sums = np.array([valid.sum(), errors.sum(), (errors**2).sum(), returns.sum(), (returns**2).sum()])
+        episodes = self.tracker.update(
+            host_array(rollout.scores), host_array(rollout.finished), host_array(rollout.active)
+        )
+        active = host_array(rollout.active)
+        returns = host_array(rollout.returns["extrinsic"])[active].astype(np.float64)
+        errors = returns - host_array(rollout.values["extrinsic"])[:-1][active]
+        sums = np.array([active.sum(), errors.sum(), (errors**2).sum(), returns.sum(), (returns**2).sum()])
         with self.stopwatch.measure("communication"):
             self.communicator.sum_(sums)
             stats = self.episodes.summarise(episodes, self.communicator)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.distributions import Gaussian
 from ppo_and_friends.ppo.rollout import Rollout
@@ -74,15 +76,16 @@ def samples_of(rollout: Rollout, mapping: ActionMapping) -> dict[str, Array]:
         stream ``rewards/<stream>`` and ``values/<stream>``. Nothing where every row is a reset.
     """
     # Rows are thinned before anything is computed from them.
-    rows = np.flatnonzero(rollout.valid.reshape(-1))
+    rows = np.flatnonzero(host_array(rollout.active).reshape(-1))
     if not len(rows):
         return {}
     rows = thinned(rows)
 
-    def flat(array: Array) -> Array:
+    def flat(tensor: Tensor) -> Array:
+        array = host_array(tensor)
         return array.reshape(-1, *array.shape[2:])[rows]
 
-    observations = rollout.observations[:-1].reshape(-1, *rollout.observations.shape[2:])
+    observations = host_array(rollout.observations["policy"][:-1].flatten(0, 1))
     size = max(1, int(np.prod(observations.shape[1:])))
     few = rows[:: max(1, len(rows) * size // (16 * MOST_VALUES))]
     found = {"observations": thinned(observations[few].reshape(-1))}
@@ -103,6 +106,6 @@ def action_deviation(rollout: Rollout, mapping: ActionMapping) -> dict[str, floa
     """``action_std``, a Gaussian policy's mean deviation in half action ranges; nothing for other ones."""
     if not isinstance(mapping.distribution, Gaussian) or not isinstance(mapping.space, spaces.Box):
         return {}
-    parameters = rollout.policy_parameters.reshape(-1, rollout.policy_parameters.shape[-1])
+    parameters = rollout.policy_parameters.flatten(0, 1)
     step = max(1, len(parameters) // ROWS_FOR_DEVIATION)
-    return {"action_std": float(np.exp(parameters[::step, mapping.distribution.action_size :]).mean())}
+    return {"action_std": float(parameters[::step, mapping.distribution.action_size :].exp().mean())}

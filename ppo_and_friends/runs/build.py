@@ -20,7 +20,7 @@ from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.build import make_network
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
 from ppo_and_friends.networks.kernels.fused_loss import fused_ppo_loss
-from ppo_and_friends.networks.kernels.inference import inference_function
+from ppo_and_friends.networks.kernels.inference import step_function
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector
 from ppo_and_friends.ppo.losses import ppo_loss
@@ -150,11 +150,12 @@ def build_trainer(
         Randomness(experiment.random_seed),
         layout,
         steps=steps,
-        space=agent.space,
+        sequence_length=1,
+        spaces={"policy": agent.space},
         device=agent.device,
         dtype=agent.dtype,
         stopwatch=stopwatch,
-        policy_function=inference_function if fast else lambda network: network.policy,
+        step_function=step_function if fast else lambda network: network.step,
     )
     optimizer = FlatOptimizer(
         _parameter_groups(agent),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
 
 Array = NDArray[Any]
 
@@ -62,6 +62,8 @@ class ALEVectorEnv:
     """Atari games stepped in ale-py's C++ threads; a lost life can terminate an episode without a reset."""
 
     backend = "ale"
+    device = None
+    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, num_envs: int, threads: int) -> None:
         """Start the emulators.
@@ -106,13 +108,15 @@ class ALEVectorEnv:
         self._life_loss = atari.life_loss_ends_episode
         self._clip_rewards = atari.clip_rewards
         self._lives: Array = np.zeros(num_envs, np.int32)
+        self._resets: Array = np.zeros(num_envs, np.bool_)
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> dict[str, Array]:
         """Reset every game; see `VectorEnv.reset`."""
         seeds = np.array([(seed + i) % SEED_LIMIT for i in range(self.num_envs)])
         observations, info = self._vector.reset(seed=seeds)
         self._lives = np.array(info["lives"])
-        return np.asarray(observations)
+        self._resets = np.zeros(self.num_envs, np.bool_)
+        return {"policy": np.asarray(observations)}
 
     def step(self, actions: Array) -> VectorStep:
         """Step all games; see `VectorEnv.step`."""
@@ -120,17 +124,19 @@ class ALEVectorEnv:
             np.asarray(actions, np.int32)
         )
         finished = env_terminated | env_truncated
+        resets, self._resets = self._resets, finished
         terminated = env_terminated
         if self._life_loss:
             terminated = env_terminated | (info["lives"] < self._lives)
             self._lives = np.array(info["lives"])
         scores = rewards.astype(np.float64)
         return VectorStep(
-            observations=observations,
+            observations={"policy": observations},
             rewards=np.sign(scores) if self._clip_rewards else scores,
             terminated=terminated,
             truncated=finished & ~terminated,
-            resets=finished,
+            active=~resets,
+            episode_starts=resets,
             scores=scores,
             finished=finished,
         )

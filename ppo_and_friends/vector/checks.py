@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.codec import BadObservationError
-from ppo_and_friends.vector.protocol import VectorEnv, VectorStep
+from ppo_and_friends.vector.protocol import Observations, VectorEnv, VectorStep
 from ppo_and_friends.vector.spaces import Leaf, leaves
 
 Array = NDArray[Any]
 
-FLAGS = ("terminated", "truncated", "resets", "finished")
+FLAGS = ("terminated", "truncated", "active", "episode_starts", "finished")
 
 
 def fault(index: int, step: int, key: str, problem: str) -> EnvironmentFault:
@@ -142,6 +142,15 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return fault(self._index, self._steps, key, problem)
 
 
+class _Expected:
+    """What a batch of one kind of observations must look like."""
+
+    def __init__(self, rows: int, space: spaces.Box) -> None:
+        self.shape, self.dtype = (rows, *space.shape), space.dtype
+        self.is_float = space.dtype.kind == "f"
+        self.finite = np.empty(self.shape, np.bool_)  # memory for the check
+
+
 class CheckedVectorEnv:
     """Checks each batch from a backend: shapes, dtypes, and that observations and rewards are finite."""
 
@@ -156,6 +165,8 @@ class CheckedVectorEnv:
         self.env = env
         self.num_envs = env.num_envs
         self.observation_space = env.observation_space
+        self.other_spaces = env.other_spaces
+        self.device = env.device
         encoder = getattr(env, "encoder", None)
         # A backend without an encoder returns arrays already, exactly as the environment declares them.
         self.raw_observation_space: spaces.Space[Any] = (
@@ -166,13 +177,11 @@ class CheckedVectorEnv:
         self.notes = notes or []
         self._first = first
         self._steps = 0
-        self._shape = (env.num_envs, *env.observation_space.shape)
-        self._dtype = env.observation_space.dtype
-        self._float = self._dtype.kind == "f"
-        self._finite = np.empty(self._shape, np.bool_)
+        named = {"policy": env.observation_space, **env.other_spaces}
+        self._expected = {name: _Expected(env.num_envs, space) for name, space in named.items()}
         self._finite_row = np.empty(env.num_envs, np.bool_)
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> Observations:
         """Reset every environment; see `VectorEnv.reset`.
 
         Raises:
@@ -210,16 +219,19 @@ class CheckedVectorEnv:
         """Release the backend."""
         self.env.close()
 
-    def _check_observations(self, observations: Array) -> None:
-        if observations.shape != self._shape:
-            shape = list(observations.shape)
-            raise self._fault(0, "observation", f"batch shape {shape}, not {list(self._shape)}")
-        if observations.dtype != self._dtype:
-            raise self._fault(0, "observation", f"dtype {observations.dtype}, not {self._dtype}")
-        if self._float and not np.isfinite(observations, out=self._finite).all():
-            row, *index = (int(i) for i in np.argwhere(~self._finite)[0])
-            value = observations[(row, *index)]
-            raise self._fault(row, self._component(tuple(index)), f"{value} is not a finite number")
+    def _check_observations(self, named: Observations) -> None:
+        for name, expected in self._expected.items():
+            observations, key = named[name], "observation" if name == "policy" else name
+            if observations.shape != expected.shape:
+                shape = list(observations.shape)
+                raise self._fault(0, key, f"batch shape {shape}, not {list(expected.shape)}")
+            if observations.dtype != expected.dtype:
+                raise self._fault(0, key, f"dtype {observations.dtype}, not {expected.dtype}")
+            if expected.is_float and not np.isfinite(observations, out=expected.finite).all():
+                row, *index = (int(i) for i in np.argwhere(~expected.finite)[0])
+                value = observations[(row, *index)]
+                where = self._component(tuple(index)) if name == "policy" else f"{name}{index}"
+                raise self._fault(row, where, f"{value} is not a finite number")
 
     def _check_rewards(self, rewards: Array) -> None:
         if rewards.shape != self._finite_row.shape:

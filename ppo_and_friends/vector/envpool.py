@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
 
 Array = NDArray[Any]
 
@@ -118,6 +118,8 @@ class EnvPoolVectorEnv:
     """The environments of one EnvPool."""
 
     backend = "envpool"
+    device = None
+    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, num_envs: int, threads: int) -> None:
         """Look up the spaces; the pool itself is created by `reset`, because it takes its seeds only then.
@@ -139,6 +141,7 @@ class EnvPoolVectorEnv:
         self._life_loss = settings.atari is not None and settings.atari.life_loss_ends_episode
         self._lives: Array = np.zeros(num_envs, np.int32)
         self._pool: Any = None
+        self._over: Array = np.zeros(num_envs, np.bool_)
         with _quiet():
             try:
                 spec = envpool.make_spec(self._task, num_envs=num_envs, **self._options)
@@ -149,7 +152,7 @@ class EnvPoolVectorEnv:
             self.observation_space: spaces.Box = _observation_space(spec.observation_space)
             self.action_space: spaces.Space[Any] = _action_space(spec.action_space)
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
         import envpool
 
@@ -160,9 +163,10 @@ class EnvPoolVectorEnv:
                 self._task, env_type="gymnasium", num_envs=self.num_envs, env_seed=seeds, **self._options
             )
             observations, info = self._pool.reset()
+        self._over = np.zeros(self.num_envs, np.bool_)
         if self._life_loss:
             self._lives = np.array(info["lives"])
-        return np.asarray(observations)
+        return {"policy": np.asarray(observations)}
 
     def step(self, actions: Array) -> VectorStep:
         """Step all environments; see `VectorEnv.step`.
@@ -171,15 +175,18 @@ class EnvPoolVectorEnv:
         doesn't distinguish the two.
         """
         observations, rewards, terminated, truncated, info = self._pool.step(actions)
-        over = terminated | truncated
-        if not self._atari:
-            return VectorStep(observations, rewards, terminated, truncated, over, rewards, over)
-        # Unlike `terminated`, this is right on the last step before the time limit, too.
-        terminated = info["terminated"].astype(np.bool_)
-        if self._life_loss:
-            terminated |= info["lives"] < self._lives
-            self._lives = np.array(info["lives"])
-        return VectorStep(observations, rewards, terminated, over & ~terminated, over, info["reward"], over)
+        resets, over = self._over, terminated | truncated
+        self._over, scores = over, rewards
+        if self._atari:
+            # Unlike `terminated`, this is right on the last step before the time limit, too.
+            terminated, scores = info["terminated"].astype(np.bool_), info["reward"]
+            if self._life_loss:
+                terminated |= info["lives"] < self._lives
+                self._lives = np.array(info["lives"])
+            truncated = over & ~terminated
+        return VectorStep(
+            {"policy": observations}, rewards, terminated, truncated, ~resets, resets, scores, over
+        )
 
     def close(self) -> None:
         """Release the pool and its threads."""

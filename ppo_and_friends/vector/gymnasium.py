@@ -21,7 +21,7 @@ from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.checks import CheckedEnv
 from ppo_and_friends.vector.codec import Encoder
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
 from ppo_and_friends.vector.spaces import check_action_space
 
 Array = NDArray[Any]
@@ -33,6 +33,8 @@ class GymnasiumVectorEnv:
     """Steps the environments in this process, one after another."""
 
     backend = "gymnasium"
+    device = None
+    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Create this rank's environments.
@@ -66,7 +68,7 @@ class GymnasiumVectorEnv:
         self._resets = np.zeros(layout.local, np.bool_)
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
         self._resets = np.zeros(self.num_envs, np.bool_)
         return self._encode([env.reset(seed=seed + i)[0] for i, env in enumerate(self._envs)])
@@ -80,22 +82,23 @@ class GymnasiumVectorEnv:
         observations: list[Any] = []
         # A Box action must be an array even if it is a scalar; a Discrete action must not be one.
         rows: Any = [actions[i, ...] for i in range(len(actions))] if self._arrays else actions
-        for i, (env, was_over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
-            if was_over:
+        for i, (env, over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
+            if over:
                 observation, _ = env.reset()
             else:
                 observation, scores[i], env_terminated, env_truncated, info = env.step(rows[i])
                 finished[i] = env_terminated or env_truncated
                 terminated[i] = env_terminated or info.get(LIFE_LOST, False)
             observations.append(observation)
-        self._resets = finished
+        resets, self._resets = self._resets, finished
         rewards = np.sign(scores) if self._clip_rewards else scores
         return VectorStep(
             observations=self._encode(observations),
             rewards=rewards,
             terminated=terminated,
             truncated=finished & ~terminated,
-            resets=finished,
+            active=~resets,
+            episode_starts=resets,
             scores=scores,
             finished=finished,
         )
@@ -106,14 +109,16 @@ class GymnasiumVectorEnv:
             env.close()
         self._envs = []
 
-    def _encode(self, observations: list[Any]) -> Array:
-        return self.encoder(concatenate(self._single_space, observations, self._batch))
+    def _encode(self, observations: list[Any]) -> dict[str, Array]:
+        return {"policy": self.encoder(concatenate(self._single_space, observations, self._batch))}
 
 
 class AsyncGymnasiumVectorEnv:
     """Steps each environment in its own process, which pays off for slow environments."""
 
     backend = "async"
+    device = None
+    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Start one process for each of this rank's environments.
@@ -128,6 +133,7 @@ class AsyncGymnasiumVectorEnv:
         self.num_envs = layout.local
         self._first = layout.first
         self._steps = 0
+        self._resets = np.zeros(layout.local, np.bool_)
         makers = [partial(_make_in_worker, settings, layout.first + i) for i in range(layout.local)]
         # Only a forked process knows the environments that the main program has registered.
         context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
@@ -139,11 +145,12 @@ class AsyncGymnasiumVectorEnv:
         self.observation_space = self.encoder.space
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
         with self._faults():
             observations, _ = self._vector.reset(seed=[seed + i for i in range(self.num_envs)])
-        return self.encoder(observations)
+        self._resets = np.zeros(self.num_envs, np.bool_)
+        return {"policy": self.encoder(observations)}
 
     def step(self, actions: Array) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
@@ -153,13 +160,15 @@ class AsyncGymnasiumVectorEnv:
                 np.array(actions, dtype=self.action_space.dtype)
             )
         finished = env_terminated | env_truncated
+        resets, self._resets = self._resets, finished
         terminated = env_terminated | info[LIFE_LOST] if LIFE_LOST in info else env_terminated
         return VectorStep(
-            observations=self.encoder(observations),
+            observations={"policy": self.encoder(observations)},
             rewards=np.sign(scores) if self._clip_rewards else scores,
             terminated=terminated,
             truncated=finished & ~terminated,
-            resets=finished,
+            active=~resets,
+            episode_starts=resets,
             scores=scores,
             finished=finished,
         )

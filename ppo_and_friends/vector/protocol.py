@@ -1,68 +1,88 @@
-"""The interface that every backend implements."""
+"""The data plane: what every backend implements, and what it hands over at each step."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
 
+import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+Data: TypeAlias = Any
+"""A NumPy array, or a tensor on the engine's device: of one kind in everything that an engine returns."""
+
+Observations: TypeAlias = Mapping[str, Data]
+"""``policy`` [B, *obs], what the actor sees. Only where there are any: ``critic`` [B, *obs], all that the
+critic sees, and ``action_mask`` [B, *mask] bool, True for the actions that are legal."""
+
+NO_SPACES: Mapping[str, spaces.Box] = MappingProxyType({})
+"""`VectorEnv.other_spaces` of an engine that returns ``policy`` alone."""
 
 
 @dataclass(slots=True)
 class VectorStep:
-    """The result of one step of B environments. The next step may overwrite the arrays; copy to keep them.
+    """The result of one step of B rows. The next step may overwrite the data; copy to keep them.
 
-    Automatic resets follow Gymnasium's next-step mode: where ``resets`` is True, the next step ignores
-    the action and resets the environment instead. That row's reward is then 0, and its observation is
-    the first one of the new episode.
+    A row is an environment (or an agent in one). Automatic resets follow Gymnasium's next-step mode: the step
+    after an episode's end ignores the row's action and resets it instead. That step isn't ``active``, its
+    reward is 0, and its observation is the first one of the new episode.
     """
 
-    observations: Array
-    """[B, *observation shape]; where an episode has ended, its true final observation."""
+    observations: Observations
+    """By name, [B, ...] each; where an episode has ended, its true final observation."""
 
-    rewards: Array
+    rewards: Data
     """[B] float, the rewards to train on (in Atari, clipped to their sign if the settings say so)."""
 
-    terminated: Array
+    terminated: Data
     """[B] bool, whether the episode ended in a terminal state, whose value is 0. Excludes ``truncated``."""
 
-    truncated: Array
+    truncated: Data
     """[B] bool, whether the episode was truncated without having terminated."""
 
-    resets: Array
-    """[B] bool, whether the next step is an automatic reset, which is excluded from training."""
+    active: Data
+    """[B] bool, whether this step was experience; False: an automatic reset, excluded from training."""
 
-    scores: Array
+    episode_starts: Data
+    """[B] bool, whether the observation is the first one of an episode."""
+
+    scores: Data
     """[B] float, the environment's own rewards, neither clipped nor normalised; they add up to the score."""
 
-    finished: Array
+    finished: Data
     """[B] bool, whether a whole episode ended (in Atari a game, not a life); its score is then complete."""
 
 
 class VectorEnv(Protocol):
-    """The B environments of one rank, stepped together, with observations encoded as arrays."""
+    """The B rows of one rank, stepped together, with observations encoded as arrays or tensors."""
 
     num_envs: int
     """B, the number of this rank's environments."""
 
     observation_space: spaces.Box
-    """Encoded observation space of one environment: a flat vector (float or uint8) or a uint8 image."""
+    """Encoded space of ``policy`` for one row: a flat vector (float or uint8) or a uint8 image."""
+
+    other_spaces: Mapping[str, spaces.Box]
+    """Encoded spaces of the other observations, by name; usually there are none."""
 
     action_space: spaces.Space[Any]
     """Action space of one environment, as the environment itself declares it."""
 
-    def reset(self, seed: int) -> Array:
+    @property
+    def device(self) -> torch.device | None:
+        """Where its tensors live; None: it takes and returns NumPy arrays."""
+
+    def reset(self, seed: int) -> Observations:
         """Reset every environment; this rank's environment i is seeded with ``seed + i``.
 
         Returns:
-            [B, *observation shape].
+            By name, [B, ...] each. All of them are the first ones of their episodes.
         """
         ...
 
-    def step(self, actions: Array) -> VectorStep:
+    def step(self, actions: Data) -> VectorStep:
         """Step all environments.
 
         Args:

@@ -76,7 +76,7 @@ def test_its_state_comes_back(name: str) -> None:
             trainer.train_iteration()
         tensors, plain = capture(trainer, 1.0)
         copies = {key: tensor.detach().clone() for key, tensor in tensors.items()}
-        seen = trainer.agent.policy().act(observations)
+        seen = trainer.agent.policy().act({"policy": observations})
         stream = ObservationStream(fresh=np.ones(5, bool))
         return copies, plain, seen, trainer.friends.transform(observations, stream), trainer.friends.metrics()
 
@@ -87,7 +87,7 @@ def test_its_state_comes_back(name: str) -> None:
             np.testing.assert_array_equal(tensor.detach(), copies[key], err_msg=key)
         stream = ObservationStream(fresh=np.ones(5, bool))
         np.testing.assert_array_equal(trainer.friends.transform(observations, stream), transformed)
-        np.testing.assert_array_equal(trainer.agent.policy().act(observations), seen)
+        np.testing.assert_array_equal(trainer.agent.policy().act({"policy": observations}), seen)
         again = trainer.friends.metrics()
         trainer.train_iteration()  # and it goes on
         return again

@@ -17,6 +17,7 @@ from ppo_and_friends.networks.distributions import Bernoulli, Categorical, Gauss
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import assert_same_on_any_ranks, build, drift, experiment, trained
+from tests.rollouts import arrays
 
 
 def with_friend(name: str, space: Any = None, image: bool = False, **arguments: Any) -> tuple[Trainer, Any]:
@@ -27,8 +28,8 @@ def with_friend(name: str, space: Any = None, image: bool = False, **arguments: 
 
 def test_icm_reward_is_half_the_squared_error_of_the_forward_model() -> None:
     trainer, icm = with_friend("ICM", scale=0.3, normalize=False, extrinsic_weight=0.0)
-    rollout = trainer.collect()
-    assert not rollout.valid.all()
+    rollout = arrays(trainer.collect())
+    assert not rollout.active.all()
     for t, b in [(0, 0), (6, 1), (7, 1), (15, 4)]:
         with torch.no_grad():
             present, future = (
@@ -36,13 +37,13 @@ def test_icm_reward_is_half_the_squared_error_of_the_forward_model() -> None:
             )
             action = torch.from_numpy(rollout.actions[t, b][None]).clamp(-1, 1)
             error = icm.forward_model(torch.cat((present, action), -1)) - future
-        expected = 0.3 * 0.5 * float((error**2).sum()) if rollout.valid[t, b] else 0.0
+        expected = 0.3 * 0.5 * float((error**2).sum()) if rollout.active[t, b] else 0.0
         assert rollout.rewards["extrinsic"][t, b] == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_icm_mixes_or_keeps_apart() -> None:
     plain, _ = with_friend("RewardScale", factor=1.0)
-    reward = plain.collect().rewards["extrinsic"].copy()
+    reward = plain.collect().rewards["extrinsic"].clone()
     own, _ = with_friend("ICM", scale=0.3, extrinsic_weight=2.0, own_stream=True)
     apart = own.collect().rewards
     mixed, _ = with_friend("ICM", scale=0.3, extrinsic_weight=2.0)
@@ -82,8 +83,8 @@ def test_action_features(distribution: Any, space: Any, action: Any, features: A
 
 def test_rnd_reward_is_the_predictors_error_on_whitened_observations() -> None:
     trainer, rnd = with_friend("RND", clip=1.5)
-    rollout = trainer.collect()
-    following = rollout.observations[1:][rollout.valid]
+    rollout = arrays(trainer.collect())
+    following = rollout.observations[1:][rollout.active]
     np.testing.assert_allclose(rnd.mean, following.mean(axis=0), atol=1e-12)
     np.testing.assert_allclose(rnd.variance, following.var(axis=0), atol=1e-12)
     whitened = np.clip((following - following.mean(axis=0)) / following.std(axis=0), -1.5, 1.5)
@@ -91,8 +92,8 @@ def test_rnd_reward_is_the_predictors_error_on_whitened_observations() -> None:
         inputs = torch.from_numpy(whitened)
         errors = (rnd.predictor(inputs) - rnd.target(inputs)).square().mean(-1).numpy()
     rewards = rollout.rewards["novelty"]
-    np.testing.assert_allclose(rewards[rollout.valid], errors * rnd.normalizer.scale, rtol=1e-9)
-    assert not rewards[~rollout.valid].any() and (~rollout.valid).any()
+    np.testing.assert_allclose(rewards[rollout.active], errors * rnd.normalizer.scale, rtol=1e-9)
+    assert not rewards[~rollout.active].any() and (~rollout.active).any()
 
 
 def test_rnd_trains_the_predictor_and_never_the_target() -> None:
@@ -119,9 +120,9 @@ def test_rnd_share_thins_out_what_the_predictor_learns_from() -> None:
 
 def test_rnd_sees_the_newest_frame_of_images() -> None:
     trainer, rnd = with_friend("RND", spaces.Discrete(2), image=True)
-    rollout = trainer.collect()
+    rollout = arrays(trainer.collect())
     assert rnd.mean.shape == (1, 36, 36)
-    newest = rollout.observations[1:, :, 1][rollout.valid].astype(np.float64)
+    newest = rollout.observations[1:, :, 1][rollout.active].astype(np.float64)
     np.testing.assert_allclose(rnd.mean[0], newest.mean(axis=0), atol=1e-9)
 
 

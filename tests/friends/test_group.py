@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
@@ -15,6 +16,7 @@ from ppo_and_friends.ppo.hooks import Hooks
 from ppo_and_friends.ppo.rollout import RewardStream
 from ppo_and_friends.settings.experiment import friend
 from tests.engine import experiment, on_ranks, train
+from tests.rollouts import arrays
 
 
 def hooks() -> list[str]:
@@ -73,7 +75,9 @@ def test_the_order_of_the_hooks() -> None:
     ((trainer, _),) = train(settings, 2)
     assert Diary.pages == SETUP + 2 * ITERATION
     # Every hook there is has its place above; the session asks for films, and whether training is finished.
-    assert set(hooks()) == set(Diary.pages) | {"recordings", "before_checkpoint", "finished"}
+    # No critic of its own observations is there.
+    elsewhere = {"recordings", "before_checkpoint", "finished", "transform_critic"}
+    assert set(hooks()) == set(Diary.pages) | elsewhere
     assert not trainer.friends.finished()
 
 
@@ -135,22 +139,23 @@ class Extra(Friend):
         return self.label
 
     def after_rollout(self, rollout: Any) -> None:
-        rollout.rewards[self.streams[0].name] = np.ones_like(rollout.rewards["extrinsic"])
+        rollout.rewards[self.streams[0].name] = torch.ones_like(rollout.rewards["extrinsic"])
 
 
 def test_a_stream_has_its_own_value_and_adds_to_the_advantage() -> None:
     def work(trainer: Any, _: Any) -> None:
         rollout = trainer.collect()
         trainer.estimate(rollout)
+        rollout = arrays(rollout)
         plain = rollout.returns["extrinsic"] - rollout.values["extrinsic"][:-1]
         added = rollout.returns["novelty"] - rollout.values["novelty"][:-1]
-        expected = (plain + 2.0 * added) * rollout.valid
-        np.testing.assert_allclose(rollout.advantages * rollout.valid, expected, atol=1e-5)
+        expected = (plain + 2.0 * added) * rollout.active
+        np.testing.assert_allclose(rollout.advantages * rollout.active, expected, atol=1e-5)
         assert not np.allclose(rollout.values["novelty"], rollout.values["extrinsic"])
         # Of the last step: 1 + V' / 2.
         np.testing.assert_allclose(
-            rollout.returns["novelty"][-1][rollout.valid[-1]],
-            (1 + 0.5 * rollout.values["novelty"][-1])[rollout.valid[-1]],
+            rollout.returns["novelty"][-1][rollout.active[-1]],
+            (1 + 0.5 * rollout.values["novelty"][-1])[rollout.active[-1]],
             rtol=1e-5,
         )
 
@@ -160,7 +165,7 @@ def test_a_stream_has_its_own_value_and_adds_to_the_advantage() -> None:
 def test_a_friend_whose_loss_is_named() -> None:
     class Term(Friend):
         def loss(self, minibatch: Any) -> dict[str, Tensor]:
-            return {"five": minibatch.mean(minibatch.valid * 5.0) + 0.0 * minibatch.value_outputs.sum()}
+            return {"five": minibatch.mean(minibatch.active * 5.0) + 0.0 * minibatch.value_outputs.sum()}
 
     for size in (1, 2):
         for _, metrics in train(experiment("CartPole-v1", (friend(Term),)), 1, size):

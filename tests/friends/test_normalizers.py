@@ -20,6 +20,7 @@ from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
 from tests.engine import Episodes, Identity, experiment, on_ranks
+from tests.rollouts import arrays
 
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
 ENVIRONMENTS: dict[str, Any] = {
@@ -46,8 +47,9 @@ class Recorder(Friend):
 
     def after_rollout(self, rollout: Rollout) -> None:
         ends = rollout.terminated | rollout.truncated
-        self.rewards.append(rollout.rewards["extrinsic"].copy())
-        self.rows.append((rollout.valid.copy(), ends, rollout.rewards["extrinsic"], rollout.restarted))
+        raw = rollout.rewards["extrinsic"].numpy()
+        self.rewards.append(raw.copy())
+        self.rows.append((rollout.active.numpy().copy(), ends.numpy(), raw, rollout.restarted))
 
 
 def recorded(environment: Any, name: str, size: int) -> tuple[list[Trainer], list[Recorder]]:
@@ -105,7 +107,7 @@ def test_rewards(name: str, size: int) -> None:
         assert normalizer.count.item() == len(sums)
         assert normalizer.variance.item() == pytest.approx(np.var(sums), rel=1e-7)
         assert normalizer.scale == pytest.approx(1.0 / np.std(sums), rel=1e-6)
-        rollout = trainer.collector._rollout
+        rollout = arrays(trainer.collector.rollout)
         ratio = rollout.rewards["extrinsic"] / normalizer.scale
         recorder = next(each for each in trainer.friends if isinstance(each, Recorder))
         np.testing.assert_allclose(ratio, recorder.rewards[-1], rtol=1e-5)
@@ -118,8 +120,8 @@ def test_advantages(size: int) -> None:
     def work(trainer: Trainer, _: Any) -> Any:
         rollout = trainer.collect()
         trainer.estimate(rollout)
-        return rollout.advantages[rollout.valid].tolist(), rollout.returns["extrinsic"][
-            rollout.valid
+        return rollout.advantages[rollout.active].tolist(), rollout.returns["extrinsic"][
+            rollout.active
         ].tolist()
 
     ranks = on_ranks(settings, size, work)
@@ -141,7 +143,9 @@ def test_the_first_rollout_passes_unchanged_and_statistics_are_frozen_within_one
             rollout = trainer.collect()
             raw = np.stack(recorder.observations)
             np.testing.assert_allclose(
-                rollout.observations, (raw - mean) / np.sqrt(variance + normalizer.epsilon), atol=1e-5
+                rollout.observations["policy"],
+                (raw - mean) / np.sqrt(variance + normalizer.epsilon),
+                atol=1e-5,
             )
             mean, variance = normalizer.mean.numpy().copy(), normalizer.variance.numpy().copy()
 

@@ -14,6 +14,7 @@ from ppo_and_friends.friends.split_observations import ImageReader, SplitEncoder
 from ppo_and_friends.ppo.hooks import ObservationStream
 from ppo_and_friends.settings.experiment import NetworkSettings, friend
 from tests.friends.runs import Drift, assert_same_on_any_ranks, build, drift, experiment, trained
+from tests.rollouts import arrays
 
 
 def stream(*fresh: bool) -> ObservationStream:
@@ -37,11 +38,11 @@ def test_history_stacks_and_starts_again_with_an_episode() -> None:
 def test_history_in_a_rollout_is_what_was_seen_before() -> None:
     trainer = build(experiment([friend("ObservationHistory", length=2)], precision="float64"))
     for _ in range(2):
-        rollout = trainer.collect()
+        rollout = arrays(trainer.collect())
         seen = rollout.observations.reshape(17, 5, 2, 3)
         newest, older = seen[:, :, 1], seen[:, :, 0]
         begins = np.zeros((17, 5), bool)
-        begins[1:] = ~rollout.valid  # the row after a reset row begins an episode
+        begins[1:] = ~rollout.active  # the row after a reset row begins an episode
         for t in range(1, 17):
             expected = np.where(begins[t][:, None], newest[t], newest[t - 1])
             np.testing.assert_array_equal(older[t], expected)
@@ -71,9 +72,9 @@ def test_previous_action_is_appended(space: Any, actions: Any, appended: Any) ->
 
 def test_previous_action_in_a_rollout() -> None:
     trainer = build(experiment([friend("PreviousAction")], drift(spaces.Discrete(3))))
-    rollout = trainer.collect()
+    rollout = arrays(trainer.collect())
     for t in range(1, 17):
-        onehot = np.eye(3)[rollout.actions[t - 1, :, 0]] * rollout.valid[t - 1][:, None]
+        onehot = np.eye(3)[rollout.actions[t - 1, :, 0]] * rollout.active[t - 1][:, None]
         np.testing.assert_array_equal(rollout.observations[t, :, 3:], onehot)
 
 
@@ -179,10 +180,10 @@ def test_the_policy_remembers_between_steps_of_a_test() -> None:
     policy = trainer.agent.policy()
     policy.reset(1)
     first, second = np.zeros((1, 3), np.float32), np.ones((1, 3), np.float32)
-    policy.act(first)
-    remembered = policy.act(second)
+    policy.act({"policy": first})
+    remembered = policy.act({"policy": second})
     policy.reset(1)
-    assert not np.allclose(policy.act(second), remembered)
+    assert not np.allclose(policy.act({"policy": second}), remembered)
 
 
 def test_gsde_stands_behind_a_split_without_hidden_layers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from gymnasium import spaces
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.limits import BootstrapClip, GradientClip
 from ppo_and_friends.friends.resets import SegmentLength
+from ppo_and_friends.networks.distributions import Gaussian
 from ppo_and_friends.ppo.estimators import generalized_advantages
 from ppo_and_friends.ppo.hooks import RolloutRequest
-from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import Drift, assert_same_on_any_ranks, build, experiment, trained
+from tests.minibatches import minibatch_of
+from tests.rollouts import arrays
 
 
 def one(name: str, **arguments: Any) -> tuple[Trainer, Any]:
@@ -36,18 +39,19 @@ def test_recompute_estimates_with_the_current_critic() -> None:
     trainer, member = one("AdvantageRecompute")
     rollout = trainer.collect()
     trainer.estimate(rollout)
-    before = rollout.advantages.copy()
+    before = rollout.advantages.numpy().copy()
     with torch.no_grad():
         trainer.network.value_head.bias += 3.0
     assert [member.before_epoch(epoch, rollout) for epoch in range(4)] == [False, True, True, True]
     trainer.reestimate(rollout)
-    assert np.abs(rollout.advantages - before)[rollout.valid].min() > 1e-3
+    rollout = arrays(rollout)
+    assert np.abs(rollout.advantages - before)[rollout.active].min() > 1e-3
     expected = generalized_advantages(
         rollout.rewards["extrinsic"],
         rollout.values["extrinsic"],
         rollout.terminated,
         rollout.truncated,
-        rollout.valid,
+        rollout.active,
         gamma=0.99,
         gae_lambda=0.95,
     )
@@ -67,13 +71,12 @@ def test_advantages_are_normalised_in_each_minibatch() -> None:
     trainer, member = one("AdvantageNormalizer", per_minibatch=True)
     rollout = trainer.collect()
     trainer.estimate(rollout)
-    kept = rollout.advantages.copy()
+    kept = rollout.advantages.clone()
     member.after_estimation(rollout)
     np.testing.assert_array_equal(rollout.advantages, kept)
     samples = torch.tensor([1.0, 5.0, 100.0, 3.0], dtype=torch.float64)
     valid = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
-    empty = torch.empty(0)
-    batch = Minibatch(empty, empty, empty, empty, empty, samples, empty, empty, valid, 3.0)
+    batch = replace(minibatch_of(Gaussian(1), rows=4), advantages=samples, active=valid, count=3.0)
     member.before_minibatch(batch)
     normalised = batch.advantages[[0, 1, 3]].numpy()
     np.testing.assert_allclose(normalised, (np.array([1.0, 5.0, 3.0]) - 3.0) / np.sqrt(8.0 / 3.0))
@@ -100,7 +103,7 @@ def test_only_hard_resets_begin_new_episodes_at_each_rollout() -> None:
         rollouts = []
         for _ in range(2):
             rollout = trainer.collect()
-            rollouts.append((rollout.restarted, rollout.valid.all(), rollout.truncated.any()))
+            rollouts.append((rollout.restarted, rollout.active.all(), rollout.truncated.any()))
         assert [each[0] for each in rollouts] == restarted
         ended = bool(friends)  # five steps after a reset nothing ends; without one, something does
         assert rollouts[1][1] == ended
@@ -115,8 +118,8 @@ def test_segments_are_cut_and_counted_over_rollouts() -> None:
     trainer, member = one("SegmentLength", steps=3)
     assert isinstance(member, SegmentLength)
     # Episodes of 7 steps and one reset row; 16 steps a rollout.
-    first, second = trainer.collect().cut[:, 0].copy(), trainer.collect().cut[:, 0].copy()
-    row = [0, 0, 1, 0, 0, 1, 1, 0]  # the episode's last step is marked as the reset's by the collector
+    first, second = trainer.collect().cut[:, 0].clone(), trainer.collect().cut[:, 0].clone()
+    row = [0, 0, 1, 0, 0, 1, 0, 0]
     np.testing.assert_array_equal(first, np.array(row * 2, bool))
     np.testing.assert_array_equal(second, np.array(row * 2, bool))
 
@@ -125,6 +128,7 @@ def test_a_cut_segment_bootstraps_without_ending() -> None:
     trainer, _ = one("SegmentLength", steps=2)
     rollout = trainer.collect()
     trainer.estimate(rollout)
+    rollout = arrays(rollout)
     values, rewards = rollout.values["extrinsic"], rollout.rewards["extrinsic"]
     delta = rewards + 0.99 * values[1:] - values[:-1]
     # Steps 0 and 1 are a segment: step 1 is a one-step advantage, step 0 has a trace of two.
@@ -141,8 +145,9 @@ def test_bootstrap_clip_touches_only_what_is_bootstrapped_from(mode: Any) -> Non
         trainer.network.value_head.bias += 1e6
     rollout = trainer.collect()
     trainer.estimate(rollout)
+    rollout = arrays(rollout)
     values, outputs = rollout.values["extrinsic"], rollout.value_outputs["extrinsic"]
-    rewards = rollout.rewards["extrinsic"][rollout.valid]
+    rewards = rollout.rewards["extrinsic"][rollout.active]
     low, high = {
         "fixed": (-0.5, 0.5),
         "rewards": (rewards.min(), rewards.max()),
@@ -156,7 +161,7 @@ def test_bootstrap_clip_touches_only_what_is_bootstrapped_from(mode: Any) -> Non
     np.testing.assert_allclose(values[used], high)
     np.testing.assert_array_equal(values[~used], outputs[~used])
     # Rows it touched hold no experience: nothing else depends on their values.
-    assert not rollout.valid[used[:-1]].any()
+    assert not rollout.active[used[:-1]].any()
 
 
 def test_bootstrap_range_widens_over_rollouts_and_ranks() -> None:
@@ -165,7 +170,7 @@ def test_bootstrap_range_widens_over_rollouts_and_ranks() -> None:
     seen: list[float] = []
     for _ in range(3):
         rollout = trainer.collect()
-        seen += rollout.rewards["extrinsic"][rollout.valid].tolist()
+        seen += rollout.rewards["extrinsic"][rollout.active].tolist()
         assert member.bounds() == pytest.approx((min(seen), max(seen)))
 
 
@@ -182,10 +187,9 @@ def test_bootstrap_clip_is_in_the_units_of_rewards_wherever_it_stands() -> None:
 
 def test_value_errors_are_limited() -> None:
     _, member = one("ValueErrorClip", limit=0.5)
-    empty = torch.empty(0)
     old = torch.tensor([[0.0, 1.0], [2.0, 3.0]])
     targets = torch.tensor([[9.0, 1.2], [1.6, -9.0]])
-    batch = Minibatch(empty, empty, empty, empty, empty, empty, targets, old, empty, 2.0)
+    batch = replace(minibatch_of(Gaussian(1), rows=2), value_targets=targets, old_value_outputs=old)
     member.before_minibatch(batch)
     np.testing.assert_allclose(batch.value_targets, [[0.5, 1.2], [1.6, 2.5]])
 

@@ -16,6 +16,7 @@ from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
 from ppo_and_friends.settings.schedules import Status, linear
 from tests.engine import experiment, on_ranks, train
+from tests.rollouts import arrays
 
 
 @pytest.mark.parametrize(("kl", "stops"), [(0.019, False), (0.02, False), (0.021, True), (-1e-9, False)])
@@ -166,7 +167,7 @@ def test_reward_clip_changes_what_is_learned_from_alone(low: float, high: float)
     settings = experiment("Pendulum-v1", (friend("RewardClip", low=low, high=high),), num_envs=4)
 
     def work(trainer: Trainer, _: Any) -> None:
-        rollout = trainer.collect()
+        rollout = arrays(trainer.collect())
         assert rollout.scores.min() < -1.0 < rollout.scores.max()
         clipped = np.clip(rollout.scores, low, high)
         np.testing.assert_allclose(rollout.rewards["extrinsic"], clipped, rtol=1e-6)
@@ -182,7 +183,7 @@ def test_the_lower_end_of_rewards_falls_with_the_run() -> None:
         total = settings.num_timesteps
         for done, low in ((0, -0.5), (total // 2, -1.5), (2 * total, -2.5)):
             trainer.timesteps = done
-            rollout = trainer.collect()
+            rollout = arrays(trainer.collect())
             expected = np.clip(rollout.scores, low, 0.5)
             assert rollout.scores.min() < low
             np.testing.assert_allclose(rollout.rewards["extrinsic"], expected, rtol=1e-6)

@@ -197,10 +197,9 @@ def test_minibatches_are_doubled_by_their_image(space: Any) -> None:
     trainer.improve_on = spy  # type: ignore[method-assign]
     assert trainer.train_iteration()["kl"] >= 0.0
     rows, count, batch = doubled[0]
-    assert batch.count == 2 * count and len(batch.rows) == len(batch.valid) == 2 * rows
-    np.testing.assert_allclose(
-        batch.observations[rows:], np.stack([mirrored((-1, 3, 2), row) for row in batch.observations[:rows]])
-    )
+    assert batch.count == 2 * count and len(batch.rows) == len(batch.active) == 2 * rows
+    seen = batch.observations["policy"]
+    np.testing.assert_allclose(seen[rows:], np.stack([mirrored((-1, 3, 2), row) for row in seen[:rows]]))
     actions = batch.actions[:rows]
     image = -actions if isinstance(space, spaces.Box) else 2 - actions
     np.testing.assert_array_equal(batch.actions[rows:], image)

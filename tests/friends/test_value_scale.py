@@ -13,6 +13,7 @@ from ppo_and_friends.friends.value_scale import PopArt, ValueNormalizer
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment
+from tests.rollouts import arrays
 
 
 def collected(
@@ -28,8 +29,8 @@ def collected(
 
 def predictions(trainer: Trainer, rollout: Any) -> dict[str, Any]:
     with torch.no_grad():
-        outputs = trainer.network.values(torch.from_numpy(rollout.observations).flatten(0, 1)).numpy()
-    shape = rollout.observations.shape[:2]
+        outputs = trainer.network.values(rollout.observations["policy"].flatten(0, 1)).numpy()
+    shape = rollout.observations["policy"].shape[:2]
     return {
         name: trainer.friends.decode_values(outputs[:, index].reshape(shape), name)
         for index, name in enumerate(trainer.network.streams)
@@ -57,14 +58,14 @@ def test_popart_in_single_precision(size: float) -> None:
     trainer = build(experiment([friend("PopArt")], precision="float32"))
     for _ in range(6):
         rollout = trainer.collect()
-        rollout.rewards["extrinsic"] = (size * (100.0 + rollout.rewards["extrinsic"])).astype(np.float32)
+        rollout.rewards["extrinsic"] = size * (100.0 + rollout.rewards["extrinsic"])
 
         def decoded(outputs: Any) -> Any:
-            return trainer.friends.decode_values(outputs.astype(np.float64), "extrinsic")
+            return trainer.friends.decode_values(np.asarray(outputs, np.float64), "extrinsic")
 
         def heads(rollout: Any = rollout) -> Any:
             with torch.no_grad():
-                return trainer.network.values(torch.from_numpy(rollout.observations).flatten(0, 1)).numpy()
+                return trainer.network.values(rollout.observations["policy"].flatten(0, 1)).numpy()
 
         before = decoded(heads()[:, 0])
         trainer.estimate(rollout)
@@ -91,7 +92,8 @@ def test_statistics_are_those_of_all_returns_in_two_passes() -> None:
     for _ in range(4):
         rollout = trainer.collect()
         trainer.estimate(rollout)
-        seen.append(rollout.returns["extrinsic"][rollout.valid])
+        rollout = arrays(rollout)
+        seen.append(rollout.returns["extrinsic"][rollout.active])
         np.testing.assert_allclose(
             rollout.value_targets["extrinsic"],
             (rollout.returns["extrinsic"] - np.concatenate(seen).mean()) / np.concatenate(seen).std(),
@@ -111,7 +113,7 @@ def test_decay_weighs_the_old_statistics() -> None:
     for _ in range(3):
         rollout = trainer.collect()
         trainer.estimate(rollout)
-        mean = rollout.returns["extrinsic"][rollout.valid].mean()
+        mean = rollout.returns["extrinsic"][rollout.active].mean()
         expected = mean if expected is None else 0.75 * expected + 0.25 * mean
         np.testing.assert_allclose(member.mean, [expected], rtol=1e-12)
 

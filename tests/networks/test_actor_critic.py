@@ -52,9 +52,13 @@ def test_shapes_and_consistency(space: spaces.Box, distribution: Distribution, d
     assert parameters.dtype is dtype and values.dtype is dtype
     torch.testing.assert_close(net.policy(rows), parameters)
     torch.testing.assert_close(net.values(rows), values)
-    acted, state = net.step(rows, torch.empty(6, 0))
+    acted, state = net.step({"policy": rows}, torch.empty(6, 0))
     torch.testing.assert_close(acted, parameters)
     assert state.shape == (6, 0)
+    in_sequence = {"policy": rows.unflatten(0, (2, 3))}
+    both = net.sequence(in_sequence, torch.empty(3, 0), torch.zeros(2, 3, dtype=torch.bool))
+    torch.testing.assert_close(both[0], parameters.unflatten(0, (2, 3)))
+    torch.testing.assert_close(both[1], values.unflatten(0, (2, 3)))
 
 
 def test_a_plain_network_as_written_out() -> None:

@@ -109,7 +109,7 @@ def test_a_clipped_row_adds_nothing_to_the_gradient(
     minibatch = minibatch_of(distribution, rows=5, dtype=dtype)
     log_probs = distribution.log_prob(minibatch.policy_parameters.detach(), minibatch.actions)
     minibatch.old_log_probs = log_probs - torch.tensor([0.0, log_ratio, 0.0, 0.0, 0.0]).to(dtype)
-    minibatch.valid = torch.ones(5, dtype=dtype)
+    minibatch.active = torch.ones(5, dtype=dtype)
     minibatch.advantages[1] = math.copysign(1.0, log_ratio)
     total, _, by_parameters, by_outputs = results(loss, distribution, minibatch, entropy_coefficient=0.0)
     assert total.isfinite() and by_parameters.isfinite().all() and by_outputs.isfinite().all()
@@ -121,7 +121,7 @@ def test_a_clipped_row_adds_nothing_to_the_gradient(
 def test_an_excluded_row_adds_nothing_whatever_its_ratio(loss: LossFunction) -> None:
     distribution = Gaussian(2)
     minibatch = minibatch_of(distribution, rows=5)
-    minibatch.valid = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
+    minibatch.active = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     minibatch.advantages[1] = -1.0
     expected = results(loss, distribution, minibatch)
     extreme = replace(minibatch, old_log_probs=minibatch.old_log_probs.clone())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from ppo_and_friends.networks.action_mapping import ActionMapping
@@ -15,20 +18,22 @@ T, B = 5, 3
 
 def rollout(actions: np.ndarray, parameters: int, steps: int = T, features: int = 2) -> Rollout:
     shape = (steps, B)
-    counted = np.arange(steps * B, dtype=np.float64).reshape(shape)
-    flags = np.zeros(shape, bool)
-    valid = np.ones(shape, bool)
-    valid[1, 2] = False
+    counted = torch.arange(steps * B, dtype=torch.float64).reshape(shape)
+    flags = torch.zeros(shape, dtype=torch.bool)
+    active = torch.ones(shape, dtype=torch.bool)
+    active[1, 2] = False
     return Rollout(
-        observations=np.full((steps + 1, B, features), 4.0),
-        actions=actions,
-        terminated=flags, truncated=flags, cut=flags, valid=valid, finished=flags,
+        observations={"policy": torch.full((steps + 1, B, features), 4.0)},
+        episode_starts=torch.zeros((steps + 1, B), dtype=torch.bool),
+        states=torch.zeros((steps + 1, B, 0)),
+        actions=torch.from_numpy(actions),
+        terminated=flags, truncated=flags, cut=flags, active=active, finished=flags,
         scores=counted,
         rewards={"extrinsic": counted, "icm": -counted},
-        policy_parameters=np.full((*shape, parameters), np.log(0.5)),
+        policy_parameters=torch.full((*shape, parameters), math.log(0.5)),
         log_probs=counted,
         value_outputs={},
-        values={"extrinsic": np.vstack((counted, np.full((1, B), 1e9)))},
+        values={"extrinsic": torch.cat((counted, torch.full((1, B), 1e9, dtype=torch.float64)))},
         advantages=counted * 10,
     )  # fmt: skip
 
@@ -52,7 +57,7 @@ def test_samples_are_of_experience_in_the_environments_units() -> None:
 
 def test_a_rollout_of_resets_alone_has_no_samples() -> None:
     resets = rollout(np.zeros((T, B, 2)), 4)
-    resets.valid[:] = False
+    resets.active[:] = False
     assert samples_of(resets, ActionMapping(spaces.Box(-1.0, 1.0, (2,)))) == {}
 
 

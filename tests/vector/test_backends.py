@@ -16,6 +16,7 @@ from ppo_and_friends.vector import envpool
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.checks import CheckedVectorEnv
 from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.protocol import VectorStep
 from tests.vector.toys import Clock, Spaces, toy
 
 Make = Callable[..., CheckedVectorEnv]
@@ -44,8 +45,13 @@ def play(env: CheckedVectorEnv, steps: int, seed: int = 5) -> list[Any]:
     rows = []
     for _ in range(steps):
         step = env.step(random_actions(env, rng))
-        rows.append([np.copy(getattr(step, name)) for name in step.__slots__])
+        rows.append([np.copy(data_of(step, name)) for name in step.__slots__])
     return rows
+
+
+def data_of(step: VectorStep, name: str) -> Any:
+    """A field as an array; of the observations, what the policy sees."""
+    return step.observations["policy"] if name == "observations" else getattr(step, name)
 
 
 def random_actions(env: CheckedVectorEnv, rng: np.random.Generator, count: int | None = None) -> Any:
@@ -61,7 +67,8 @@ def random_actions(env: CheckedVectorEnv, rng: np.random.Generator, count: int |
 @pytest.mark.parametrize("ending", ["terminated", "truncated", "both"])
 def test_next_step_autoreset_written_out(make: Make, backend: str, ending: str) -> None:
     env = make(toy(partial(Clock, 2, ending), backend), Layout(9, 4, 2))
-    np.testing.assert_array_equal(env.reset(20), [[20, 0, 0], [21, 0, 0]])
+    np.testing.assert_array_equal(env.reset(20)["policy"], [[20, 0, 0], [21, 0, 0]])
+    before = False
     expected = [  # episode, t, reward, ends, and then once more
         (0, 1, 1.0, False),
         (0, 2, 2.0, True),
@@ -72,12 +79,15 @@ def test_next_step_autoreset_written_out(make: Make, backend: str, ending: str) 
     ]
     for episode, t, reward, ends in expected:
         step = env.step(np.zeros(2, np.int64))
-        np.testing.assert_array_equal(step.observations, [[20, episode, t], [21, episode, t]])
+        np.testing.assert_array_equal(step.observations["policy"], [[20, episode, t], [21, episode, t]])
         assert step.rewards.tolist() == step.scores.tolist() == [reward] * 2
         assert step.terminated.tolist() == [ends and ending != "truncated"] * 2
         assert step.truncated.tolist() == [ends and ending == "truncated"] * 2
-        assert step.resets.tolist() == step.finished.tolist() == [ends] * 2
-        for flags in (step.terminated, step.truncated, step.resets, step.finished):
+        assert step.finished.tolist() == [ends] * 2
+        # The step after an end is the reset: no experience, and an episode's first observation.
+        assert step.active.tolist() == [not before] * 2 and step.episode_starts.tolist() == [before] * 2
+        before = ends
+        for flags in (step.terminated, step.truncated, step.active, step.episode_starts, step.finished):
             assert flags.dtype == np.bool_
 
 
@@ -89,7 +99,7 @@ def test_stock_environments_keep_the_contract(make: Make, backend: str, id: str)
     over = np.zeros(3, np.bool_)
     ends = 0
     length = np.zeros(3, np.int64)
-    for observations, rewards, terminated, truncated, resets, scores, finished in play(env, 40):
+    for observations, rewards, terminated, truncated, active, starts, scores, finished in play(env, 40):
         assert observations.shape == (3, *env.observation_space.shape)
         assert observations.dtype == env.observation_space.dtype
         np.testing.assert_array_equal(rewards[over], 0.0)
@@ -97,15 +107,16 @@ def test_stock_environments_keep_the_contract(make: Make, backend: str, id: str)
         length = np.where(over, 0, length + 1)
         assert not (terminated & truncated).any()
         assert (length[truncated] == 12).all()
-        np.testing.assert_array_equal(resets, terminated | truncated)
-        np.testing.assert_array_equal(finished, resets)
+        np.testing.assert_array_equal(finished, terminated | truncated)
+        np.testing.assert_array_equal(starts, over)
+        np.testing.assert_array_equal(active, ~over)
         np.testing.assert_array_equal(scores, rewards)
         if id == "CartPole-v1":
             # True final observations: exactly those lie beyond the limits of position or angle.
             beyond = (np.abs(observations[:, 0]) > 2.4) | (np.abs(observations[:, 2]) > 12 * np.pi / 180)
             np.testing.assert_array_equal(beyond & (length < 12), terminated & (length < 12))
-        ends += int(resets.sum())
-        over = resets
+        ends += int(finished.sum())
+        over = finished
     assert ends >= 3
 
 
@@ -116,9 +127,10 @@ def test_environments_follow_their_global_index(make: Make, backend: str) -> Non
     rng = np.random.default_rng(1)
     whole = make(settings, 5)
     parts = [make(settings, layout) for layout in layouts]
-    first = whole.reset(100)
+    first = whole.reset(100)["policy"]
     np.testing.assert_array_equal(
-        first, np.concatenate([p.reset(100 + lay.first) for p, lay in zip(parts, layouts, strict=True)])
+        first,
+        np.concatenate([p.reset(100 + lay.first)["policy"] for p, lay in zip(parts, layouts, strict=True)]),
     )
     assert len(np.unique(first, axis=0)) == 5
     for _ in range(40):
@@ -129,7 +141,7 @@ def test_environments_follow_their_global_index(make: Make, backend: str) -> Non
         ]
         for name in step.__slots__:
             np.testing.assert_array_equal(
-                getattr(step, name), np.concatenate([getattr(other, name) for other in others])
+                data_of(step, name), np.concatenate([data_of(other, name) for other in others])
             )
 
 
@@ -146,7 +158,7 @@ def test_reset_starts_afresh_and_repeats_itself(make: Make, backend: str) -> Non
 @pytest.mark.parametrize("backend", ENGINES)
 def test_large_seeds(make: Make, backend: str) -> None:
     env = make(EnvironmentSettings(id="CartPole-v1", backend=backend), 2)  # type: ignore[arg-type]
-    observations = env.reset(2**62)
+    observations = env.reset(2**62)["policy"]
     assert not np.array_equal(observations[0], observations[1])
 
 
@@ -160,7 +172,7 @@ def test_threads_change_nothing(make: Make) -> None:
 @pytest.mark.parametrize("backend", ENGINES)
 def test_float64_observations_stay_float64(make: Make, backend: str) -> None:
     env = make(EnvironmentSettings(id="InvertedPendulum-v5", backend=backend), 2)  # type: ignore[arg-type]
-    observations = env.reset(1)
+    observations = env.reset(1)["policy"]
     assert observations.dtype == np.float64
     assert (observations != observations.astype(np.float32)).any()
 
@@ -179,7 +191,7 @@ def test_nested_spaces_and_every_action_space(make: Make, backend: str) -> None:
     for action_space in actions if backend == "gymnasium" else actions[:1]:
         env = make(toy(partial(Spaces, space, action_space), backend), 2)
         assert env.action_space == action_space
-        observations = env.reset(0)
+        observations = env.reset(0)["policy"]
         assert observations.shape == (2, 5) and (observations[:, :3].sum(1) == 1).all()
         env.step(np.stack([action_space.sample() for _ in range(2)]))
 
@@ -222,16 +234,17 @@ def test_a_lost_life_ends_the_episode_but_not_the_game(make: Make, backend: str)
         assert set(np.unique(step.rewards)) <= {-1.0, 0.0, 1.0}
         np.testing.assert_array_equal(step.rewards, np.sign(step.scores))
         assert not step.truncated.any()
-        assert not (step.terminated & over).any()
-        assert not (step.rewards[over].any() or step.scores[over].any())
+        resets = step.episode_starts
+        assert not (step.terminated & resets).any()
+        assert not (step.rewards[resets].any() or step.scores[resets].any())
         assert (step.terminated | ~step.finished).all()  # the end of a game is an end
-        assert (step.resets | ~step.finished).all()
-        np.testing.assert_array_equal(step.resets, step.finished)  # a lost life resets nothing
+        np.testing.assert_array_equal(step.active, ~step.episode_starts)
+        np.testing.assert_array_equal(step.episode_starts, over)  # a lost life resets nothing
         lives += step.terminated
         assert (lives[step.finished] == 5).all()  # Breakout has five
         games += int(step.finished.sum())
         lives[step.finished] = 0
-        over = step.resets
+        over = step.finished
     assert games >= 2
 
 
@@ -262,10 +275,10 @@ def test_atari_time_limit_counts_agent_steps(make: Make, backend: str) -> None:
 def test_ram_is_the_last_four_states(make: Make) -> None:
     env = make(atari("auto", observation="ram"), 1)
     assert env.observation_space == spaces.Box(0, 255, (512,), np.uint8)
-    before = env.reset(0).copy()
+    before = env.reset(0)["policy"].copy()
     np.testing.assert_array_equal(before[0, :128], before[0, 384:])
     for _ in range(5):
-        after = env.step(np.ones(1, np.int64)).observations.copy()
+        after = env.step(np.ones(1, np.int64)).observations["policy"].copy()
         np.testing.assert_array_equal(after[0, :384], before[0, 128:])
         before = after
 

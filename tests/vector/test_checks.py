@@ -15,7 +15,7 @@ from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.vector.checks import CheckedVectorEnv
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
 from tests.vector.toys import Broken, Clock, Spaces, toy
 
 FAULTS = [
@@ -145,6 +145,9 @@ def test_unsupported_and_differing_spaces_are_refused_at_the_start() -> None:
 class Stub:
     """A backend that always gives the same step."""
 
+    device = None
+    other_spaces = NO_SPACES
+
     def __init__(self, step: VectorStep) -> None:
         self.given = step
         self.num_envs = len(step.rewards)
@@ -165,7 +168,7 @@ def stub(num_envs: int = 16) -> Stub:
     flags = np.zeros(num_envs, np.bool_)
     rewards = np.zeros(num_envs, np.float32)
     observations = np.zeros((num_envs, 24), np.float32)
-    return Stub(VectorStep(observations, rewards, flags, flags, flags, rewards, flags))
+    return Stub(VectorStep({"policy": observations}, rewards, flags, flags, ~flags, flags, rewards, flags))
 
 
 def test_batches_of_a_backend_are_checked() -> None:
@@ -173,8 +176,12 @@ def test_batches_of_a_backend_are_checked() -> None:
     env = CheckedVectorEnv(backend, first=100)
     env.reset(0)
     for name, value, message in [
-        ("observations", np.zeros((16, 23), np.float32), r"batch shape \[16, 23\], not \[16, 24\]"),
-        ("observations", np.zeros((16, 24)), "dtype float64, not float32"),
+        (
+            "observations",
+            {"policy": np.zeros((16, 23), np.float32)},
+            r"batch shape \[16, 23\], not \[16, 24\]",
+        ),
+        ("observations", {"policy": np.zeros((16, 24))}, "dtype float64, not float32"),
         ("rewards", np.zeros(15), r"reward: batch shape \[15\], not \[16\]"),
         ("terminated", np.zeros(16), "terminated: dtype float64, not bool"),
     ]:

@@ -103,17 +103,19 @@ def test_envpool_plays_the_very_same_atari(game: str, games: int, lives: int) ->
     Over whole games and the lives in them, of which training makes episodes: none starts anew.
     """
     envs = [_atari(game, "envpool"), _atari(game, "gymnasium")]
-    np.testing.assert_array_equal(*[env.reset(0) for env in envs])
+    np.testing.assert_array_equal(*[env.reset(0)["policy"] for env in envs])
     rng = np.random.default_rng(0)
     finished = terminated = 0
     for _ in range(650):
         action = rng.integers(0, 4, 1)
         mine, theirs = (env.step(action) for env in envs)
-        for name in ("rewards", "scores", "terminated", "truncated", "resets", "finished"):
+        for name in ("rewards", "scores", "terminated", "truncated", "episode_starts", "finished"):
             np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
         # A game's last step is cut off in the middle, and then they choose its picture differently.
         same = slice(0, 3 if mine.finished[0] else 4)
-        np.testing.assert_array_equal(mine.observations[:, same], theirs.observations[:, same])
+        np.testing.assert_array_equal(
+            mine.observations["policy"][:, same], theirs.observations["policy"][:, same]
+        )
         finished, terminated = finished + int(mine.finished[0]), terminated + int(mine.terminated[0])
     assert (finished, terminated) == (games, lives)
 
@@ -126,7 +128,7 @@ def test_ale_shows_nearly_the_same_picture() -> None:
         env.reset(0)
         for _ in range(6):
             step = env.step(np.zeros(1, np.int64))
-        pictures.append(step.observations.astype(float))
+        pictures.append(step.observations["policy"].astype(float))
     assert np.abs(pictures[0] - pictures[1]).mean() < 1.0
 
 

@@ -52,12 +52,12 @@ class LossInputs(Protocol):
         """[N, S]."""
 
     @property
-    def valid(self) -> Tensor:
+    def active(self) -> Tensor:
         """[N] float: 1 for experience, 0 for a row that is excluded."""
 
     @property
     def count(self) -> float:
-        """Valid rows on all ranks."""
+        """Active rows on all ranks."""
 
 
 def surrogate_and_gradient(ratio: Tensor, advantages: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:
@@ -136,7 +136,7 @@ def fused_ppo_loss(
     parameters, values = (each.detach() for each in network_outputs)
     policy = distribution_gradients(distribution, parameters, minibatch.actions)
     # Excluded rows get the ratio 1: that of another one may overflow, and 0 times infinity is NaN.
-    log_ratio = (policy.log_prob - minibatch.old_log_probs).masked_fill_(minibatch.valid == 0.0, 0.0)
+    log_ratio = (policy.log_prob - minibatch.old_log_probs).masked_fill_(minibatch.active == 0.0, 0.0)
     ratio = log_ratio.exp_()
     surrogate, log_ratio_gradient = surrogate_and_gradient(ratio, minibatch.advantages, clip_range)
     errors, values_gradient = value_loss_and_gradient(
@@ -144,7 +144,7 @@ def fused_ppo_loss(
     )
     kl = distribution.kl(minibatch.old_policy_parameters, parameters)
     clipped = ((ratio - 1.0).abs_() > clip_range).to(ratio.dtype)
-    weights = minibatch.valid / minibatch.count
+    weights = minibatch.active / minibatch.count
     samples = torch.stack((surrogate, errors.sum(-1), policy.entropy, kl, clipped))
     statistics = samples @ weights
     column = weights.unsqueeze(-1)

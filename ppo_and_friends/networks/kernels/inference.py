@@ -15,10 +15,21 @@ from torch.nn import functional
 
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
 from ppo_and_friends.networks.kernels.fused_layers import FusedMLP, fused_layers, is_hooked
-from ppo_and_friends.networks.model import Model
+from ppo_and_friends.networks.model import Model, Tensors
 from ppo_and_friends.networks.split_encoder import SplitEncoder
 
 Function = Callable[[Tensor], Tensor]
+
+Step = Callable[[Tensors, Tensor], tuple[Tensor, Tensor]]
+"""As `Model.step`."""
+
+
+def step_function(network: Model) -> Step:
+    """``network.step`` as a plain function, if it acts by ``policy`` alone; the method itself otherwise."""
+    if type(network).step is not Model.step:
+        return network.step
+    policy = inference_function(network)
+    return lambda observations, state: (policy(observations["policy"]), state)
 
 
 def inference_function(network: Model) -> Function:
