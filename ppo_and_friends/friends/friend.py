@@ -134,6 +134,9 @@ class Friend(Hooks):
     conflicts: tuple[str, ...] = ()
     """Names of friends that can't be in a run with it; saying so on one side is enough."""
 
+    works_with_memory: bool = True
+    """Whether it can be in a run whose model has memory. Not one that runs the network on single observations."""
+
     context: FriendContext
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.rollout import RewardStream
 
@@ -97,6 +98,20 @@ def check_ownership(friends: FriendGroup, network: nn.Module) -> None:
                     f"Friend {friend.name} has a module {name!r} that would be neither trained nor "
                     f"saved: write self.{name} = self.own({name!r}, ...)."
                 )
+
+
+def check_memory(friends: FriendGroup, network: Model) -> None:
+    """Refuse friends that can't work with a model that has memory.
+
+    Raises:
+        UsageError: Names the friend.
+    """
+    for friend in friends:
+        if network.state_size and not friend.works_with_memory:
+            raise UsageError(
+                f"{friend.name} can't work with a policy that has memory: use --without {friend.name}, or "
+                "--set network.memory=none."
+            )
 
 
 def friends_of(agent: Agent) -> tuple[Friend, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.networks.actor_critic import PolicyHead, is_image
-from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, linear, mlp
+from ppo_and_friends.networks.layers import NatureCNN, mlp
 from ppo_and_friends.networks.model import Model
 from ppo_and_friends.networks.split_encoder import SplitEncoder
 from ppo_and_friends.vector.spaces import EncodedBox, Leaf
@@ -124,23 +124,12 @@ class SplitObservations(Friend):
         network.critic_encoder = (
             network.actor_encoder if network.shared else self._encoder(network.critic_encoder, generator)  # type: ignore[assignment]
         )
-        features = int(network.actor_encoder.features)
-        outputs = network.policy_head.outputs
         if not len(network.actor) and not isinstance(network.policy_head, PolicyHead):
             raise UsageError(
                 "SplitObservations must come before StateDependentExploration where the actor has no "
                 "hidden layers."
             )
-        # Where nothing is hidden in between, it is the head itself that reads the features.
-        if len(network.actor):
-            network.actor[0] = linear(features, _width(network.actor), HIDDEN_GAIN, generator)
-        else:
-            gain = settings.actor_output_gain
-            network.policy_head.outputs = linear(features, outputs.out_features, gain, generator)
-        if len(network.critic):
-            network.critic[0] = linear(features, _width(network.critic), HIDDEN_GAIN, generator)
-        else:
-            network.value_head = linear(features, network.value_head.out_features, 1.0, generator)
+        network.fit_layers(generator)
         return network.to(self.context.device, self.context.dtype)
 
     def _encoder(self, base: nn.Module, generator: torch.Generator) -> SplitEncoder:
@@ -169,9 +158,3 @@ class SplitObservations(Friend):
             return None
         return found[0].space
 
-
-def _width(layers: nn.Sequential) -> int:
-    """Outputs of the first of some hidden layers."""
-    first = layers[0]
-    assert isinstance(first, nn.Linear)
-    return first.out_features

@@ -55,6 +55,7 @@ class StateDependentExploration(Friend):
     """Explore by a random linear function of the policy's features, kept for some steps (gSDE)."""
 
     source = "arXiv:2005.05719"
+    works_with_memory = False
     conflicts = ("CorrelatedNoise",)
 
     def __init__(self, resample_every: int = 16) -> None:

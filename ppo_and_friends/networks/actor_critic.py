@@ -9,8 +9,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from ppo_and_friends.networks.distributions import Distribution, Gaussian
-from ppo_and_friends.networks.layers import NatureCNN, VectorEncoder, linear, mlp
-from ppo_and_friends.networks.model import Model
+from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, VectorEncoder, linear, mlp
+from ppo_and_friends.networks.model import Model, Tensors
 from ppo_and_friends.settings.experiment import NetworkSettings
 
 
@@ -41,6 +41,16 @@ class PolicyHead(nn.Module):
         return torch.cat((outputs, self.log_std.expand_as(outputs)), dim=-1)
 
 
+def fit_first_layer(layers: nn.Sequential, features: int, generator: torch.Generator) -> bool:
+    """Give hidden layers another number of inputs, with new weights; False: there are none."""
+    if not len(layers):
+        return False
+    first = layers[0]
+    assert isinstance(first, nn.Linear)
+    layers[0] = linear(features, first.out_features, HIDDEN_GAIN, generator)
+    return True
+
+
 class ActorCritic(Model):
     """Actor and critic, with one value output for each reward stream.
 
@@ -69,6 +79,7 @@ class ActorCritic(Model):
             UsageError: The network doesn't fit the observations.
         """
         super().__init__(observation_space, distribution, settings, streams, generator)
+        self.settings = settings
         convolutions = {"nature_cnn": True, "mlp": False, "auto": is_image(observation_space)}
         image = convolutions[settings.encoder]
         self.convolutional = image
@@ -105,10 +116,25 @@ class ActorCritic(Model):
             size *= length
         return VectorEncoder(size, from_bytes=from_bytes)
 
+    def fit_layers(self, generator: torch.Generator) -> None:
+        """Fit the layers behind the encoders to their ``features``, with new weights where they are others."""
+        features = int(self.actor_encoder.features)
+        if not fit_first_layer(self.actor, features, generator):
+            # Where nothing is hidden in between, it is the head itself that reads the features.
+            size, gain = self.policy_head.outputs.out_features, self.settings.actor_output_gain
+            self.policy_head.outputs = linear(features, size, gain, generator)
+        if not fit_first_layer(self.critic, features, generator):
+            self.value_head = linear(features, self.value_head.out_features, 1.0, generator)
+
     def policy(self, observations: Tensor) -> Tensor:
         """Observations [N, *obs] to distribution parameters [N, P]."""
         parameters: Tensor = self.policy_head(self.actor(self.actor_encoder(observations)))
         return parameters
+
+    @staticmethod
+    def critic_sees(observations: Tensors) -> Tensor:
+        """Of observations by name, those for the critic."""
+        return observations["critic"] if "critic" in observations else observations["policy"]
 
     def values(self, observations: Tensor) -> Tensor:
         """Observations [N, *obs] to the value outputs [N, S]."""

@@ -14,6 +14,7 @@ from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.networks.distributions import Distribution
 from ppo_and_friends.networks.model import Model
+from ppo_and_friends.networks.recurrent import RecurrentActorCritic
 from ppo_and_friends.settings.experiment import NetworkSettings
 
 ROWS = 2
@@ -33,7 +34,11 @@ def make_network(
         UsageError: The model can't be found or created, or returns the wrong shapes.
     """
     if settings.model is None:
-        return ActorCritic(observation_space, distribution, settings, streams, generator)
+        if settings.memory is None:
+            return ActorCritic(observation_space, distribution, settings, streams, generator)
+        network = RecurrentActorCritic(observation_space, distribution, settings, streams, generator)
+        network.fit_layers(generator)
+        return network
     kind = find_part(settings.model, "model")
     if not (isinstance(kind, type) and issubclass(kind, Model)):
         raise UsageError(

@@ -37,10 +37,12 @@ class Model(nn.Module):
             reward; friends such as ICM add others.
         convolutional: Whether torch uses all cores of the process; small layers are faster on one.
         state_size: S, numbers that the model carries from step to step; 0: it has no memory.
+        policy_state_size: How many of these, the first ones, suffice to act.
     """
 
     convolutional: bool = False
     state_size: int = 0
+    policy_state_size: int = 0
 
     def __init__(
         self,
@@ -89,10 +91,11 @@ class Model(nn.Module):
 
         Args:
             observations: By name, [B, *obs] each.
-            state: [B, S], as the step before left it; zeros where an episode begins.
+            state: [B, S], as the step before left it; zeros where an episode begins. Or its first
+                ``policy_state_size`` columns, where nothing is learnt: the critic isn't needed then.
 
         Returns:
-            Parameters of the action distribution [B, P], and the next state [B, S].
+            Parameters of the action distribution [B, P], and the next state, of the same shape.
         """
         return self.policy(observations["policy"]), state
 

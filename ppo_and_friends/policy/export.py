@@ -31,6 +31,9 @@ __all__ = ["ExportedPolicy", "RememberingTransform", "export_onnx", "exported_tr
 
 ACTIONS, STATE, NEXT = "actions", "state.", "next_state."
 
+MEMORY = "memory"
+"""The network's own state is named like this."""
+
 
 class ExportedPolicy(nn.Module):
     """A policy as one module: from observation parts and states to the mode's actions and the next states.
@@ -58,6 +61,9 @@ class ExportedPolicy(nn.Module):
         self._dtype = agent.dtype
         pairs = zip(friends, self.transforms, strict=True)
         stateful = [friend.name for friend, one in pairs if isinstance(one, RememberingTransform)]
+        self._memory_size = self.network.policy_state_size
+        if self._memory_size:
+            stateful.append(MEMORY)
         self.states = {f"{STATE}{name}": f"{NEXT}{name}" for name in stateful}
         self.inputs = [*self.encode.names(), *self.states]
         self.outputs = [ACTIONS, *self.states.values()]
@@ -65,6 +71,7 @@ class ExportedPolicy(nn.Module):
     def examples(self, rows: int) -> list[Tensor]:
         """Return example inputs for a batch of ``rows`` episodes at their first step."""
         sizes = [one.size for one in self.transforms if isinstance(one, RememberingTransform)]
+        sizes += [self._memory_size] * (self._memory_size > 0)
         return [
             *self.encode.examples(rows),
             *(torch.zeros((rows, size), dtype=self._dtype) for size in sizes),
@@ -90,9 +97,12 @@ class ExportedPolicy(nn.Module):
                 observations = transform(observations)
         if observations.is_floating_point():
             observations = observations.to(self._dtype)
-        stored = self.distribution.mode(self.network.policy(observations))
+        memory = states[-1] if self._memory_size else observations.new_zeros((len(observations), 0))
+        parameters, memory = self.network.step({"policy": observations}, memory)
+        stored = self.distribution.mode(parameters)
         stateful = (one for one in self.transforms if isinstance(one, RememberingTransform))
         next_states = [one.next_state(own, stored) for one, own in zip(stateful, transformed, strict=True)]
+        next_states += [memory] * (self._memory_size > 0)
         return self.to_environment(stored), *(state.to(self._dtype) for state in next_states)
 
 
@@ -103,7 +113,8 @@ def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
     [N, *shape] or, for a Dict or Tuple space, an input ``observations.<key>`` for each part. The output
     ``actions`` [N, *action shape] holds actions in the environment's units. For each friend with memory
     there is also an input ``state.<friend>`` [N, size], which must be zero where an episode begins, and
-    an output ``next_state.<friend>``, which must be passed to that input at the next step. The model's
+    an output ``next_state.<friend>``, which must be passed to that input at the next step; for a network with
+    memory likewise ``state.memory`` and ``next_state.memory``. The model's
     metadata describe the inputs, the states, the spaces and the environment.
 
     Args:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.rollout import Rollout
 
@@ -82,6 +83,33 @@ class Minibatch:
         starts = self.episode_starts.unflatten(0, shape)
         parameters, outputs = network.sequence(observations, self.states, starts)
         self.policy_parameters, self.value_outputs = parameters.flatten(0, 1), outputs.flatten(0, 1)
+
+
+MAX_SEQUENCE = 16
+"""Longest chunk with memory, if no length is set."""
+
+
+def chunk_length(asked: int | None, steps: int, *, memory: bool) -> int:
+    """L, the steps of a chunk.
+
+    Args:
+        asked: By the setting ``ppo.sequence_length``.
+        steps: T, the rollout's length.
+        memory: Whether the model has any.
+
+    Raises:
+        UsageError: What is asked doesn't divide the rollout.
+    """
+    if asked is None:
+        return max(n for n in range(1, MAX_SEQUENCE + 1) if steps % n == 0) if memory else 1
+    if steps % asked:
+        divisors = [n for n in range(1, steps + 1) if steps % n == 0]
+        near = sorted(sorted(divisors, key=lambda n: abs(n - asked))[:3])
+        raise UsageError(
+            f"ppo.sequence_length={asked} doesn't divide the {steps} steps of each environment in a rollout: "
+            f"set it to {', '.join(map(str, near))}, or change ppo.rollout_timesteps or environment.num_envs."
+        )
+    return asked
 
 
 def slice_bounds(chunks: int, minibatches: int) -> list[tuple[int, int]]:

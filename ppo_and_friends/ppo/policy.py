@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.model import Model
+from ppo_and_friends.networks.model import Model, begun
 from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, transformed
 from ppo_and_friends.vector.protocol import Data, Observations
 
@@ -37,13 +37,17 @@ class Policy:
         self._state = torch.empty(0)
         self._generator = np.random.default_rng(0)
 
-    def reset(self, seed: int | None = None) -> None:
-        """Begin new episodes in every row.
+    def reset(self, seed: int | None = None, rows: Array | None = None) -> None:
+        """Begin new episodes.
 
         Args:
             seed: Of the actions' randomness, if they are to be drawn; None: go on with it.
+            rows: [B] bool, in which rows; the others go on with theirs. None: in all, as many as come next.
         """
-        self._stream = None
+        if rows is None:
+            self._stream = None
+        elif self._stream is not None:
+            self._stream.fresh = _like(np.asarray(rows, bool), self._stream.fresh)
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
@@ -64,10 +68,12 @@ class Policy:
         if self._stream is None:
             fresh = np.ones(rows, bool)
             self._stream = ObservationStream(_like(fresh, policy))
-            self._state = torch.zeros((rows, self.network.state_size), device=self._device, dtype=self._dtype)
+            size = self.network.policy_state_size
+            self._state = torch.zeros((rows, size), device=self._device, dtype=self._dtype)
         seen = transformed(self.friends, observations, self._stream)
         inputs = {name: self._input(data) for name, data in seen.items() if name != "critic"}
-        parameters, self._state = self.network.step(inputs, self._state)
+        state = begun(self._state, torch.as_tensor(self._stream.fresh, device=self._device))
+        parameters, self._state = self.network.step(inputs, state)
         distribution = self.mapping.distribution
         if deterministic:
             actions = distribution.mode(parameters)

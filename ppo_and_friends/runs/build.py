@@ -15,7 +15,7 @@ from ppo_and_friends.distributed.layout import Layout, divide
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.friend import FriendContext
-from ppo_and_friends.friends.group import FriendGroup, check_ownership, friends_of
+from ppo_and_friends.friends.group import FriendGroup, check_memory, check_ownership, friends_of
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.build import make_network
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
@@ -24,6 +24,7 @@ from ppo_and_friends.networks.kernels.inference import step_function
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector
 from ppo_and_friends.ppo.losses import ppo_loss
+from ppo_and_friends.ppo.minibatches import chunk_length
 from ppo_and_friends.ppo.optimizer import FlatOptimizer, ParameterGroup
 from ppo_and_friends.ppo.rollout import RewardStream
 from ppo_and_friends.ppo.stopwatch import Stopwatch
@@ -98,6 +99,7 @@ def build_agent(
         for module in (network, *(friend.state for friend in friends)):
             fuse_layers(module)
     check_ownership(friends, network)
+    check_memory(friends, network)
     agent = Agent(network, friends, mapping, streams, space, device, dtype)
     for tensor in agent.tensors().values():
         broadcast_(tensor, communicator)
@@ -150,7 +152,9 @@ def build_trainer(
         Randomness(experiment.random_seed),
         layout,
         steps=steps,
-        sequence_length=1,
+        sequence_length=chunk_length(
+            experiment.ppo.sequence_length, steps, memory=agent.network.state_size > 0
+        ),
         spaces={"policy": agent.space},
         device=agent.device,
         dtype=agent.dtype,

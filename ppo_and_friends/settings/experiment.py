@@ -112,6 +112,11 @@ class PPOSettings:
     minibatch_size: Positive = 1024
     """Timesteps in a gradient step, over all ranks."""
 
+    sequence_length: Positive | None = None
+    """Consecutive steps of an environment that are learnt from together; with memory, gradients go back over
+    so many. Must divide an environment's steps in a rollout. None: 1 without memory; with memory the largest
+    number up to 16 that does."""
+
     epochs: Positive = 5
     """Passes over the rollout in an update."""
 
@@ -168,6 +173,22 @@ class NetworkSettings:
 
     shared: bool | None = None
     """Actor and critic share the encoder; None: for images only."""
+
+    memory: Literal["lstm", "gru"] | None = None
+    """Recurrent layers, with which the policy remembers what it saw; None: it has no memory. See
+    docs/memory.md."""
+
+    memory_width: Positive = 64
+    """Width of each recurrent layer."""
+
+    memory_layers: Positive = 1
+    """Recurrent layers, one behind the other."""
+
+    memory_place: Literal["before", "after"] = "before"
+    """Whether the memory stands before or after the hidden layers."""
+
+    memory_shared: bool = False
+    """Actor and critic share one memory. After the actor's hidden layers, the critic then has none."""
 
     log_std_init: float = 0.0
     """Log of the Gaussian policy's first standard deviation, in units of half the action range."""

@@ -1,0 +1,86 @@
+"""Memory: an LSTM or a GRU whose state is one vector for each row, and which begins anew with an episode."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ppo_and_friends.networks.model import begun
+
+Kind = Literal["lstm", "gru"]
+
+
+class Memory(nn.Module):
+    """One or more recurrent layers (doi:10.1162/neco.1997.9.8.1735, arXiv:1406.1078).
+
+    Attributes:
+        features: W, size of the outputs.
+        state_size: S, numbers of the state: W for each layer, twice that with an LSTM.
+    """
+
+    def __init__(self, kind: Kind, inputs: int, width: int, layers: int, generator: torch.Generator) -> None:
+        """Build and initialise: orthogonal weights, biases of 0, those of an LSTM's forget gates 1.
+
+        Args:
+            kind: ``lstm`` or ``gru``.
+            inputs: Size of the inputs.
+            width: W.
+            layers: One behind the other, each of width W.
+            generator: Source of the initial weights.
+        """
+        super().__init__()
+        self.features, self.layers, self.is_lstm = width, layers, kind == "lstm"
+        self.state_size = layers * width * (2 if self.is_lstm else 1)
+        self.cells = (nn.LSTM if self.is_lstm else nn.GRU)(inputs, width, layers)
+        with torch.no_grad():
+            for name, parameter in self.cells.named_parameters():
+                if name.startswith("weight"):
+                    nn.init.orthogonal_(parameter, 1.0, generator=generator)
+                else:
+                    parameter.zero_()
+                    if self.is_lstm and name.startswith("bias_ih"):
+                        # What is learnt late must be remembered first (Jozefowicz et al. 2015, section 2.2).
+                        parameter[width : 2 * width] = 1.0
+
+    def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: inputs [B, I] and state [B, S] to outputs [B, W] and the next state [B, S]."""
+        parts = state.split(self.features, dim=-1)
+        following: list[Tensor] = []
+        for layer in range(self.layers):
+            weights = [getattr(self.cells, f"{name}_l{layer}") for name in _WEIGHTS]
+            if self.is_lstm:
+                hidden, cell = torch.lstm_cell(inputs, parts[2 * layer : 2 * layer + 2], *weights)
+                following += [hidden, cell]
+            else:
+                hidden = torch.gru_cell(inputs, parts[layer], *weights)
+                following.append(hidden)
+            inputs = hidden
+        return inputs, torch.cat(following, dim=-1)
+
+    def sequence(self, inputs: Tensor, state: Tensor, starts: Tensor) -> Tensor:
+        """L steps of N rows: inputs [L, N, I], the state before [N, S] and starts [L, N] bool to [L, N, W]."""
+        # Between two steps at which some episode begins the whole stretch is one call.
+        begins = [0, *(1 + starts[1:].any(dim=1).nonzero().flatten()).tolist(), len(starts)]
+        outputs: list[Tensor] = []
+        for first, last in zip(begins, begins[1:], strict=False):
+            result, own = self.cells(inputs[first:last], self._unpacked(begun(state, starts[first])))
+            state = self._packed(own)
+            outputs.append(result)
+        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
+    def _unpacked(self, state: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """[N, S] as PyTorch has it: [layers, N, W], two of these for an LSTM."""
+        parts = state.unflatten(-1, (self.layers, -1, self.features)).permute(2, 1, 0, 3)
+        if self.is_lstm:
+            return parts[0].contiguous(), parts[1].contiguous()
+        return parts[0].contiguous()
+
+    def _packed(self, own: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """Undoes `_unpacked`."""
+        parts = torch.stack(own if isinstance(own, tuple) else (own,))
+        return parts.permute(2, 1, 0, 3).flatten(1)
+
+
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
