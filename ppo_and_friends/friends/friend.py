@@ -135,7 +135,7 @@ class Friend(Hooks):
     """Names of friends that can't be in a run with it; saying so on one side is enough."""
 
     works_with_memory: bool = True
-    """Whether it can be in a run whose model has memory. Not one that runs the network on single observations."""
+    """Whether it can be in a run whose model has memory. One that runs the network itself usually can't."""
 
     context: FriendContext
 

@@ -119,7 +119,6 @@ class SplitObservations(Friend):
                 "SplitObservations must come after the friends that change the observation's length."
             )
         generator = self.weight_generator()
-        settings = self.context.experiment.network
         network.actor_encoder = self._encoder(network.actor_encoder, generator)  # type: ignore[assignment]
         network.critic_encoder = (
             network.actor_encoder if network.shared else self._encoder(network.critic_encoder, generator)  # type: ignore[assignment]
@@ -157,4 +156,3 @@ class SplitObservations(Friend):
         if len(found) != 1 or not isinstance(found[0].space, spaces.Box) or not is_image(found[0].space):
             return None
         return found[0].space
-

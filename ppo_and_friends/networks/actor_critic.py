@@ -117,7 +117,7 @@ class ActorCritic(Model):
         return VectorEncoder(size, from_bytes=from_bytes)
 
     def fit_layers(self, generator: torch.Generator) -> None:
-        """Fit the layers behind the encoders to their ``features``, with new weights where they are others."""
+        """Fit the layers behind the encoders to their ``features``, by new weights of the first ones."""
         features = int(self.actor_encoder.features)
         if not fit_first_layer(self.actor, features, generator):
             # Where nothing is hidden in between, it is the head itself that reads the features.

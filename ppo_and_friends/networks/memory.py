@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -60,11 +61,11 @@ class Memory(nn.Module):
         return inputs, torch.cat(following, dim=-1)
 
     def sequence(self, inputs: Tensor, state: Tensor, starts: Tensor) -> Tensor:
-        """L steps of N rows: inputs [L, N, I], the state before [N, S] and starts [L, N] bool to [L, N, W]."""
+        """L steps of N rows: inputs [L, N, I], the first state [N, S], starts [L, N] bool to [L, N, W]."""
         # Between two steps at which some episode begins the whole stretch is one call.
         begins = [0, *(1 + starts[1:].any(dim=1).nonzero().flatten()).tolist(), len(starts)]
         outputs: list[Tensor] = []
-        for first, last in zip(begins, begins[1:], strict=False):
+        for first, last in pairwise(begins):
             result, own = self.cells(inputs[first:last], self._unpacked(begun(state, starts[first])))
             state = self._packed(own)
             outputs.append(result)
@@ -75,7 +76,8 @@ class Memory(nn.Module):
         parts = state.unflatten(-1, (self.layers, -1, self.features)).permute(2, 1, 0, 3)
         if self.is_lstm:
             return parts[0].contiguous(), parts[1].contiguous()
-        return parts[0].contiguous()
+        only: Tensor = parts[0].contiguous()
+        return only
 
     def _packed(self, own: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """Undoes `_unpacked`."""

@@ -17,7 +17,7 @@ Remember = Callable[[Tensor], Tensor]
 
 
 class RecurrentActorCritic(ActorCritic):
-    """Encoder, memory, hidden layers, head; or, with ``memory_place`` "after", hidden layers before the memory.
+    """Encoder, memory, hidden layers, head; with ``memory_place`` "after" the hidden layers come first.
 
     The state is that of the actor's memory, then that of the critic's, unless they share one.
     """
@@ -55,7 +55,8 @@ class RecurrentActorCritic(ActorCritic):
         ]
         self.policy_head.outputs, self.value_head = fitted
         self.policy_state_size = self.memory.state_size
-        self.state_size = sum(each.state_size for each in (self.memory, self.critic_memory) if each is not None)
+        critic_size = 0 if self.critic_memory is None else self.critic_memory.state_size
+        self.state_size = self.policy_state_size + critic_size
 
     def step(self, observations: Tensors, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step of acting; see `Model.step`."""
@@ -121,8 +122,10 @@ class RecurrentActorCritic(ActorCritic):
     def policy(self, observations: Tensor) -> Tensor:
         """The first step of an episode, for the policy alone."""
         state = self.value_head.weight.new_zeros((len(observations), self.policy_state_size))
-        return self.step({"policy": observations}, state)[0]
+        parameters, _ = self.step({"policy": observations}, state)
+        return parameters
 
     def values(self, observations: Tensor) -> Tensor:
         """The first step of an episode, for the critic alone."""
-        return self(observations)[1]
+        outputs: Tensor = self(observations)[1]
+        return outputs

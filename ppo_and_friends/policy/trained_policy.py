@@ -69,26 +69,36 @@ class TrainedPolicy:
             An element of ``action_space``; for a batch, [B, *action shape].
 
         Raises:
-            UsageError: The observation doesn't fit ``observation_space``.
+            UsageError: The observation doesn't fit ``observation_space``, or a policy with memory is called
+                with another number of rows than before, without a reset.
             BadObservationError: A category in it is outside its space.
         """
         single = self._is_single(observation)
         batch = _batch_of_one(observation) if single else observation
         encoded = self._encode(batch)
         if len(encoded) != self._rows:
+            if self._rows and self.agent.network.policy_state_size:
+                raise UsageError(
+                    f"The policy remembers the episodes of {self._rows} row(s), but is called with "
+                    f"{len(encoded)}: call reset() before, where new episodes begin."
+                )
             # Each row is an episode, so a different batch size means new episodes.
             self._policy.reset()
             self._rows = len(encoded)
         actions = self._policy.act({"policy": encoded}, deterministic)
         return actions[0] if single else actions
 
-    def reset(self, seed: int | None = None) -> None:
-        """Start new episodes in all rows; necessary for policies with memory.
+    def reset(self, seed: int | None = None, rows: Any = None) -> None:
+        """Start new episodes; necessary for policies with memory.
 
         Args:
             seed: Seed of the random generator that samples actions; None: continue with its state.
+            rows: [B] bool, the rows of a batch in which an episode starts. None: all; the next call may
+                then have another batch size.
         """
-        self._policy.reset(seed)
+        self._policy.reset(seed, rows)
+        if rows is None:
+            self._rows = 0
 
     def _is_single(self, observation: Any) -> bool:
         """Return whether it is a single observation rather than a batch.
