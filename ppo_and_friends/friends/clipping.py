@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
+from torch import Tensor
 
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
@@ -14,14 +12,14 @@ from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.settings.schedules import AnySchedule, Schedule, as_schedule
-
-Array = NDArray[Any]
+from ppo_and_friends.vector.protocol import Data
 
 
 class ObservationClip(Friend):
     """Clip every observation component to [-limit, limit]; put it after the normaliser."""
 
     source = "arXiv:2005.12729, section 2"
+    takes_tensors = True
 
     def __init__(self, limit: float = 10.0) -> None:
         """Args: limit: Largest absolute value, > 0."""
@@ -41,8 +39,10 @@ class ObservationClip(Friend):
         low, high = (np.clip(bound, -self.limit, self.limit) for bound in (space.low, space.high))
         return spaces.Box(low, high, space.shape, space.dtype.type)
 
-    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+    def transform(self, observations: Data, stream: ObservationStream) -> Data:
         """Clip."""
+        if isinstance(observations, Tensor):
+            return observations.clamp(-self.limit, self.limit)
         # np.clip does the same in twice the time, on the few numbers of a step.
         return np.minimum(np.maximum(observations, -self.limit), self.limit)
 

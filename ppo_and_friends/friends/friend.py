@@ -137,6 +137,10 @@ class Friend(Hooks):
     works_with_memory: bool = True
     """Whether it can be in a run whose model has memory. One that runs the network itself usually can't."""
 
+    takes_tensors: bool = False
+    """Whether ``transform``, ``transform_critic`` and ``observe`` work on tensors, too, which engines on a
+    device have. Only a friend that has one of these must say so."""
+
     context: FriendContext
 
     def __init__(self) -> None:

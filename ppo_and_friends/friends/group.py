@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
@@ -112,6 +113,22 @@ def check_memory(friends: FriendGroup, network: Model) -> None:
                 f"{friend.name} can't work with a policy that has memory: use --without {friend.name}, or "
                 "--set network.memory=none."
             )
+
+
+def check_tensors(friends: FriendGroup, device: torch.device | None) -> None:
+    """Refuse friends that see an engine's data as arrays, where the engine keeps tensors on a device.
+
+    Raises:
+        UsageError: Names the friend.
+    """
+    for hook in ("transform", "transform_critic", "observe"):
+        for friend in friends:
+            has = getattr(type(friend), hook) is not getattr(Friend, hook)
+            if device is not None and has and not friend.takes_tensors:
+                raise UsageError(
+                    f"{friend.name} works on NumPy arrays, but the environments' observations are tensors: "
+                    f"use --without {friend.name}."
+                )
 
 
 def friends_of(agent: Agent) -> tuple[Friend, ...]:

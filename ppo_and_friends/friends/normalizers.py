@@ -35,6 +35,7 @@ class ObservationNormalizer(Friend):
     """
 
     source = "arXiv:2006.05990, section 3.3"
+    takes_tensors = True
 
     count: Tensor
     mean: Tensor
@@ -64,10 +65,11 @@ class ObservationNormalizer(Friend):
         # This rank's last steps, around the frozen mean for accuracy, and the sums of those before.
         width = max(1, context.layout.local * int(np.prod(shape)))
         steps = min(context.steps, max(1, KEPT_NUMBERS // width))
-        self._kept: Array = np.zeros((steps, context.layout.local, *shape))
+        self._kept: Data = np.zeros((steps, context.layout.local, *shape))
+        self._sent: tuple[Array, Tensor, Tensor] | None = None
         self._step = 0
         self._sums: Array = np.zeros(1 + 2 * shape[0])
-        self._shifted: Array = np.zeros((0, *shape))
+        self._shifted: Data = np.zeros((0, *shape))
         self._frozen: tuple[float, Array, Array] = (-1.0, np.zeros(shape), np.ones(shape))
 
     def observation_space(self, space: spaces.Box) -> spaces.Box:
@@ -88,10 +90,21 @@ class ObservationNormalizer(Friend):
 
     def transform(self, observations: Data, stream: ObservationStream) -> Data:
         """(o - mean) / deviation."""
+        mean: Data
+        scale: Data
         mean, scale = self.statistics()
+        if isinstance(observations, Tensor):
+            mean, scale = self._on_device(mean, scale, observations.device)
         # Kept for the sums, and not the observations: the next step may write into their memory.
         self._shifted = observations - mean
         return self._shifted * scale
+
+    def _on_device(self, mean: Array, scale: Array, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The frozen statistics as tensors, sent there once a rollout."""
+        if self._sent is None or self._sent[0] is not mean:
+            tensors = [torch.from_numpy(each).to(device) for each in (mean, scale)]
+            self._sent = (mean, tensors[0], tensors[1])
+        return self._sent[1:]
 
     def before_rollout(self, request: RolloutRequest) -> None:
         """Forget what a rollout that was broken off left behind."""
@@ -100,6 +113,8 @@ class ObservationNormalizer(Friend):
 
     def observe(self, step: VectorStep) -> None:
         """Keep the observation that was acted on: a sum of many steps costs less than one for each."""
+        if isinstance(self._shifted, Tensor) and not isinstance(self._kept, Tensor):
+            self._kept = torch.zeros(self._kept.shape, dtype=torch.float64, device=self._shifted.device)
         self._kept[self._step] = self._shifted
         self._step += 1
         if self._step == len(self._kept):
@@ -108,9 +123,12 @@ class ObservationNormalizer(Friend):
     def _add_up(self) -> None:
         """Add the number, the sum and the sum of squares of what is kept to those before."""
         seen = self._kept[: self._step].reshape(-1, self._kept.shape[-1])
-        # Squares summed as they are made: an array of them would be as large as what is kept.
-        squares = np.einsum("ij,ij->j", seen, seen)
-        self._sums += np.concatenate(([float(len(seen))], seen.sum(axis=0), squares))
+        if isinstance(seen, Tensor):
+            total, squares = host_array(torch.stack((seen.sum(dim=0), seen.square().sum(dim=0))))
+        else:
+            # Squares summed as they are made: an array of them would be as large as what is kept.
+            total, squares = seen.sum(axis=0), np.einsum("ij,ij->j", seen, seen)
+        self._sums += np.concatenate(([float(len(seen))], total, squares))
         self._step = 0
 
     def after_rollout(self, rollout: Rollout) -> None:

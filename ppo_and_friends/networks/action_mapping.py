@@ -50,6 +50,7 @@ class ActionMapping:
         """
         self.space = space
         self.squash = squash and isinstance(space, spaces.Box)
+        self._sent: dict[torch.device, tuple[Tensor, ...]] = {}
         self.distribution: Distribution
         if isinstance(space, spaces.Discrete):
             self.distribution = Categorical((int(space.n),))
@@ -68,6 +69,7 @@ class ActionMapping:
             raise UsageError(
                 f"Action space {space} is not supported: use Box, Discrete, MultiDiscrete or MultiBinary."
             )
+        self._tensor_dtype = torch.from_numpy(np.zeros(1, space.dtype)).dtype
 
     def _prepare_box(self, space: spaces.Box) -> None:
         low = space.low.reshape(-1).astype(np.float64)
@@ -113,18 +115,26 @@ class ActionMapping:
 
     def _tensors_to_environment(self, actions: Tensor) -> Tensor:
         """As `to_environment`, in double precision where numbers are scaled."""
-        space, device = self.space, actions.device
+        space = self.space
         shape = space.shape or ()
-        dtype = torch.from_numpy(np.zeros(1, space.dtype)).dtype
+        numbers = self._numbers_on(actions.device)
         if isinstance(space, spaces.Box):
             if self.squash:
                 actions = actions.tanh()
-            centre, half_range, low, high = (
-                torch.as_tensor(each, dtype=torch.float64, device=device)
-                for each in (self.centre, self.half_range, self._low, self._high)
-            )
+            centre, half_range, low, high = numbers
             scaled = (actions.double() * half_range + centre).clamp(low, high)
-            result = (scaled.round() if self._integers else scaled).to(dtype)
+            result = (scaled.round() if self._integers else scaled).to(self._tensor_dtype)
         else:
-            result = (actions + torch.as_tensor(self.start, device=device)).to(dtype)
+            result = (actions + numbers[0]).to(self._tensor_dtype)
         return result.unflatten(-1, shape) if shape else result[:, 0]
+
+    def _numbers_on(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The mapping's own numbers as tensors, sent to a device once."""
+        if device not in self._sent:
+            box = isinstance(self.space, spaces.Box)
+            names = ("centre", "half_range", "_low", "_high") if box else ("start",)
+            dtype = torch.float64 if box else torch.int64
+            self._sent[device] = tuple(
+                torch.as_tensor(getattr(self, name), dtype=dtype, device=device) for name in names
+            )
+        return self._sent[device]

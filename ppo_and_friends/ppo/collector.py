@@ -144,7 +144,7 @@ class Collector:
         self._raw = {name: _copy(data) for name, data in raw.items()}
         stream.fresh = _copy(stream.fresh)
         self.rollout.states[-1] = self._state
-        rollout = storage.finish()
+        rollout = storage.finish(self.layout.first)
         with timer.measure("inference"):
             self._evaluate(rollout)
         return rollout

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_and_friends.distributed.devices import host_zeros
+from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.networks.distributions import Distribution
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.vector.protocol import Data, Observations, VectorStep
@@ -121,9 +122,9 @@ class RolloutStorage:
         """
         rows = self._observations[t]
         if isinstance(starts, Tensor):
-            self.starts[t].copy_(starts)
+            _write(self.starts[t], starts, "episode_starts")
             for name, row in rows.items():
-                row.copy_(observations[name])
+                _write(row, observations[name], name)
             return rows
         self._starts_array[t] = starts
         for name, array in self._observation_arrays.items():
@@ -154,17 +155,47 @@ class RolloutStorage:
         if isinstance(step.rewards, Tensor):
             self._from_arrays = False
             for name, tensor in self._steps.items():
-                tensor[t] = getattr(step, name)
+                _write(tensor[t], getattr(step, name), name)
             return
         for name, array in self._arrays:
             array[t] = getattr(step, name)
 
-    def finish(self) -> Rollout:
-        """The rollout, complete and on its device."""
-        if self._from_arrays and not self._on_host:
+    def finish(self, first: int) -> Rollout:
+        """The rollout, complete and on its device.
+
+        Args:
+            first: Global index of the first environment, for messages.
+
+        Raises:
+            EnvironmentFault: A number that came in a tensor isn't finite. It is looked for only now: to ask
+                at each step would be to wait for the device. Arrays were checked at their step.
+        """
+        if not self._from_arrays:
+            numbers = {"reward": self._rewards, "score": self.rollout.scores, **self.rollout.observations}
+            for name, tensor in numbers.items():
+                _check_finite(tensor, name, first)
+        elif not self._on_host:
             for name, array in self._arrays:
                 self._steps[name].copy_(torch.from_numpy(array), non_blocking=True)
         return self.rollout
+
+
+def _write(row: Tensor, data: Tensor, name: str) -> None:
+    if data.shape != row.shape:
+        raise EnvironmentFault(f"{name}: batch shape {list(data.shape)}, not {list(row.shape)}")
+    row.copy_(data)
+
+
+def _check_finite(tensor: Tensor, name: str, first: int) -> None:
+    """Find the first number of [T, B, ...] that isn't finite."""
+    finite = tensor.isfinite()
+    if not finite.all():
+        t, row, *index = (~finite).nonzero()[0].tolist()
+        value = tensor[(t, row, *index)].item()
+        raise EnvironmentFault(
+            f"environment {first + row}, step {t} of the rollout, {name}{index or ''}: {value} is not a "
+            "finite number"
+        )
 
 
 def _kind(space: spaces.Box, dtype: torch.dtype) -> torch.dtype:

@@ -15,7 +15,13 @@ from ppo_and_friends.distributed.layout import Layout, divide
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.friend import FriendContext
-from ppo_and_friends.friends.group import FriendGroup, check_memory, check_ownership, friends_of
+from ppo_and_friends.friends.group import (
+    FriendGroup,
+    check_memory,
+    check_ownership,
+    check_tensors,
+    friends_of,
+)
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.build import make_network
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
@@ -142,6 +148,7 @@ def build_trainer(
         folder,
         declared_space(envs),
     )
+    check_tensors(FriendGroup(friends_of(agent)), envs.device)
     stopwatch = Stopwatch(TIMED)
     fast = experiment.kernels == "fast"
     collector = Collector(
