@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ class Evaluator(Friend):
     source = "arXiv:1709.06560, section 5"
     only_watches = True
     reported = (
-        Metric("score", "Mean return of the last evaluation's episodes; blank before the first", "reward"),
+        Metric("score", "Mean return of an evaluation's episodes; blank in iterations without one", "reward"),
         Metric("best", "Largest of these means so far", "reward"),
     )
 
@@ -118,8 +119,9 @@ class Evaluator(Friend):
         return self.target is not None and self.score.item() >= self.target
 
     def metrics(self) -> dict[str, float]:
-        """The last evaluation's mean score and the best one's; NaN before the first."""
-        return {"score": self.score.item(), "best": self.best.item()}
+        """The mean score of this iteration's evaluation, NaN without one, and the best so far."""
+        now = self._evaluated == self._timesteps > 0
+        return {"score": self.score.item() if now else math.nan, "best": self.best.item()}
 
 
 @dataclass(frozen=True)
