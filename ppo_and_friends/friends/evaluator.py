@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from ppo_and_friends.common.formatting import format_value
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
@@ -117,6 +118,11 @@ class Evaluator(Friend):
     def finished(self) -> bool:
         """Whether the last evaluation reached the target."""
         return self.target is not None and self.score.item() >= self.target
+
+    def why_finished(self) -> str:
+        """The score that was reached."""
+        score = format_value(self.score.item())
+        return f"an evaluation's mean score, {score}, reached the target {self.target:g}"
 
     def metrics(self) -> dict[str, float]:
         """The mean score of this iteration's evaluation, NaN without one, and the best so far."""

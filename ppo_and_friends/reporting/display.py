@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
+from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.report import IterationReport
 
 MOST_FRIENDS = 8
@@ -21,8 +22,10 @@ TIMES = ("environment", "inference", "update", "communication")
 def scores(report: IterationReport) -> list[tuple[str, str]]:
     """Labels and texts of what the environments gave."""
     low, high = report.metric("score_min"), report.metric("score_max")
+    evaluated = evaluation(report)
     span = f"{format_value(low)} .. {format_value(high)}" if not math.isnan(low) else format_value(low)
     return [
+        *([("evaluation", evaluated)] if evaluated else []),
         ("score", format_spread(report.metric("score_mean"), report.metric("score_std"))),
         ("lowest .. highest", span),
         ("last 100 episodes", format_value(report.metric("score_mean_100"))),
@@ -32,6 +35,14 @@ def scores(report: IterationReport) -> list[tuple[str, str]]:
         ("training time", format_duration(report.seconds)),
         ("gradient norm", format_value(report.metric("gradient_norm"))),
     ]
+
+
+def evaluation(report: IterationReport) -> str:
+    """The last evaluation's mean score, and the best one's; empty before the first."""
+    score, best = report.metric(EVALUATED), report.highest.get(EVALUATED, math.nan)
+    if math.isnan(score):
+        return ""
+    return f"{format_value(score)} (best {format_value(best)})" if best > score else format_value(score)
 
 
 def losses(report: IterationReport) -> list[tuple[str, str]]:
@@ -118,12 +129,14 @@ def render(
 def plain_line(report: IterationReport, seconds_left: float) -> str:
     """The iteration in one line of a log."""
     score = format_spread(report.metric("score_mean"), report.metric("score_std"))
+    evaluated = evaluation(report)
     return "  ".join(
         [
             f"iteration {report.iteration}",
             f"{format_count(report.timesteps)}/{format_count(report.num_timesteps)} steps",
             f"{format_count(report.metric('steps_per_second'))}/s",
             f"{format_duration(seconds_left)} left",
+            *([f"evaluation {evaluated}"] if evaluated else []),
             f"score {score} (last 100: {format_value(report.metric('score_mean_100'))})",
             f"length {format_value(report.metric('episode_length_mean'))}",
             f"KL {format_value(report.metric('kl'))}",

@@ -92,7 +92,7 @@ def figure(plot: Plot, *, height: int | None = None, named: bool = False) -> Any
 
 def _legend(names: Sequence[str]) -> tuple[dict[str, Any], int]:
     """A legend below the picture, short names side by side and long ones in a column; and its height."""
-    place = {"yref": "container", "yanchor": "bottom", "y": 0.01, "x": 0}
+    place = {"yref": "container", "yanchor": "bottom", "y": 0.01, "x": 0, "tracegroupgap": 0}
     lines = sum(name.count("<br>") + 1 for name in names)
     if sum(len(name) + 10 for name in names) <= LEGEND_WIDTH:
         return {"orientation": "h", **place}, 36

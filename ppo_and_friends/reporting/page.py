@@ -17,8 +17,9 @@ from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.interactive import fragments
+from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.page_template import STYLE, TEMPLATE
-from ppo_and_friends.reporting.plots import EVALUATED, Plot, make_plot
+from ppo_and_friends.reporting.plots import Plot, make_plot
 from ppo_and_friends.reporting.run_record import Run, load_run
 from ppo_and_friends.settings.flat import flatten, value_text
 
@@ -147,6 +148,8 @@ def _cards(run: Run, scores: Mapping[str, Any]) -> list[dict[str, str]]:
         ("steps a second, all in all", format_count(timesteps / seconds if seconds > 0 else math.nan)),
         ("score, last 100 episodes", format_value(_last(run, "score_mean_100"))),
     ]
+    if not math.isnan(_last(run, EVALUATED)):
+        cards.append(("last evaluation during training", format_value(_last(run, EVALUATED))))
     if "mean" in scores:
         count = len(scores.get("episodes", []))
         cards.append((f"test score, {count} episodes", format_spread(scores["mean"], scores["std"])))

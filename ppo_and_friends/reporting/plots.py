@@ -14,6 +14,7 @@ import numpy as np
 from ppo_and_friends.common.formatting import format_count
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.curves import Curve, curves
+from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.run_record import Run, load_run
 
@@ -21,9 +22,6 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 """Okabe and Ito's colours, which colour-blind people can tell apart."""
 
 STYLES = ("-", "--", "-.", ":")
-
-EVALUATED = "Evaluator/score"
-"""Column of the means of evaluations during training."""
 
 INSIDE = 34
 """Characters of the longest label that stands in a picture; longer ones, or more than six, stand below it."""
