@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.ppo.agent import Agent
-from ppo_and_friends.ppo.episodes import RECENT
+from ppo_and_friends.ppo.episodes import RECENT, info_means
 from ppo_and_friends.ppo.hooks import Controls
 
 
@@ -63,6 +64,7 @@ class Evaluator(Friend):
         self.score = self.statistic("score", np.array(np.nan))
         self.best = self.statistic("best", np.array(np.nan))
         self._timesteps = self._evaluated = 0
+        self._infos: dict[str, float] = {}
 
     def attach(self, agent: Agent) -> None:
         """Take the policy, with whatever the other friends make of observations."""
@@ -102,16 +104,18 @@ class Evaluator(Friend):
         first, last = (
             min(rank, ranks) * self.episodes // ranks for rank in (communicator.rank, communicator.rank + 1)
         )
-        scores = np.zeros(0)
+        scores, infos = np.zeros(0), list[Mapping[str, float]]()
         if last > first:
             seed = int(self.generator(self._timesteps).integers(2**30))
-            scores = evaluate(
+            evaluation = evaluate(
                 self._policy,
                 self.context.experiment.environment,
                 episodes=last - first,
                 seed=seed + first,
                 deterministic=self.deterministic,
-            ).scores
+            )
+            scores, infos = evaluation.scores, [episode.info for episode in evaluation.episodes]
+        self._infos = info_means(infos, communicator, anyones=communicator.any(bool(infos)))
         # In the order of the episodes, whoever played them: the mean has the same bits.
         return float(communicator.concatenate(scores).mean())
 
@@ -127,7 +131,8 @@ class Evaluator(Friend):
     def metrics(self) -> dict[str, float]:
         """The mean score of this iteration's evaluation, NaN without one, and the best so far."""
         now = self._evaluated == self._timesteps > 0
-        return {"score": self.score.item() if now else math.nan, "best": self.best.item()}
+        score = self.score.item() if now else math.nan
+        return {"score": score, "best": self.best.item()} | (self._infos if now else {})
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from ppo_and_friends.common.infos import PREFIX
 from ppo_and_friends.reporting.display import plain_line, render
 from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.report import IterationReport
@@ -163,7 +164,8 @@ class ConsoleReporter(SilentReporter):
         """The report, with the last known scores: of an iteration's episodes, and of an evaluation."""
         for known, names in (("score_mean", OF_EPISODES), (EVALUATED, (EVALUATED,))):
             if not math.isnan(report.metric(known)):
-                self._scores |= {name: report.metric(name) for name in names}
+                infos = [name for name in report.metrics if name.startswith(PREFIX) and names == OF_EPISODES]
+                self._scores |= {name: report.metric(name) for name in (*names, *infos)}
         return replace(report, metrics={**report.metrics, **self._scores}) if self._scores else report
 
     def _seconds_left(self) -> float:

@@ -10,11 +10,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
+from ppo_and_friends.common.infos import PREFIX
 from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.report import IterationReport
 
 MOST_FRIENDS = 8
 """Friends' metrics shown unless everything is asked for."""
+
+SUCCESS = f"{PREFIX}is_success"
+"""What many environments report at an episode's end: 1 if its goal was reached, else 0."""
 
 TIMES = ("environment", "inference", "update", "communication")
 
@@ -129,7 +133,7 @@ def render(
 def plain_line(report: IterationReport, seconds_left: float) -> str:
     """The iteration in one line of a log."""
     score = format_spread(report.metric("score_mean"), report.metric("score_std"))
-    evaluated = evaluation(report)
+    evaluated, success = evaluation(report), report.metric(SUCCESS)
     return "  ".join(
         [
             f"iteration {report.iteration}",
@@ -138,6 +142,7 @@ def plain_line(report: IterationReport, seconds_left: float) -> str:
             f"{format_duration(seconds_left)} left",
             *([f"evaluation {evaluated}"] if evaluated else []),
             f"score {score} (last 100: {format_value(report.metric('score_mean_100'))})",
+            *([f"success {success:.0%}"] if not math.isnan(success) else []),
             f"length {format_value(report.metric('episode_length_mean'))}",
             f"KL {format_value(report.metric('kl'))}",
             f"EV {format_value(report.metric('explained_variance'))}",
