@@ -71,10 +71,13 @@ _RUNS: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     metavar="[RUN ...]",
     instance_from_str=lambda words: tuple(Path(word) for word in words),
     is_instance=lambda value: value is None or isinstance(value, tuple),
-    str_from_instance=lambda value: [str(each) for each in value],
+    str_from_instance=lambda value: [str(each) for each in value or ()],
 )
 _UNSAID = tyro.conf.arg(help_behavior_hint="")
 """For what is off, or the launcher's, if it isn't given: "(default: None)" says nothing."""
+
+BEST = "best"
+"""Names the run's best policy, instead of a folder."""
 
 Count = Annotated[int | None, _COUNT, _UNSAID]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, _UNSAID]
@@ -131,6 +134,9 @@ class Options:
     without: Annotated[Texts, tyro.conf.arg(metavar="FRIEND")] = ()
     """Remove one of the launcher's friends."""
 
+    version: Switch = False
+    """Show the version, and those of the libraries."""
+
     list: Switch = False
     """Show all launchers."""
 
@@ -151,6 +157,10 @@ class Options:
 
     num_test_runs: Count = None
     """Test the saved policy for N episodes on the canonical environment instead of training."""
+
+    policy: Annotated[str | None, tyro.conf.arg(metavar="WHICH", help_behavior_hint="")] = None
+    """Test or export another policy than the run's last: best (in the run's best/, see --eval_every), or any
+    run's folder, its best/, or one of its checkpoints; with a folder, -e isn't needed."""
 
     pretrained: Switch = False
     """Test the policy that comes with the project instead of your own."""

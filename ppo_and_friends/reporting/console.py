@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ppo_and_friends.common.infos import PREFIX
-from ppo_and_friends.reporting.display import plain_line, render
+from ppo_and_friends.reporting.display import more_lines, plain_line, render
 from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
@@ -191,6 +191,8 @@ class ConsoleReporter(SilentReporter):
     def _line(self, report: IterationReport) -> None:
         self._printed_at, self._last_shown = self._clock(), True
         self._print(plain_line(report, self._seconds_left()))
+        for line in more_lines(report) if self._verbosity > 0 else ():
+            self._print(line)
 
     def _print(self, text: str, style: str | None = None) -> None:
         if self._console is not None:

@@ -130,6 +130,39 @@ def render(
     return Group(*parts)
 
 
+IN_THE_LINE = (
+    "score_mean",
+    "score_std",
+    "score_mean_100",
+    "episode_length_mean",
+    "steps_per_second",
+    "kl",
+    "explained_variance",
+    EVALUATED,
+    SUCCESS,
+)
+"""Metrics that `plain_line` has already."""
+
+LINE_WIDTH = 100
+"""Characters of the lines that ``--verbose`` adds."""
+
+
+def more_lines(report: IterationReport) -> list[str]:
+    """All other numbers of the iteration that are known, and where its time went, in indented lines."""
+    known = [
+        f"{name} {format_value(value)}"
+        for name, value in report.metrics.items()
+        if name not in IN_THE_LINE and not name.startswith("time_") and not math.isnan(value)
+    ]
+    spent = time_split(report)
+    lines = [""]
+    for item in (*known, *([f"time: {spent}"] if spent else [])):
+        if lines[-1] and len(lines[-1]) + len(item) + 2 > LINE_WIDTH:
+            lines.append("")
+        lines[-1] += f"{'  ' if lines[-1] else '    '}{item}"
+    return lines
+
+
 def plain_line(report: IterationReport, seconds_left: float) -> str:
     """The iteration in one line of a log."""
     score = format_spread(report.metric("score_mean"), report.metric("score_std"))
