@@ -99,8 +99,12 @@ def test_backends_hand_them_on_where_an_episode_ends(backend: str) -> None:
 
 
 def test_an_engine_that_reports_nothing() -> None:
-    step = VectorStep(*(np.zeros(1),) * 7)
-    assert dict(step.infos) == {}
+    envs = make_vector_env(EnvironmentSettings(id="CartPole-v1", num_envs=2), Layout(2, 0, 2), 1)
+    try:
+        envs.reset(1)
+        assert [dict(envs.step(np.zeros(2, np.int64)).infos) for _ in range(30)] == [{}] * 30
+    finally:
+        envs.close()
 
 
 class Success(Friend):
