@@ -63,7 +63,7 @@ def draw_learning(launchers: Sequence[LauncherResults], results: Path, path: Pat
 
 def _curves(one: LauncherResults, folder: Path, column: str) -> list[tuple[Array, Array]]:
     """Timesteps and values of each seed that has the column."""
-    from ppo_and_friends.reporting.curves import load_run  # late: it loads torch
+    from ppo_and_friends.reporting.run_record import load_run  # late: it loads torch
 
     curves = []
     for evaluation in one.evaluations:

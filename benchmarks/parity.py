@@ -28,7 +28,7 @@ from benchmarks.peers import same_spec
 from benchmarks.report import MeasurementError, command_line, markdown, save
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.reporting.curves import Array, load_run
+from ppo_and_friends.reporting.run_record import Array, load_run
 from ppo_and_friends.settings.registry import resolve
 
 NORMALISED = ("HalfCheetah", "BipedalWalker")

@@ -44,10 +44,17 @@ class ReplicationError(PPOError):
     """The ranks disagree about something that must be equal on all of them."""
 
 
-def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
-    """The ``count`` candidates most like ``name``, best first, upper and lower case alike."""
+def nearest(name: str, candidates: Iterable[str], count: int = 3, cutoff: float = 0.0) -> list[str]:
+    """The ``count`` candidates most like ``name``, best first, upper and lower case alike.
+
+    Args:
+        name: What was written.
+        candidates: What there is.
+        count: How many to return at most.
+        cutoff: Least likeness in [0, 1]; 0: the nearest ones, however far.
+    """
     by_lower: dict[str, str] = {}
     for candidate in candidates:
         by_lower.setdefault(candidate.lower(), candidate)
-    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.0)
+    close = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=cutoff)
     return [by_lower[lower] for lower in close]

@@ -59,12 +59,15 @@ IMPORTS = {name: imports_of(path) for name, path in MODULES.items()}
 
 
 def room_of(module: str) -> str:
+    if module == f"{PACKAGE}.__main__":
+        return "cli"
     return module.split(".")[1] if "." in module else "api"
 
 
 def test_the_root_holds_errors_alone():
     assert {path.name for path in (ROOT / PACKAGE).iterdir() if path.is_file()} == {
         "__init__.py",
+        "__main__.py",
         "errors.py",
         "py.typed",
     }

@@ -173,7 +173,7 @@ NAMES = [
     (
         "{changes}",
         experiment(friends=(friend("KLEarlyStop", target=0.02), friend("my.module:Mine", rate=2))),
-        "Toy-no_RewardNormalizer-Mine-Mine.rate=2",
+        "Toy-no_RewardNormalizer-Mine.rate=2",
     ),
     ("gamma {ppo.gamma} of {launcher}/{seed}", PLAIN, "Toy-gamma_0.99_of_Toy_1"),
     ("Toy-mine", PLAIN, "Toy-mine"),

@@ -12,10 +12,11 @@ import pytest
 from ppo_and_friends.cli import listing
 from ppo_and_friends.cli.command_line import USAGE, HelpShown, parse
 from ppo_and_friends.cli.options import Options, integer
+from ppo_and_friends.common.program import program
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.catalog import known_friends
 from ppo_and_friends.settings.registry import all_launchers
-from tests.command_line import run, spawn
+from tests.command_line import latest, run, spawn
 from tests.conftest import ROOT, clean_environment
 
 CARTPOLE = ("-e", "CartPole", "--state_path", "/nowhere")
@@ -28,7 +29,14 @@ NONSENSE = [
     (("--num_timestep", "3"), "--num_timestep: no such option. Did you mean --num_timesteps,"),
     (("--num-timestep=3",), "Did you mean --num_timesteps,"),
     (("--no-tensorbord",), "Did you mean --no_tensorboard,"),
-    (("-x",), "-x: no such option"),
+    (("-x",), "-x: no such option. See --help."),
+    (("--lr", "1"), "--lr: no such option. Settings are changed by --set ppo.learning_rate=... See --help."),
+    (("--gamma=1",), "--gamma: no such option. Settings are changed by --set ppo.gamma=..."),
+    (("--seed", "1"), "--seed: no such option. Here that is --random_seed."),
+    (("--target-kl", "1"), "Here that is a friend: --with KLEarlyStop:target=..."),
+    (("--policy", "best", "-e", "CartPole"), "--policy is for tests and exports: add --num_test_runs N"),
+    (("--policy=best", "--num_test_runs=1"), "Which environment? Give one with -e NAME"),
+    (("--policy=/nowhere", "--num_test_runs=1"), "No trained policy in "),
     (("-e", "CartPole", "100"), "'100' belongs to no option"),
     (("--clobber=3", "-e", "CartPole"), "'3' belongs to no option"),
     (("--num_envs", "4"), "Which environment? Give one with -e NAME"),
@@ -182,8 +190,11 @@ def test_short_counts(count: int, text: str) -> None:
     assert listing.short_count(count) == text
 
 
-def test_a_reader_that_leaves_early_is_no_failure() -> None:
-    command = f"{sys.executable} {ROOT / 'main.py'} --list_friends | head -n 1"
+@pytest.mark.parametrize("training", [False, True])
+def test_a_reader_that_leaves_early_is_no_failure(training: bool, tmp_path: Path) -> None:
+    small = "--num_timesteps=9000 --set=ppo.epochs=1 --no_tensorboard"
+    what = f"-e CartPole --state_path {tmp_path} -v {small}" if training else "--list_friends"
+    command = f"{sys.executable} {ROOT / 'main.py'} {what} | head -n 1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         capture_output=True,
@@ -192,6 +203,37 @@ def test_a_reader_that_leaves_early_is_no_failure() -> None:
         timeout=30,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    if training:  # it went on to its end all the same
+        assert latest(tmp_path, "CartPole").timesteps >= 9000
+
+
+def test_the_package_is_a_program() -> None:
+    """Its messages name it as it was called."""
+    called = [sys.executable, "-m", "ppo_and_friends"]
+    environment = clean_environment()
+    done = subprocess.run(called, capture_output=True, text=True, env=environment, timeout=30)
+    assert done.returncode == 2 and done.stderr.startswith("usage: python -m ppo_and_friends -e NAME")
+    done = subprocess.run([*called, "--version"], capture_output=True, text=True, env=environment, timeout=30)
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and names[:2] == ["ppo-and-friends", "python"] and "torch" in names
+
+
+@pytest.mark.parametrize(
+    ("called", "named"),
+    [
+        ("/home/me/.venv/bin/ppo-and-friends", "ppo-and-friends"),
+        ("/x/site-packages/ppo_and_friends/__main__.py", "python -m ppo_and_friends"),
+        ("/x/site-packages/pytest/__main__.py", "python main.py"),
+        ("main.py", "python main.py"),
+        ("", "python main.py"),
+    ],
+)
+def test_messages_name_the_program_as_it_was_called(
+    called: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    assert program() == named
+    assert run().err.startswith(f"usage: {named} -e NAME")
 
 
 def test_the_status_reaches_the_shell() -> None:

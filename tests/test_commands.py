@@ -102,6 +102,45 @@ def test_a_test_changes_nothing_of_the_run(trained: Path) -> None:
     assert files() == before
 
 
+def test_any_saved_policy_can_be_tested(tmp_path: Path) -> None:
+    """The best one, that of a renamed folder, and a single checkpoint; each writes where it lies."""
+    evaluated = ("--eval_every=100", "--eval_episodes=1", "--set=checkpoint_seconds=0")
+    assert run(*toy(tmp_path, *evaluated, timesteps=600)).status == 0
+    folder = tmp_path / FOLDER
+    assert run(*toy(tmp_path, "--num_test_runs=1", "--policy=best")).status == 0
+    best = read_json(folder / "best" / "test_scores.json")
+    assert best["timesteps"] == int(next((folder / "best").glob("0*")).name)
+    renamed = folder.rename(tmp_path / "my run")
+    first = sorted((renamed / "checkpoints").glob("0*"))[0]
+    for policy, home in ((renamed, renamed), (renamed / "best", renamed / "best"), (first, renamed)):
+        (home / "test_scores.json").unlink(missing_ok=True)
+        done = run("--policy", policy, "--num_test_runs=1")
+        assert (done.status, done.err) == (0, "")
+        timesteps = read_json(home / "test_scores.json")["timesteps"]
+        assert timesteps == {renamed: latest(tmp_path, "my run").timesteps, first: int(first.name)}.get(
+            policy, best["timesteps"]
+        )
+    assert not (first / "test_scores.json").exists()
+    done = run(*toy(tmp_path, "--num_test_runs=1", "--policy=best"))
+    assert done.status == 2 and "--eval_every N keeps one." in done.err
+
+
+def test_what_comes_next_fits_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("-e", "CartPole", "--num_timesteps=100", *SMALL)
+    assert done.status == 0 and max(map(len, done.out.splitlines()[-5:])) <= 80
+    assert "Curves:   python main.py --plot saved_states/CartPole" in done.out  # without TensorBoard
+
+
+def test_verbose_tells_all_numbers(tmp_path: Path) -> None:
+    done = run(*toy(tmp_path, "-v", timesteps=256))
+    blocks = done.out.split("iteration ")[1:4]
+    for name in ("policy_loss ", "entropy ", "learning_rate ", "gradient_norm ", "time: environment "):
+        assert all(name in block for block in blocks), name
+    quiet = run(*toy(tmp_path, "--clobber", timesteps=256))
+    assert "policy_loss" not in quiet.out
+
+
 def test_a_window_needs_a_display(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)

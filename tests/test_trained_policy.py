@@ -18,10 +18,10 @@ from ppo_and_friends import load_policy
 from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy
+from ppo_and_friends.policy.trained_policy import TrainedPolicy, without_missing_friends
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_trainer
-from ppo_and_friends.runs.checkpoint import save_checkpoint
+from ppo_and_friends.runs.checkpoint import read_checkpoint, save_checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.settings.experiment import Experiment, NetworkSettings, friend
@@ -139,6 +139,49 @@ def test_the_best_policy_that_was_kept(tmp_path: Path) -> None:
     observation = {"place": np.array([1.0, -2.0], np.float32), "kind": 2}
     encoded = np.array([[1.0, -2.0, 0.0, 1.0, 0.0]], np.float32)  # kinds are 1, 2 and 3
     np.testing.assert_array_equal(policy(observation), trainer.agent.policy().act({"policy": encoded})[0])
+
+
+FRIENDS_FILE = """
+from ppo_and_friends.friends.friend import Friend
+
+class Logger(Friend):
+    def observe(self, step):
+        pass
+
+class Doubled(Logger):
+    def transform(self, observations, stream):
+        return 2 * observations
+"""
+
+
+def test_a_friend_that_only_logs_may_be_gone(tmp_path: Path) -> None:
+    """One that changes what the policy sees may not, nor one of which nothing is known."""
+    module = tmp_path / "friends_of_mine.py"
+    module.write_text(FRIENDS_FILE)
+    names = {kind: f"{module}:{kind}" for kind in ("Logger", "Doubled")}
+    for kind, name in names.items():
+        (tmp_path / kind).mkdir()
+        saved(tmp_path / kind, plain("CartPole-v1", friend(name)))
+    (checkpoint,) = (tmp_path / "Logger" / "checkpoints").glob("0*")
+    old = read_checkpoint(checkpoint)
+    observation = np.array([0.1, 0.2, 0.0, 0.0], np.float32)
+    expected = load_policy(tmp_path / "Logger")(observation)
+    module.unlink()
+    with pytest.warns(UserWarning, match=r"acts without .*Logger, which can't be imported"):
+        assert load_policy(tmp_path / "Logger")(observation) == expected
+    with pytest.raises(UsageError, match=r"needs a friend of its training.*Doubled"):
+        load_policy(tmp_path / "Doubled")
+    old.state.pop("acting_friends")  # as earlier versions wrote it
+    with pytest.raises(UsageError, match=r"needs a friend of its training.*Logger"):
+        without_missing_friends(plain("CartPole-v1", friend(names["Logger"])), old)
+
+
+def test_what_a_policy_needs_to_act() -> None:
+    kinds = ["ObservationNormalizer", "RewardNormalizer", "PreviousAction", "Evaluator", "RND", "KLEarlyStop"]
+    settings = plain("CartPole-v1", *(friend(kind) for kind in kinds))
+    ((trainer, _),) = train(settings, 1)
+    _, state = capture(trainer, 1.0)
+    assert state["acting_friends"] == ["ObservationNormalizer", "PreviousAction", "RND"]
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Toy(gymnasium.Env[Any, Any]):
                     return observation, reward, over, {}  # type: ignore[return-value]
                 case "die":
                     os._exit(9)
-        return observation, reward, False, over, {}
+        return observation, reward, False, over, {"is_success": self.place > 0, "place": {"x": self.place}}
 
     def _testify(self) -> None:
         if self.witness:

@@ -46,6 +46,12 @@ def metrics_page() -> str:
         f"A new file begins with {standard}, in this order; other columns follow in alphabetical order.\n"
     ]
     parts += [
+        "Numbers that environments report in the info of an episode's last step, such as `is_success`, add "
+        "columns and tags `info/<name>`: their means over the episodes that ended in the iteration and "
+        "reported them, over all ranks. `Evaluator/info/<name>` are those of an evaluation. Environments on "
+        "EnvPool and on ALE's own engine report none.\n"
+    ]
+    parts += [
         "## Friends\n",
         "Each friend that is part of the run adds its own; tag and column are the same.\n",
     ]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from ppo_and_friends.api.job import Job, Reporting, already_trained, open_job, say
+from ppo_and_friends.api.job import Job, Reporting, open_job, say
 from ppo_and_friends.api.metrics import MetricsTable, row_of
+from ppo_and_friends.api.summary import already_trained
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.launch import alike, make_communicator

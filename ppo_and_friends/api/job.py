@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ppo_and_friends.api.summary import summary
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.cores import threads_per_rank
@@ -93,26 +94,13 @@ class Job:
     def end_reports(self) -> None:
         """Report the summary and close the reporters; they are opened again if training continues."""
         if self._tells:
-            self.session.reporter.finish(self.summary())
+            self.session.reporter.finish(summary(self.session))
         self.session.reporter.close()
         self._tells = False
 
     def interrupted(self, text: str) -> bool:
         """Show a message from inside a signal handler; returns whether the user will see it."""
         return self.session.reporter.interrupted(text)
-
-    def summary(self) -> str:
-        """A short summary of the training so far."""
-        session, trainer = self.session, self.session.trainer
-        where = "" if session.folder is None else f"Saved in {session.folder.path}."
-        if not session.finished():
-            return f"Stopped at {trainer.timesteps:,} timesteps. {where}".rstrip()
-        scores = trainer.episodes.recent
-        score = f", mean score of the last {len(scores)} episodes {sum(scores) / max(1, len(scores)):.1f}"
-        return (
-            f"Trained {trainer.experiment.name} for {trainer.timesteps:,} timesteps in "
-            f"{session.seconds:.1f} s{score if scores else ''}.\n{where}".rstrip()
-        )
 
     def snapshot(self) -> Checkpoint:
         """A copy of the current policy in memory."""
@@ -228,14 +216,6 @@ def open_job(
         # Small layers are faster on one thread than on two; convolutions are not.
         threads = threads if trainer.network.convolutional else 1
         return Job(session, threads, resources.pop_all(), reporting, notes)
-
-
-def already_trained(experiment: Experiment, checkpoint: Checkpoint) -> str:
-    """The message for a run that already has the requested timesteps."""
-    return (
-        f"{experiment.name} was already trained for {checkpoint.timesteps:,} timesteps "
-        f"({experiment.num_timesteps:,} requested)."
-    )
 
 
 def say(text: str, communicator: Communicator, verbosity: int) -> None:

@@ -15,8 +15,8 @@ from ppo_and_friends.api.metrics import Table
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.policy.trained_policy import TrainedPolicy
-from ppo_and_friends.reporting.curves import load_run
 from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.reporting.run_record import load_run
 from ppo_and_friends.runs.checkpoint_contents import check_identity, settings_identity
 from ppo_and_friends.settings.experiment import Experiment
 

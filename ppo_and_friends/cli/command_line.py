@@ -10,8 +10,9 @@ from dataclasses import fields
 
 import tyro
 
-from ppo_and_friends.cli.options import Options
+from ppo_and_friends.cli.options import BEST, Options
 from ppo_and_friends.cli.study_options import AllOptions, check_study
+from ppo_and_friends.common.program import CHECKOUT, program
 from ppo_and_friends.errors import UsageError, nearest
 
 USAGE = """\
@@ -26,6 +27,39 @@ usage: python main.py -e NAME [options]
 
 OF_TESTS = ("render", "render_gif", "video", "video_episode", "test_explore", "pretrained")
 """Options that do nothing without ``--num_test_runs``."""
+
+OPTIONS_ELSEWHERE = {
+    "env": "-e NAME",
+    "gym_id": "-e NAME",
+    "task": "-e NAME",
+    "seed": "--random_seed",
+    "steps": "--num_timesteps",
+    "timesteps": "--num_timesteps",
+    "max_iterations": "--num_timesteps",
+    "total_timesteps": "--num_timesteps",
+    "logdir": "--state_path",
+    "log_dir": "--state_path",
+    "exp_name": "--run_name",
+    "eval": "--num_test_runs",
+    "test": "--num_test_runs",
+    "play": "--num_test_runs N --render",
+    "resume": "the same command again",
+    "track": "--wandb",
+    "capture_video": "--video_every",
+}
+"""What other programs' options are called here."""
+
+SHORT = {
+    "num_timesteps": "--num_timesteps",
+    "random_seed": "--random_seed",
+    "device": "--device",
+    "environment.num_envs": "--num_envs",
+    "environment.id": "-e NAME",
+}
+"""Settings with an option of their own."""
+
+ALIKE = 0.6
+"""How like a known option an unknown one must be to be taken for a slip, as difflib measures it."""
 
 FRAME = " ─-│|╭╮╰╯+"
 """What tyro's messages are framed and divided with."""
@@ -46,14 +80,14 @@ def parse(arguments: Sequence[str]) -> AllOptions:
         HelpShown: With the text that ``--help`` asks for.
     """
     if not arguments:
-        raise UsageError(USAGE)
+        raise UsageError(USAGE.replace(CHECKOUT, program()))
     said, complaint = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
             options, unknown = tyro.cli(
                 AllOptions,
                 args=_without_command(arguments),
-                prog="main.py",
+                prog=program(),
                 description=inspect.getdoc(Options),
                 use_underscores=True,
                 return_unknown_args=True,
@@ -83,9 +117,13 @@ def _check(options: AllOptions) -> None:
     if options.num_test_runs is not None and options.num_test_runs < 1:
         raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
     check_study(options)
-    if options.environment is None and not (
-        options.list or options.list_friends or options.of_runs or options.study
-    ):
+    if options.policy is not None and options.pretrained:
+        raise UsageError("--policy and --pretrained both say what to test: give one of them.")
+    if options.policy is not None and options.num_test_runs is None and options.export is None:
+        raise UsageError("--policy is for tests and exports: add --num_test_runs N or --export onnx.")
+    elsewhere = options.policy not in (None, BEST)  # its experiment is saved with it
+    asks = options.list or options.list_friends or options.version or options.of_runs
+    if options.environment is None and not (asks or options.study or elsewhere):
         raise UsageError("Which environment? Give one with -e NAME; --list shows the launchers.")
 
 
@@ -94,8 +132,31 @@ def _unknown(word: str) -> UsageError:
         return UsageError(f"{word!r} belongs to no option. Is a name missing before it? See --help.")
     names = [f"--{each.name.rstrip('_')}" for each in fields(AllOptions)] + ["--no_tensorboard", "--help"]
     name = word.partition("=")[0]
-    near = ", ".join(nearest(name.replace("-", "_").replace("__", "--", 1), names))
-    return UsageError(f"{name}: no such option. Did you mean {near}? See --help.")
+    meant = _meant(name.lstrip("-").replace("-", "_"))
+    if not meant:
+        near = nearest(name.replace("-", "_").replace("__", "--", 1), names, cutoff=ALIKE)
+        meant = f" Did you mean {', '.join(near)}?" if near else ""
+    return UsageError(f"{name}: no such option.{meant} See --help.")
+
+
+def _meant(name: str) -> str:
+    """The option or setting that somebody means by a setting's name, or by another library's for it."""
+    if name in OPTIONS_ELSEWHERE:
+        return f" Here that is {OPTIONS_ELSEWHERE[name]}."
+    from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
+    from ppo_and_friends.settings.other_names import todays_name
+    from ppo_and_friends.settings.overrides import setting_names
+
+    known = setting_names(Experiment(name="any", environment=EnvironmentSettings(id="any")))
+    found = [each for each in known if each.rpartition(".")[2] == name]
+    found = found or [today] if (today := todays_name(name)) else found
+    if not found:
+        return ""
+    if found[0].startswith("friends."):
+        _, friend, *argument = found[0].split(".")
+        return f" Here that is a friend: --with {friend}{''.join(f':{each}=...' for each in argument)}"
+    option = SHORT.get(found[0])
+    return f" Here that is {option}." if option else f" Settings are changed by --set {found[0]}=..."
 
 
 def _one_line(message: str) -> str:

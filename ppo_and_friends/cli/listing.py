@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import shutil
 import sys
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ppo_and_friends.settings.registry import all_launchers
+from ppo_and_friends.settings.schedules import Schedule
 
 UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 NARROW = 90
@@ -20,6 +22,15 @@ NARROW = 90
 
 PIPED_WIDTH = 1000
 """Columns where nobody looks: nothing is folded, so that every line can be searched."""
+
+
+def version() -> str:
+    """The program's version, and those of Python and of the libraries that results depend on."""
+    from ppo_and_friends.common.versions import library_versions
+
+    versions = library_versions()
+    own = versions.pop("ppo-and-friends", "(not installed: run from its checkout)")
+    return "\n".join([f"ppo-and-friends {own}", *(f"{name} {each}" for name, each in versions.items())])
 
 
 def launchers(width: int | None = None) -> str:
@@ -82,14 +93,18 @@ def short_count(count: int) -> str:
 def _argument(parameter: inspect.Parameter) -> str:
     if parameter.default is parameter.empty:
         return parameter.name
-    return f"{parameter.name}={parameter.default!r}"
+    default = parameter.default
+    # As the command line takes it.
+    return f"{parameter.name}={default if isinstance(default, Schedule) else repr(default)}"
 
 
 def _console(width: int | None) -> Console:
     """Writes into a text. No markup: brackets in a range of values are no tags."""
     terminal = sys.stdout.isatty()
     if width is None:
-        width = shutil.get_terminal_size().columns if terminal else PIPED_WIDTH
+        # COLUMNS counts in a pipe, too: a pager's reader may have set it.
+        asked = terminal or os.environ.get("COLUMNS", "").isdecimal()
+        width = shutil.get_terminal_size().columns if asked else PIPED_WIDTH
     return Console(
         file=io.StringIO(),
         force_terminal=terminal,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, get_args
 
 from ppo_and_friends.cli.changes import changed
 from ppo_and_friends.cli.command_line import HelpShown, parse
-from ppo_and_friends.cli.options import Choice, Options
+from ppo_and_friends.cli.options import BEST, Choice, Options
+from ppo_and_friends.cli.output import patient_output
 from ppo_and_friends.cli.study_options import AllOptions
 from ppo_and_friends.errors import UsageError
 
@@ -30,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: With that status, where the run ended by an error.
     """
+    with patient_output():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     from ppo_and_friends.distributed.launch import guard, make_communicator, mpi_launcher_rank
     from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 
@@ -42,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _show(str(help)) if speaks else 0
     except UsageError as error:
         options = error
-    if isinstance(options, Options) and (options.list or options.list_friends):
+    if isinstance(options, Options) and (options.list or options.list_friends or options.version):
         return _show(_lists(options)) if speaks else 0
     place: dict[str, str] = {}
     with guard(SoloCommunicator()):
@@ -71,18 +77,28 @@ def _run(
         return study(options, communicator)
     from ppo_and_friends.settings.registry import resolve
 
-    assert options.environment is not None
-    launched = resolve(options.environment)
-    experiment = changed(launched, options)
+    if options.environment is None:
+        experiment = launched = _saved(options)
+    else:
+        launched = resolve(options.environment)
+        experiment = changed(launched, options)
     from ppo_and_friends.cli.request import Request
     from ppo_and_friends.cli.test import test
     from ppo_and_friends.cli.train import train
     from ppo_and_friends.policy.pretrained import pretrained_folder
 
     folder = options.run_folder or options.state_path / _folder_name(options, launched, experiment)
-    shipped = pretrained_folder(experiment.name) if options.pretrained else None
+    trained = pretrained_folder(experiment.name) if options.pretrained else None
+    if options.policy is not None:
+        trained = folder / BEST if options.policy == BEST else Path(options.policy)
+        folder = _folder_of_results(trained)
     request = Request(
-        experiment, folder, command_line, options.environment, lambda saved: changed(saved, options), shipped
+        experiment,
+        folder,
+        command_line,
+        options.environment or "",
+        lambda saved: changed(saved, options),
+        trained,
     )
     if options.export is not None:
         from ppo_and_friends.cli.export import export
@@ -111,6 +127,23 @@ def _run(
         wandb=options.wandb,
         reporters=options.report_to,
     )
+
+
+def _saved(options: AllOptions) -> Experiment:
+    """The experiment of the policy that ``--policy`` names, with the command line's changes."""
+    from ppo_and_friends.policy.trained_policy import find_policy
+    from ppo_and_friends.runs.saved_experiment import load_experiment
+
+    assert options.policy is not None
+    _, home = find_policy(options.policy)
+    return changed(load_experiment(home, options.trust), options)
+
+
+def _folder_of_results(policy: Path) -> Path:
+    """Where a test of a policy writes its results: the policy's folder, or the run's of a checkpoint."""
+    from ppo_and_friends.runs.checkpoint import MANIFEST
+
+    return policy.resolve().parents[1] if (policy / MANIFEST).is_file() else policy
 
 
 def _plot_or_report(options: Options, communicator: Communicator) -> int:
@@ -146,14 +179,12 @@ def _recording(options: Options, folder: Path) -> tuple[Path | None, Choice]:
 def _lists(options: Options) -> str:
     from ppo_and_friends.cli import listing
 
-    parts = [listing.launchers()] if options.list else []
+    parts = [listing.version()] if options.version else []
+    parts += [listing.launchers()] if options.list else []
     return "\n".join([*parts, listing.friends()] if options.list_friends else parts)
 
 
 def _show(text: str) -> int:
     """Print a long text, to the end or as far as its reader wants it."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # such as `| head`
-        sys.stdout = None  # Python would complain again at its end
+    print(text, flush=True)
     return 0

@@ -66,8 +66,18 @@ _RUN_NAME: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     is_instance=lambda value: value is None or isinstance(value, str),
     str_from_instance=lambda value: [str(value)],
 )
+_RUNS: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[RUN ...]",
+    instance_from_str=lambda words: tuple(Path(word) for word in words),
+    is_instance=lambda value: value is None or isinstance(value, tuple),
+    str_from_instance=lambda value: [str(each) for each in value or ()],
+)
 _UNSAID = tyro.conf.arg(help_behavior_hint="")
 """For what is off, or the launcher's, if it isn't given: "(default: None)" says nothing."""
+
+BEST = "best"
+"""Names the run's best policy, instead of a folder."""
 
 Count = Annotated[int | None, _COUNT, _UNSAID]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, _UNSAID]
@@ -124,6 +134,9 @@ class Options:
     without: Annotated[Texts, tyro.conf.arg(metavar="FRIEND")] = ()
     """Remove one of the launcher's friends."""
 
+    version: Switch = False
+    """Show the version, and those of the libraries."""
+
     list: Switch = False
     """Show all launchers."""
 
@@ -144,6 +157,10 @@ class Options:
 
     num_test_runs: Count = None
     """Test the saved policy for N episodes on the canonical environment instead of training."""
+
+    policy: Annotated[str | None, tyro.conf.arg(metavar="WHICH", help_behavior_hint="")] = None
+    """Test or export another policy than the run's last: best (in the run's best/, see --eval_every), or any
+    run's folder, its best/, or one of its checkpoints; with a folder, -e isn't needed."""
 
     pretrained: Switch = False
     """Test the policy that comes with the project instead of your own."""
@@ -169,8 +186,9 @@ class Options:
     export: Annotated[Literal["onnx"] | None, tyro.conf.arg(metavar="FORMAT", help_behavior_hint="")] = None
     """Write the saved policy to policy.onnx in the run's folder, with normalisation and scaling in it."""
 
-    plot: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="")] = ()
-    """Draw these runs' folders, as PNG and as an interactive page; seeds are averaged."""
+    plot: Annotated[tuple[Path, ...] | None, _RUNS, _UNSAID] = None
+    """Draw these runs' folders, as PNG and as an interactive page; seeds are averaged. With -e instead of
+    folders, all saved runs of that launcher."""
 
     plot_column: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "score_mean"
     """What to draw: any column of progress.csv."""
@@ -215,7 +233,7 @@ class Options:
     @property
     def of_runs(self) -> bool:
         """Whether it is about runs that are there, given by their folders."""
-        return bool(self.plot) or self.report is not None
+        return self.plot is not None or self.report is not None
 
     @property
     def verbosity(self) -> int:

@@ -16,15 +16,39 @@ def plot_or_report(options: Options) -> None:
     Raises:
         UsageError: A folder holds no run, or something can't be written.
     """
-    if options.plot:
-        paths = plot(
-            options.plot, column=options.plot_column, axis=options.plot_axis, output=options.plot_file
-        )
+    if options.plot is not None:
+        folders = options.plot or saved_runs(options)
+        paths = plot(folders, column=options.plot_column, axis=options.plot_axis, output=options.plot_file)
         print(f"Drawn: {paths[0]}, and to look into: {paths[1]}")
     if options.report is not None:
         from ppo_and_friends.reporting.page import write_report
 
         print(f"Written: {write_report(options.report)}")
+
+
+def saved_runs(options: Options) -> list[Path]:
+    """The folders of all saved runs of the launcher that ``-e`` names.
+
+    Raises:
+        UsageError: No environment is named, or it has no runs.
+    """
+    if options.environment is None:
+        raise UsageError("--plot: which runs? Give their folders, or a launcher with -e NAME.")
+    from ppo_and_friends.reporting.run_record import load_settings
+    from ppo_and_friends.settings.registry import resolve
+
+    name = resolve(options.environment).name
+    places = sorted(options.state_path.iterdir()) if options.state_path.is_dir() else []
+    found = [
+        place
+        for place in places
+        if (place / "progress.csv").is_file() and load_settings(place).get("name") == name
+    ]
+    if not found:
+        raise UsageError(
+            f"--plot: no run of {name} is saved in {options.state_path}. Give the runs' folders."
+        )
+    return found
 
 
 def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None = None) -> list[Path]:
@@ -43,9 +67,9 @@ def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None
     Raises:
         UsageError: A folder holds no run, no run has the column, or it can't be written.
     """
-    from ppo_and_friends.reporting.curves import load_run
     from ppo_and_friends.reporting.interactive import write_interactive
     from ppo_and_friends.reporting.plots import draw, make_plot
+    from ppo_and_friends.reporting.run_record import load_run
 
     runs = [load_run(folder) for folder in folders]
     prepared = make_plot(runs, column, x=axis)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppo_and_friends.common.program import program
 from ppo_and_friends.settings.experiment import Experiment
 
 
@@ -34,12 +35,13 @@ class Request:
 
     def command(self) -> str:
         """The command that names this run again."""
-        parts = [f"python main.py -e {self.name or self.experiment.name}"]
-        if self.folder.name != self.experiment.name:
-            parts.append(f"--run_folder {shlex.quote(str(self.folder))}")
-        elif self.folder.parent != Path("saved_states"):
-            parts.append(f"--state_path {shlex.quote(str(self.folder.parent))}")
-        if self.folder.name != self.experiment.name:
-            name = self.folder.name.removeprefix(f"{self.experiment.name}-")
-            parts.append(f"--run_name {shlex.quote(name)}")
+        name, folder = self.experiment.name, self.folder
+        parts = [f"{program()} -e {shlex.quote(self.name or name)}"]
+        beside = folder.name.startswith(f"{name}-")  # as --run_name calls them
+        if folder.name != name and not beside:
+            parts.append(f"--run_folder {shlex.quote(str(folder))}")
+        elif folder.parent != Path("saved_states"):
+            parts.append(f"--state_path {shlex.quote(str(folder.parent))}")
+        if beside:
+            parts.append(f"--run_name {shlex.quote(folder.name.removeprefix(f'{name}-'))}")
         return " ".join(parts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ppo_and_friends.cli.changes import changed
 from ppo_and_friends.cli.command_line import parse
 from ppo_and_friends.cli.study_options import AllOptions
+from ppo_and_friends.common.program import program
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.launch import mpi_launcher_size
@@ -58,11 +59,11 @@ def study(options: AllOptions, communicator: Communicator) -> int:
 
         return train_in_groups(runs, communicator, options.group, folder, options.tensorboard)
     if options.group is not None and mpi_launcher_size() == 1:
-        raise UsageError(f"--group is for MPI: mpirun -n N python main.py ... --group {options.group}.")
+        raise UsageError(f"--group is for MPI: mpirun -n N {program()} ... --group {options.group}.")
     from ppo_and_friends.studies.pool import Pool
 
     status = Pool(runs, options.jobs).train()
-    print(f"The runs are in {folder}. Draw them: python main.py --plot {folder}/*/seed-*")
+    print(f"The runs are in {folder}. Draw them: {program()} --plot {folder}/*/seed-*")
     return status
 
 

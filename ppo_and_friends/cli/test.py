@@ -6,14 +6,14 @@ import sys
 import warnings
 from pathlib import Path
 
-from ppo_and_friends.cli.options import Choice
+from ppo_and_friends.cli.options import BEST, Choice
 from ppo_and_friends.cli.request import Request
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy
-from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
+from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy
+from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import check_identity, identity, settings_identity
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_experiment import load_experiment
@@ -31,11 +31,13 @@ def load_trained(request: Request, trust: bool = False) -> tuple[TrainedPolicy, 
         IncompatibleState: What is saved is of another environment or network.
         CheckpointError: What is saved is damaged.
     """
-    folder = RunFolder(request.trained or request.folder)
-    checkpoint = load_latest(folder.checkpoints)
-    if checkpoint is None:
-        raise UsageError(f"No trained policy in {folder.path}. Train one with: {request.command()}")
-    experiment = request.change(load_experiment(folder.path, trust))
+    place = request.trained or request.folder
+    try:
+        checkpoint, home = find_policy(place)
+    except UsageError:
+        how = "--eval_every N keeps one." if place.name == BEST else f"Train one with: {request.command()}"
+        raise UsageError(f"No trained policy in {place}. {how}") from None
+    experiment = request.change(load_experiment(home, trust))
     # First, since it may be that these settings' environment can't even be made.
     check_identity(checkpoint, settings_identity(experiment))
     from ppo_and_friends.vector.canonical import make_canonical_env

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from ppo_and_friends.api.driver import Program
 from ppo_and_friends.api.run import Interrupted, Run
 from ppo_and_friends.cli.request import Request
+from ppo_and_friends.common.program import program
 from ppo_and_friends.distributed.communicator import Communicator
 
 
@@ -59,22 +61,33 @@ def train(
     except Interrupted as stop:
         status = stop.exit_code
     if communicator.is_main and verbosity >= 0:
-        print(_next(request, run))
+        print(_next(request, run, tensorboard))
     return status
 
 
-def _next(request: Request, run: Run) -> str:
-    """What the user can do next."""
+def _next(request: Request, run: Run, tensorboard: bool) -> str:
+    """What the user can do next, in lines that can be copied."""
     command = request.command()
     if run.interrupted:
         return "The same command goes on from there."
     if not run.new_iterations:
-        more = 2 * request.experiment.num_timesteps
+        # It may have been trained for more than is asked for now.
+        more = round_up(2 * max(run.timesteps, request.experiment.num_timesteps))
         return (
-            f"Continue with --num_timesteps {more}, start over with --clobber, "
-            f"or test it: {command} --num_test_runs 5"
+            f"Continue:   --num_timesteps {more}\n"
+            "Start over: --clobber\n"
+            f"Test it:    {command} --num_test_runs 5"
         )
+    folder = shlex.quote(str(request.folder))
+    curves = f"tensorboard --logdir {folder}" if tensorboard else f"{program()} --plot {folder}"
     return (
-        f"Watch it:  {command} --num_test_runs 5 --render   (no display: --render_gif)\n"
-        f"Curves:    tensorboard --logdir {request.folder}"
+        f"Watch it: {command} --num_test_runs 5 --render\n"
+        "          (without a display: --render_gif)\n"
+        f"Curves:   {curves}"
     )
+
+
+def round_up(count: int) -> int:
+    """A number of timesteps that is at least as large, of two digits and zeros: 200,982 is 210,000."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return -(-count // unit) * unit

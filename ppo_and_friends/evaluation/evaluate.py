@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.infos import means
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.evaluation.player import Episode, Player, Policy
 from ppo_and_friends.evaluation.rendering import frames_per_second, prepare_offscreen, require_display
@@ -83,16 +84,25 @@ class Evaluation:
         """Highest score."""
         return float(self.scores.max())
 
+    @property
+    def infos(self) -> dict[str, float]:
+        """Means of the numbers that the environment reported at the episodes' ends, by name."""
+        return means(episode.info for episode in self.episodes)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``test_scores.json``."""
         return {
             "environment": self.environment,
             "timesteps": self.timesteps,
-            "episodes": [{"score": one.score, "length": one.length} for one in self.episodes],
+            "episodes": [
+                {"score": one.score, "length": one.length} | ({"info": dict(one.info)} if one.info else {})
+                for one in self.episodes
+            ],
             "mean": self.mean,
             "std": self.std,
             "min": self.min,
             "max": self.max,
+            **({"infos": self.infos} if self.infos else {}),
             "deterministic": self.deterministic,
             "seed": self.seed,
         }

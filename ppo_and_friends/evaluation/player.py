@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from ppo_and_friends.common.infos import numbers_of
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.evaluation.video import Recorder
@@ -54,6 +55,9 @@ class Episode:
     hit_step_limit: bool = False
     """Whether the evaluation's step limit stopped the episode, because the environment didn't end it."""
 
+    info: Mapping[str, float] = field(default_factory=dict)
+    """Numbers in the info of the last step, such as ``is_success``."""
+
 
 class Player:
     """Plays single episodes and checks everything the environment returns."""
@@ -93,6 +97,7 @@ class Player:
         """
         self._policy.reset(seed)
         score, length, over = 0.0, 0, False
+        result: Any = (None,) * 5
         observation = self._checked(self._call(index, 0, partial(self._env.reset, seed=seed))[0], index, 0)
         if self._recorder is not None:
             self._recorder.begin()
@@ -110,7 +115,7 @@ class Player:
                 return None
         if self._recorder is not None:
             self._recorder.end(score)
-        return Episode(score, length, hit_step_limit=not over)
+        return Episode(score, length, hit_step_limit=not over, info=numbers_of(result[4]))
 
     def _show(self, index: int, length: int, score: float) -> None:
         if self._recorder is None or not self._recorder.wants(length):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
+from ppo_and_friends.common.formatting import format_value
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.ppo.agent import Agent
-from ppo_and_friends.ppo.episodes import RECENT
+from ppo_and_friends.ppo.episodes import RECENT, info_means
 from ppo_and_friends.ppo.hooks import Controls
 
 
@@ -26,7 +29,7 @@ class Evaluator(Friend):
     source = "arXiv:1709.06560, section 5"
     only_watches = True
     reported = (
-        Metric("score", "Mean return of the last evaluation's episodes; blank before the first", "reward"),
+        Metric("score", "Mean return of an evaluation's episodes; blank in iterations without one", "reward"),
         Metric("best", "Largest of these means so far", "reward"),
     )
 
@@ -61,6 +64,7 @@ class Evaluator(Friend):
         self.score = self.statistic("score", np.array(np.nan))
         self.best = self.statistic("best", np.array(np.nan))
         self._timesteps = self._evaluated = 0
+        self._infos: dict[str, float] = {}
 
     def attach(self, agent: Agent) -> None:
         """Take the policy, with whatever the other friends make of observations."""
@@ -100,16 +104,18 @@ class Evaluator(Friend):
         first, last = (
             min(rank, ranks) * self.episodes // ranks for rank in (communicator.rank, communicator.rank + 1)
         )
-        scores = np.zeros(0)
+        scores, infos = np.zeros(0), list[Mapping[str, float]]()
         if last > first:
             seed = int(self.generator(self._timesteps).integers(2**30))
-            scores = evaluate(
+            evaluation = evaluate(
                 self._policy,
                 self.context.experiment.environment,
                 episodes=last - first,
                 seed=seed + first,
                 deterministic=self.deterministic,
-            ).scores
+            )
+            scores, infos = evaluation.scores, [episode.info for episode in evaluation.episodes]
+        self._infos = info_means(infos, communicator, anyones=communicator.any(bool(infos)))
         # In the order of the episodes, whoever played them: the mean has the same bits.
         return float(communicator.concatenate(scores).mean())
 
@@ -117,9 +123,16 @@ class Evaluator(Friend):
         """Whether the last evaluation reached the target."""
         return self.target is not None and self.score.item() >= self.target
 
+    def why_finished(self) -> str:
+        """The score that was reached."""
+        score = format_value(self.score.item())
+        return f"an evaluation's mean score, {score}, reached the target {self.target:g}"
+
     def metrics(self) -> dict[str, float]:
-        """The last evaluation's mean score and the best one's; NaN before the first."""
-        return {"score": self.score.item(), "best": self.best.item()}
+        """The mean score of this iteration's evaluation, NaN without one, and the best so far."""
+        now = self._evaluated == self._timesteps > 0
+        score = self.score.item() if now else math.nan
+        return {"score": score, "best": self.best.item()} | (self._infos if now else {})
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,10 @@ class Friend(Hooks):
         self.state.add_module(name, module)
         return module
 
+    def why_finished(self) -> str:
+        """Why the training ends, in words, when ``finished`` says so."""
+        return f"{self.name} ended the training"
+
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers of ``state`` by name; the tensors themselves."""
         return dict(self.state.state_dict())

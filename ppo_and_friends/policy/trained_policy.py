@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +11,16 @@ from typing import Any, Literal
 import numpy as np
 from gymnasium import spaces
 
+from ppo_and_friends.common.program import program
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.catalog import find_friend
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_agent
 from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint, load_latest, read_checkpoint
-from ppo_and_friends.runs.checkpoint_contents import RAW_SPACE, capture, restore_agent
+from ppo_and_friends.runs.checkpoint_contents import ACTING_FRIENDS, RAW_SPACE, capture, restore_agent
 from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.codec import Encoder
@@ -149,6 +152,18 @@ def load_policy(
         UsageError: No policy is saved there, or its experiment contains code and ``trust`` is False.
         CheckpointError: The saved files are damaged.
     """
+    checkpoint, home = find_policy(path)
+    experiment = load_experiment(home, trust)
+    return TrainedPolicy(replace(experiment, device=device), checkpoint)
+
+
+def find_policy(path: str | Path) -> tuple[Checkpoint, Path]:
+    """The checkpoint that `load_policy` loads, and the folder of its run.
+
+    Raises:
+        UsageError: No policy is saved there.
+        CheckpointError: The saved files are damaged.
+    """
     folder = Path(path)
     if (folder / MANIFEST).is_file():
         checkpoint: Checkpoint | None = read_checkpoint(folder)
@@ -157,12 +172,10 @@ def load_policy(
     if checkpoint is None:
         raise UsageError(
             f"No trained policy in {folder}.\nGive the folder of a run, such as saved_states/CartPole after "
-            "`python main.py -e CartPole`."
+            f"`{program()} -e CartPole`."
         )
     homes = [place for place in (folder, *folder.resolve().parents[:2]) if (place / JSON_NAME).is_file()]
-    home = homes[0] if homes else folder
-    experiment = load_experiment(home, trust)
-    return TrainedPolicy(replace(experiment, device=device), checkpoint)
+    return checkpoint, homes[0] if homes else folder
 
 
 def policy_checkpoint(trainer: Trainer) -> Checkpoint:
@@ -189,7 +202,9 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
 
     Raises:
         IncompatibleState: The checkpoint doesn't fit the settings.
+        UsageError: A friend that the policy needs can't be imported.
     """
+    experiment = without_missing_friends(experiment, checkpoint)
     identity = checkpoint.state["identity"]
     observation_space = restore(identity["observation_space"])
     assert isinstance(observation_space, spaces.Box)
@@ -203,6 +218,31 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
     )
     restore_agent(agent, checkpoint)
     return agent
+
+
+def without_missing_friends(experiment: Experiment, checkpoint: Checkpoint) -> Experiment:
+    """The experiment without friends that can't be imported and that the policy can act without.
+
+    A warning names them. Whether a friend is needed was recorded when the checkpoint was written.
+
+    Raises:
+        UsageError: A friend that is, or may be, needed can't be imported.
+    """
+    kept = []
+    for spec in experiment.friends:
+        try:
+            if spec.kind is None:
+                find_friend(spec.name)
+        except UsageError as error:
+            needed = checkpoint.state.get(ACTING_FRIENDS)
+            if needed is None or spec.name in needed:
+                raise UsageError(
+                    f"The policy in {checkpoint.path} needs a friend of its training. {error}"
+                ) from error
+            warnings.warn(f"The policy acts without {spec.name}, which can't be imported.", stacklevel=3)
+        else:
+            kept.append(spec)
+    return replace(experiment, friends=tuple(kept))
 
 
 def _raw_space(checkpoint: Checkpoint) -> spaces.Space[Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo_and_friends.common.infos import PREFIX, means
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.layout import Layout
 
@@ -98,6 +99,22 @@ class EpisodeStatistics:
             "score_mean_100": float(np.mean(self.recent)) if self.recent else nan,
             "episodes_in_mean": float(len(self.recent)),
         }
+
+
+def info_means(
+    infos: Sequence[Mapping[str, float]], communicator: Communicator, anyones: bool
+) -> dict[str, float]:
+    """Means over all ranks' episodes of what environments reported at their ends, as ``info/<name>``.
+
+    Args:
+        infos: This rank's, one entry an episode.
+        communicator: A collective is made, if there is anything to gather.
+        anyones: Whether any rank has an entry; equal on all ranks.
+    """
+    if not anyones:
+        return {}
+    everyone = (info for rank in communicator.gather(list(infos)) for info in rank)
+    return {f"{PREFIX}{name}": mean for name, mean in means(everyone).items()}
 
 
 class Highest:

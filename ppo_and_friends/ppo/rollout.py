@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -92,6 +93,9 @@ class Rollout:
 
     iteration: int = 0
     """The iteration that collected it, 1-based."""
+
+    infos: list[Mapping[str, float]] = field(default_factory=list)
+    """Numbers that environments reported where whole episodes ended, one entry an episode."""
 
     restarted: bool = False
     """Whether all environments were started afresh before the first step."""

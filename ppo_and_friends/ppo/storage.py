@@ -108,6 +108,7 @@ class RolloutStorage:
         self.rollout.iteration = iteration
         self.rollout.rewards = {"extrinsic": self._rewards}
         self.rollout.cut.zero_()
+        self.rollout.infos = []
 
     def put_observations(self, t: int, observations: Observations, starts: Data) -> dict[str, Tensor]:
         """Write what is seen at step t, in 0..T.
@@ -152,6 +153,7 @@ class RolloutStorage:
 
     def put_step(self, t: int, step: VectorStep) -> None:
         """Write what step t gave, but for its observations."""
+        self.rollout.infos.extend(step.infos.values())
         if isinstance(step.rewards, Tensor):
             self._from_arrays = False
             for name, tensor in self._steps.items():

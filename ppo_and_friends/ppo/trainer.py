@@ -16,7 +16,7 @@ from ppo_and_friends.distributed.randomness import Randomness
 from ppo_and_friends.errors import PPOError
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector, evaluate_network, split_streams
-from ppo_and_friends.ppo.episodes import EpisodeStatistics, EpisodeTracker, Highest
+from ppo_and_friends.ppo.episodes import EpisodeStatistics, EpisodeTracker, Highest, info_means
 from ppo_and_friends.ppo.estimators import explained_variance, stream_advantages
 from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
 from ppo_and_friends.ppo.losses import STATISTICS, LossFunction
@@ -221,11 +221,13 @@ class Trainer:
         returns = host_array(rollout.returns["extrinsic"])[active].astype(np.float64)
         errors = returns - host_array(rollout.values["extrinsic"])[:-1][active]
         sums = np.array([active.sum(), errors.sum(), (errors**2).sum(), returns.sum(), (returns**2).sum()])
+        sums = np.append(sums, len(rollout.infos))
         with self.stopwatch.measure("communication"):
             self.communicator.sum_(sums)
             stats = self.episodes.summarise(episodes, self.communicator)
+            stats |= info_means(rollout.infos, self.communicator, anyones=sums[5] > 0)
         self.timesteps += int(sums[0])
-        return stats | {"explained_variance": explained_variance(*sums.tolist())}
+        return stats | {"explained_variance": explained_variance(*sums[:5].tolist())}
 
     def _sum(self, array: np.ndarray) -> None:
         with self.stopwatch.measure("communication"):

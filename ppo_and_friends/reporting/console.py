@@ -15,7 +15,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from ppo_and_friends.reporting.display import plain_line, render
+from ppo_and_friends.common.infos import PREFIX
+from ppo_and_friends.reporting.display import more_lines, plain_line, render
+from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
 from ppo_and_friends.settings.experiment import Experiment
@@ -159,11 +161,12 @@ class ConsoleReporter(SilentReporter):
             live.stop()
 
     def _with_latest_scores(self, report: IterationReport) -> IterationReport:
-        """The report, with the scores of the last iteration in which an episode ended."""
-        if not math.isnan(report.metric("score_mean")):
-            self._scores = {name: report.metric(name) for name in OF_EPISODES}
-            return report
-        return replace(report, metrics={**report.metrics, **self._scores})
+        """The report, with the last known scores: of an iteration's episodes, and of an evaluation."""
+        for known, names in (("score_mean", OF_EPISODES), (EVALUATED, (EVALUATED,))):
+            if not math.isnan(report.metric(known)):
+                infos = [name for name in report.metrics if name.startswith(PREFIX) and names == OF_EPISODES]
+                self._scores |= {name: report.metric(name) for name in (*names, *infos)}
+        return replace(report, metrics={**report.metrics, **self._scores}) if self._scores else report
 
     def _seconds_left(self) -> float:
         (steps, seconds), (later_steps, later_seconds) = self._recent[0], self._recent[-1]
@@ -188,6 +191,8 @@ class ConsoleReporter(SilentReporter):
     def _line(self, report: IterationReport) -> None:
         self._printed_at, self._last_shown = self._clock(), True
         self._print(plain_line(report, self._seconds_left()))
+        for line in more_lines(report) if self._verbosity > 0 else ():
+            self._print(line)
 
     def _print(self, text: str, style: str | None = None) -> None:
         if self._console is not None:

@@ -1,40 +1,27 @@
-"""Runs read back from their folders, grouped by settings, averaged over seeds. No drawing here."""
+"""Curves of runs: smoothed, and averaged over seeds. No drawing here."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.reporting.progress_csv import read_rows
-from ppo_and_friends.settings.flat import flatten
-from ppo_and_friends.settings.plain import completed_settings
+from ppo_and_friends.reporting.grouping import Group, grouped
+from ppo_and_friends.reporting.run_record import Run
 
 Array = NDArray[np.float64]
 
 GRID = 400
 """Points on which runs of different lengths of iteration are averaged."""
 
-NOT_SETTINGS = ("random_seed", "device", "checkpoint_seconds", "keep_checkpoints", "reward_threshold")
-"""Settings by which runs of one group may differ."""
+SAME_END = 0.02
+"""Share of a curve's length by which the ends of runs of the same length may differ."""
 
-
-@dataclass(frozen=True)
-class Run:
-    """One run's record."""
-
-    folder: Path
-    settings: dict[str, Any]
-    """Flat, like ``{"ppo.clip_range": 0.2}``; empty if ``experiment.json`` is missing."""
-
-    columns: dict[str, Array]
-    """``progress.csv`` by column, each [iterations], NaN where a cell is blank."""
+EXTREMES = {"score_mean": ("score_min", "score_max"), "score_mean_100": ("score_min", "score_max")}
+"""Columns of means to those of the least and the largest value that entered them."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +40,18 @@ class Curve:
 
     runs: int
 
+    least: float = -np.inf
+    """The least value that was ever measured: no band reaches below it."""
 
-def load_run(folder: Path) -> Run:
-    """Read a run's folder (or its ``progress.csv``).
+    largest: float = np.inf
+    """The largest value that was ever measured: no band reaches above it."""
 
-    Raises:
-        UsageError: There is no ``progress.csv`` with rows.
-    """
-    path = folder if folder.suffix == ".csv" else folder / "progress.csv"
-    names, rows = read_rows(path)
-    if not rows:
-        raise UsageError(f"{folder} holds no run to plot: {path.name} is missing or empty.")
-    columns = {name: np.array([_number(row[name]) for row in rows]) for name in names}
-    try:
-        record = json.loads((path.parent / "experiment.json").read_text())
-        settings = flatten(completed_settings(record.get("experiment", {}), record.get("format", 1)))
-    except (OSError, ValueError, AttributeError):
-        settings = {}
-    return Run(path.parent, settings, columns)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+    @property
+    def band(self) -> tuple[Array, Array]:
+        """Lower and upper edge of one standard deviation around the mean, [points] each."""
+        low = np.maximum(self.mean - self.spread, np.minimum(self.least, self.mean))
+        high = np.minimum(self.mean + self.spread, np.maximum(self.largest, self.mean))
+        return low, high
 
 
 def smooth(values: Array, window: int) -> Array:
@@ -105,41 +79,9 @@ def smooth(values: Array, window: int) -> Array:
     return np.where(known, mean, np.nan)
 
 
-def labels(runs: Sequence[Run]) -> list[str]:
-    """A label for each run: the environment's name if it differs, and what else differs in the settings.
-
-    Runs that differ in nothing but the seed get the same label, so that they are averaged.
-    """
-    names = sorted({name for run in runs for name in run.settings})
-    differ = [
-        name
-        for name in names
-        if name not in NOT_SETTINGS and len({repr(run.settings.get(name)) for run in runs}) > 1
-    ]
-    if any(name in ("name", "environment.id") for name in differ):
-        # Another launcher has other settings throughout: its name says it all, unless it doesn't.
-        by_name: dict[Any, set[str]] = {}
-        for run in runs:
-            rest = repr([run.settings.get(name) for name in differ])
-            by_name.setdefault(run.settings.get("name"), set()).add(rest)
-        if all(len(kinds) == 1 for kinds in by_name.values()):
-            return [str(run.settings.get("name", run.folder.name)) for run in runs]
-    result = []
-    for run in runs:
-        if not run.settings:
-            result.append(run.folder.name)
-            continue
-        parts = [f"{name}={_short(run.settings.get(name))}" for name in differ]
-        result.append(", ".join(parts) or str(run.settings.get("name", run.folder.name)))
-    return result
-
-
-def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def curves(runs: Sequence[Run], column: str, *, x: str = "timesteps", window: int = 1) -> list[Curve]:
+def curves(
+    runs: Sequence[Run], column: str, *, x: str = "timesteps", window: int = 1, to_end: bool = True
+) -> list[Curve]:
     """Mean and spread of a column, over the runs that differ only in their seed.
 
     Args:
@@ -147,6 +89,7 @@ def curves(runs: Sequence[Run], column: str, *, x: str = "timesteps", window: in
         column: What to draw, such as ``score_mean``.
         x: Against what, such as ``timesteps`` or ``seconds``.
         window: Iterations to smooth over, before averaging.
+        to_end: Hold the last known value until the run's last iteration.
 
     Raises:
         UsageError: No run has the column.
@@ -155,24 +98,52 @@ def curves(runs: Sequence[Run], column: str, *, x: str = "timesteps", window: in
     for name in (column, x):
         if name not in known:
             raise UsageError(f"No such column: {name}. There are: {', '.join(known)}.")
-    groups: dict[str, list[tuple[Array, Array]]] = {}
-    for label, run in zip(labels(runs), runs, strict=True):
-        if column not in run.columns or x not in run.columns:
-            continue
-        across, values = run.columns[x], smooth(run.columns[column], window)
-        known_points = np.isfinite(across) & np.isfinite(values)
-        if known_points.any():
-            groups.setdefault(label, []).append((across[known_points], values[known_points]))
-    return [_average(label, group) for label, group in groups.items()]
+    found = []
+    for group in grouped(runs):
+        lines = [line for run in group.runs if (line := _line(run, column, x, window, to_end)) is not None]
+        if lines:
+            found.append(_average(group, lines, *_extremes(group, column)))
+    return found
 
 
-def _average(label: str, group: list[tuple[Array, Array]]) -> Curve:
-    if len(group) == 1:
-        across, values = group[0]
-        return Curve(label, across, values, np.full(len(values), np.nan), 1)
-    # Only where every run has values: a mean over ever fewer runs would jump.
-    low = max(across[0] for across, _ in group)
-    high = max(low, min(across[-1] for across, _ in group))
+def _line(run: Run, column: str, x: str, window: int, to_end: bool) -> tuple[Array, Array] | None:
+    """A run's known points, smoothed."""
+    if column not in run.columns or x not in run.columns:
+        return None
+    across, values = run.columns[x], smooth(run.columns[column], window)
+    known = np.isfinite(across) & np.isfinite(values)
+    if not known.any():
+        return None
+    points, ends = (across[known], values[known]), across[np.isfinite(across)]
+    if to_end and ends[-1] > points[0][-1]:
+        # No episode may have ended in the last iterations: the policy's score is still what it was.
+        return np.append(points[0], ends[-1]), np.append(points[1], points[1][-1])
+    return points
+
+
+def _extremes(group: Group, column: str) -> tuple[float, float]:
+    least, largest = EXTREMES.get(column, (column, column))
+    return (
+        min((np.nanmin(each) for each in _measured(group, least, column)), default=-np.inf),
+        max((np.nanmax(each) for each in _measured(group, largest, column)), default=np.inf),
+    )
+
+
+def _measured(group: Group, name: str, otherwise: str) -> list[Array]:
+    columns = [run.columns.get(name, run.columns.get(otherwise, np.empty(0))) for run in group.runs]
+    return [column for column in columns if np.isfinite(column).any()]
+
+
+def _average(group: Group, lines: list[tuple[Array, Array]], least: float, largest: float) -> Curve:
+    if len(lines) == 1:
+        across, values = lines[0]
+        return Curve(group.label, across, values, np.full(len(values), np.nan), 1, least, largest)
+    # Only where every run has values: a mean over ever fewer runs would jump. But runs of the same length
+    # end at slightly different timesteps.
+    low = max(across[0] for across, _ in lines)
+    ends = [across[-1] for across, _ in lines]
+    same = max(ends) - min(ends) <= SAME_END * max(ends)
+    high = max(low, max(ends) if same else min(ends))
     grid = np.linspace(low, high, GRID)
-    table = np.array([np.interp(grid, across, values) for across, values in group])
-    return Curve(label, grid, table.mean(0), table.std(0, ddof=1), len(group))
+    table = np.array([np.interp(grid, across, values) for across, values in lines])
+    return Curve(group.label, grid, table.mean(0), table.std(0, ddof=1), len(lines), least, largest)

@@ -10,10 +10,15 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
+from ppo_and_friends.common.infos import PREFIX
+from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.report import IterationReport
 
 MOST_FRIENDS = 8
 """Friends' metrics shown unless everything is asked for."""
+
+SUCCESS = f"{PREFIX}is_success"
+"""What many environments report at an episode's end: 1 if its goal was reached, else 0."""
 
 TIMES = ("environment", "inference", "update", "communication")
 
@@ -21,8 +26,10 @@ TIMES = ("environment", "inference", "update", "communication")
 def scores(report: IterationReport) -> list[tuple[str, str]]:
     """Labels and texts of what the environments gave."""
     low, high = report.metric("score_min"), report.metric("score_max")
+    evaluated = evaluation(report)
     span = f"{format_value(low)} .. {format_value(high)}" if not math.isnan(low) else format_value(low)
     return [
+        *([("evaluation", evaluated)] if evaluated else []),
         ("score", format_spread(report.metric("score_mean"), report.metric("score_std"))),
         ("lowest .. highest", span),
         ("last 100 episodes", format_value(report.metric("score_mean_100"))),
@@ -32,6 +39,14 @@ def scores(report: IterationReport) -> list[tuple[str, str]]:
         ("training time", format_duration(report.seconds)),
         ("gradient norm", format_value(report.metric("gradient_norm"))),
     ]
+
+
+def evaluation(report: IterationReport) -> str:
+    """The last evaluation's mean score, and the best one's; empty before the first."""
+    score, best = report.metric(EVALUATED), report.highest.get(EVALUATED, math.nan)
+    if math.isnan(score):
+        return ""
+    return f"{format_value(score)} (best {format_value(best)})" if best > score else format_value(score)
 
 
 def losses(report: IterationReport) -> list[tuple[str, str]]:
@@ -115,16 +130,52 @@ def render(
     return Group(*parts)
 
 
+IN_THE_LINE = (
+    "score_mean",
+    "score_std",
+    "score_mean_100",
+    "episode_length_mean",
+    "steps_per_second",
+    "kl",
+    "explained_variance",
+    EVALUATED,
+    SUCCESS,
+)
+"""Metrics that `plain_line` has already."""
+
+LINE_WIDTH = 100
+"""Characters of the lines that ``--verbose`` adds."""
+
+
+def more_lines(report: IterationReport) -> list[str]:
+    """All other numbers of the iteration that are known, and where its time went, in indented lines."""
+    known = [
+        f"{name} {format_value(value)}"
+        for name, value in report.metrics.items()
+        if name not in IN_THE_LINE and not name.startswith("time_") and not math.isnan(value)
+    ]
+    spent = time_split(report)
+    lines = [""]
+    for item in (*known, *([f"time: {spent}"] if spent else [])):
+        if lines[-1] and len(lines[-1]) + len(item) + 2 > LINE_WIDTH:
+            lines.append("")
+        lines[-1] += f"{'  ' if lines[-1] else '    '}{item}"
+    return lines
+
+
 def plain_line(report: IterationReport, seconds_left: float) -> str:
     """The iteration in one line of a log."""
     score = format_spread(report.metric("score_mean"), report.metric("score_std"))
+    evaluated, success = evaluation(report), report.metric(SUCCESS)
     return "  ".join(
         [
             f"iteration {report.iteration}",
             f"{format_count(report.timesteps)}/{format_count(report.num_timesteps)} steps",
             f"{format_count(report.metric('steps_per_second'))}/s",
             f"{format_duration(seconds_left)} left",
+            *([f"evaluation {evaluated}"] if evaluated else []),
             f"score {score} (last 100: {format_value(report.metric('score_mean_100'))})",
+            *([f"success {success:.0%}"] if not math.isnan(success) else []),
             f"length {format_value(report.metric('episode_length_mean'))}",
             f"KL {format_value(report.metric('kl'))}",
             f"EV {format_value(report.metric('explained_variance'))}",

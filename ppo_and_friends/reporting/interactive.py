@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 
 from ppo_and_friends.common.atomic_files import replace_file
-from ppo_and_friends.reporting.plots import COLORS, Plot, label_of, title_of
+from ppo_and_friends.reporting.plots import COLORS, Plot, title_of, wrapped
 
 DASHES = ("solid", "dash", "dashdot", "dot")
+
+LEGEND_WIDTH, LEGEND_LINE = 72, 19
+"""Characters of a label in a line of the legend, and such a line's height in pixels."""
+
+PICTURE, MOST_OF_A_WINDOW = 480, 150
+"""Height of a picture above a long legend, and the height from which a legend is long, in pixels."""
 
 CONFIG = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]}
 
@@ -35,17 +41,20 @@ def figure(plot: Plot, *, height: int | None = None, named: bool = False) -> Any
     for curve in plot.raw:
         line = {"color": _faded(COLORS[0], 0.3), "width": 1}
         result.add_scatter(x=curve.x, y=curve.mean, line=line, name="each iteration", mode="lines")
-    for i, curve in enumerate(plot.drawn):
+    names = []
+    for i, curve in enumerate((*plot.drawn, *plot.evaluated)):
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
-        name = f"mean of {plot.window}" if plot.raw else label_of(curve)
+        evaluation = i >= len(plot.drawn)
+        name = f"mean of {plot.window}" if plot.raw and not evaluation else plot.label_of(curve)
+        names.append(name := wrapped(name, LEGEND_WIDTH).replace("\n", "<br>"))
         if curve.runs > 1:
+            low, high = curve.band
             across = np.concatenate((curve.x, curve.x[::-1]))
-            band = np.concatenate((curve.mean + curve.spread, (curve.mean - curve.spread)[::-1]))
             result.add_scatter(
-                x=across, y=band, fill="toself", fillcolor=_faded(color, 0.18), line={"width": 0},
-                hoverinfo="skip", showlegend=False, legendgroup=name, mode="lines",
+                x=across, y=np.concatenate((high, low[::-1])), fill="toself", fillcolor=_faded(color, 0.18),
+                line={"width": 0}, hoverinfo="skip", showlegend=False, legendgroup=name, mode="lines",
             )  # fmt: skip
-        mode = "lines" if len(curve.x) > 2 else "lines+markers"
+        mode = "lines+markers" if len(curve.x) < (60 if evaluation else 3) else "lines"
         result.add_scatter(
             x=curve.x, y=curve.mean, name=name, legendgroup=name, mode=mode,
             line={"color": color, "width": 2.2, "dash": dash},
@@ -59,7 +68,9 @@ def figure(plot: Plot, *, height: int | None = None, named: bool = False) -> Any
     about = title_of(plot.column) if named else plot.heading
     heading = f"<b>{about}</b>" if about else ""
     note = f'<span style="font-size:11px;color:#777">{plot.notes}</span>' if plot.notes else ""
-    with_legend = len(plot.drawn) > 1 or plot.drawn[0].runs > 1
+    below, tall = _legend(names) if plot.labelled else ({}, 0)
+    if height is None and tall > MOST_OF_A_WINDOW:
+        height = PICTURE + tall  # the page scrolls rather than the legend
     result.update_layout(
         template="plotly_white",
         height=height,
@@ -71,12 +82,21 @@ def figure(plot: Plot, *, height: int | None = None, named: bool = False) -> Any
         },
         yaxis={} if named else {"title": title_of(plot.column)},
         hovermode="x unified",
-        showlegend=with_legend,
-        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0.01, "x": 0},
-        margin={"l": 48 if named else 64, "r": 24, "t": 48, "b": 84 if with_legend else 48},
+        showlegend=plot.labelled,
+        legend=below,
+        margin={"l": 48 if named else 64, "r": 24, "t": 48, "b": 48 + tall},
         font={"family": "system-ui, sans-serif"},
     )
     return result
+
+
+def _legend(names: Sequence[str]) -> tuple[dict[str, Any], int]:
+    """A legend below the picture, short names side by side and long ones in a column; and its height."""
+    place = {"yref": "container", "yanchor": "bottom", "y": 0.01, "x": 0, "tracegroupgap": 0}
+    lines = sum(name.count("<br>") + 1 for name in names)
+    if sum(len(name) + 10 for name in names) <= LEGEND_WIDTH:
+        return {"orientation": "h", **place}, 36
+    return {"orientation": "v", "maxheight": 1.0, **place}, LEGEND_LINE * lines + 16
 
 
 def write_interactive(plot: Plot, output: Path) -> Path:

@@ -82,6 +82,9 @@ LEARNING = (
 )
 """The update (``ppo/trainer.py``, ``ppo/losses.py``)."""
 
+EVALUATED = "Evaluator/score"
+"""The friend Evaluator's mean return, known in iterations with an evaluation."""
+
 METRICS = MappingProxyType({metric.name: metric for metric in (*PROGRESS, *EPISODES, *LEARNING)})
 """All of them, by name."""
 
@@ -101,7 +104,12 @@ SAMPLES = (
 
 FINAL = (
     Metric("final/score_mean_100", "The last `score_mean_100`", "reward"),
-    Metric("final/score_mean_best", "The largest `score_mean_100`", "reward"),
+    Metric(
+        "final/score_mean_best",
+        "The largest score of an evaluation, if there is an Evaluator, else the largest `score_mean_100` "
+        "over a full 100 episodes",
+        "reward",
+    ),
     Metric("final/evaluation", "The Evaluator's last mean return, if there is an Evaluator", "reward"),
 )
 """Written once, when training ends: what the HParams tab compares runs by."""

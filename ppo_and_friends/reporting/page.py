@@ -16,10 +16,11 @@ import numpy as np
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.reporting.curves import Run, load_run
 from ppo_and_friends.reporting.interactive import fragments
+from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.page_template import STYLE, TEMPLATE
 from ppo_and_friends.reporting.plots import Plot, make_plot
+from ppo_and_friends.reporting.run_record import Run, load_run
 from ppo_and_friends.settings.flat import flatten, value_text
 
 SHOWN = (
@@ -102,10 +103,12 @@ def plots_of(run: Run) -> list[Plot]:
 
 
 def _thinned(run: Run) -> Run:
-    every = -(-len(run.columns["iteration"]) // MOST_POINTS)
-    # Counted from the end, so that the last row stays.
-    columns = {name: column[::-1][::every][::-1] for name, column in run.columns.items()}
-    return Run(run.folder, run.settings, columns)
+    rows = len(run.columns["iteration"])
+    every = -(-rows // MOST_POINTS)
+    # Counted from the end, so that the last row stays; evaluations are few, and all stay.
+    evaluated = np.isfinite(run.columns.get(EVALUATED, np.full(rows, np.nan)))
+    kept = (np.arange(rows)[::-1] % every == 0) | evaluated
+    return Run(run.folder, run.settings, {name: column[kept] for name, column in run.columns.items()})
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -145,6 +148,8 @@ def _cards(run: Run, scores: Mapping[str, Any]) -> list[dict[str, str]]:
         ("steps a second, all in all", format_count(timesteps / seconds if seconds > 0 else math.nan)),
         ("score, last 100 episodes", format_value(_last(run, "score_mean_100"))),
     ]
+    if not math.isnan(_last(run, EVALUATED)):
+        cards.append(("last evaluation during training", format_value(_last(run, EVALUATED))))
     if "mean" in scores:
         count = len(scores.get("episodes", []))
         cards.append((f"test score, {count} episodes", format_spread(scores["mean"], scores["std"])))

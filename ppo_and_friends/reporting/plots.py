@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,21 @@ import numpy as np
 
 from ppo_and_friends.common.formatting import format_count
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.reporting.curves import Curve, Run, curves, load_run
+from ppo_and_friends.reporting.curves import Curve, curves
+from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.reporting.run_record import Run, load_run
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's colours, which colour-blind people can tell apart."""
 
 STYLES = ("-", "--", "-.", ":")
+
+INSIDE = 34
+"""Characters of the longest label that stands in a picture; longer ones, or more than six, stand below it."""
+
+WRAPPED = 88
+"""Characters of a label after which it goes on in the next line."""
 
 TITLES = {
     "score_mean": "score of an episode",
@@ -73,6 +82,9 @@ class Plot:
     target: float | None
     """The score that counts as solved, where it can be drawn without squeezing the curves."""
 
+    evaluated: Sequence[Curve] = ()
+    """Evaluations during training, beside the scores of a single run or of seeds of one."""
+
     @property
     def notes(self) -> str:
         """How to read the curves."""
@@ -80,10 +92,17 @@ class Plot:
         notes.append("band: one standard deviation" if any(curve.runs > 1 for curve in self.drawn) else "")
         return ", ".join(filter(None, notes))
 
+    def label_of(self, curve: Curve) -> str:
+        """The curve's label with its number of runs."""
+        if any(curve is one for one in self.evaluated):
+            return "evaluations"
+        label = "training episodes" if self.evaluated else curve.label
+        return f"{label} ({curve.runs} runs)" if curve.runs > 1 else label
 
-def label_of(curve: Curve) -> str:
-    """The curve's label with its number of runs."""
-    return f"{curve.label} ({curve.runs} runs)" if curve.runs > 1 else curve.label
+    @property
+    def labelled(self) -> bool:
+        """Whether there is anything to tell apart, so that a legend is needed."""
+        return len(self.drawn) > 1 or self.drawn[0].runs > 1 or bool(self.evaluated)
 
 
 def make_plot(
@@ -113,9 +132,12 @@ def make_plot(
     target = (
         runs[0].settings.get("reward_threshold") if one_name and column.startswith("score_mean") else None
     )
-    if target is not None and not _near(target, drawn, raw):
+    evaluated: Sequence[Curve] = []
+    if len(drawn) == 1 and column.startswith("score_mean") and any(EVALUATED in run.columns for run in runs):
+        evaluated = curves(runs, EVALUATED, x=x, to_end=False)
+    if target is not None and not _near(target, drawn, raw, evaluated):
         target = None
-    return Plot(drawn, raw, column, x, window, heading, target)
+    return Plot(drawn, raw, column, x, window, heading, target, evaluated)
 
 
 def plot_runs(
@@ -144,24 +166,35 @@ def plot_runs(
 
 def draw(plot: Plot, output: Path) -> None:
     """Draw a plot into a PNG, PDF or SVG, by the extension."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    make_figure(plot).savefig(output)
+
+
+def make_figure(plot: Plot) -> Any:
+    """The plot as a figure of matplotlib, whose legend fits in it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+    labels = [wrapped(plot.label_of(curve)) for curve in (*plot.drawn, *plot.evaluated)]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    below = len(labels) > 6 or longest > INSIDE
+    columns = max(1, min(3, WRAPPED // (longest + 8)))
+    lines = sum(label.count("\n") + 1 for label in labels) / columns
     # No pyplot: it would choose a window system and keep every figure alive.
-    figure = Figure(figsize=(8, 4.8), dpi=130, layout="constrained")
+    height = 4.8 + 0.16 * max(0.0, lines - 2) * below
+    figure = Figure(figsize=(8, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for curve in plot.raw:
         axes.plot(curve.x, curve.mean, color=COLORS[0], alpha=0.25, linewidth=1)
-    for i, curve in enumerate(plot.drawn):
+    for i, (curve, label) in enumerate(zip((*plot.drawn, *plot.evaluated), labels, strict=True)):
         color, style = COLORS[i % len(COLORS)], STYLES[i // len(COLORS) % len(STYLES)]
-        label = label_of(curve)
-        marker: dict[str, Any] = {"marker": "o", "markersize": 4} if len(curve.x) < 3 else {}
+        few = len(curve.x) < (60 if i >= len(plot.drawn) else 3)
+        marker: dict[str, Any] = {"marker": "o", "markersize": 4} if few else {}
         axes.plot(curve.x, curve.mean, style, color=color, linewidth=1.8, label=label, **marker)
         if curve.runs > 1:
-            low, high = curve.mean - curve.spread, curve.mean + curve.spread
-            axes.fill_between(curve.x, low, high, color=color, alpha=0.18, linewidth=0)
+            axes.fill_between(curve.x, *curve.band, color=color, alpha=0.18, linewidth=0)
     if plot.target is not None:
         # Room for the label, below the heading.
         bottom, top = axes.get_ylim()
@@ -184,14 +217,16 @@ def draw(plot: Plot, output: Path) -> None:
         axes.set_xlim(left=0)
     axes.set_title(plot.heading, loc="left", fontsize=12, fontweight="bold")
     axes.set_title(plot.notes, loc="right", fontsize=8, color="0.4")
-    if len(plot.drawn) > 1 or plot.drawn[0].runs > 1:
-        below = len(plot.drawn) > 6 or max(len(curve.label) for curve in plot.drawn) > 45
-        if below:
-            figure.legend(loc="outside lower center", fontsize=8, frameon=False)
-        else:
-            axes.legend(loc="best", fontsize=9, frameon=True, framealpha=0.85, edgecolor="0.9")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output)
+    if plot.labelled and below:
+        figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=columns)
+    elif plot.labelled:
+        axes.legend(loc="best", fontsize=9, frameon=True, framealpha=0.85, edgecolor="0.9")
+    return figure
+
+
+def wrapped(label: str, width: int = WRAPPED) -> str:
+    """A label in lines of at most ``width`` characters."""
+    return "\n".join(textwrap.wrap(label, width, subsequent_indent="  ")) or label
 
 
 def _near(target: float, *groups: Sequence[Curve]) -> bool:

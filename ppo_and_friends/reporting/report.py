@@ -36,6 +36,10 @@ class IterationReport:
     recordings: Mapping[str, Path] = field(default_factory=dict)
     """Films made in this iteration: by the friend that made it, the file; mostly empty."""
 
+    highest: Mapping[str, float] = field(default_factory=dict)
+    """The highest value that each metric has had in the run, over all resumes. A mean of the last 100
+    episodes counts only once there are 100 (``ppo/episodes.py``)."""
+
     def metric(self, name: str) -> float:
         """The metric's value, NaN if it is unknown or not there."""
         return float(self.metrics.get(name, math.nan))

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ppo_and_friends.reporting.accumulation import Accumulator
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries
-from ppo_and_friends.reporting.metrics import FINAL, METRICS
+from ppo_and_friends.reporting.metrics import EVALUATED, FINAL, METRICS
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.samples import SampleClock
@@ -25,7 +26,8 @@ HISTOGRAM_BUCKETS = 30
 LEAST_SECONDS = 0.2
 """Training time between two points of a curve: quick iterations aren't slowed down by their record.
 
-TensorBoard shows a thousand points of a curve; every iteration is in ``progress.csv``.
+The iterations in between go into the next point. TensorBoard shows a thousand points of a curve; every
+iteration is in ``progress.csv``.
 """
 
 FINAL_SCORE, BEST_SCORE, EVALUATION = (metric.name for metric in FINAL)
@@ -66,7 +68,8 @@ class TensorBoardReporter(SilentReporter):
         self._samples = SampleClock()
         self._last: IterationReport | None = None
         self._written: IterationReport | None = None
-        self._best = math.nan
+        self._pending = Accumulator()
+        self._evaluation = math.nan
 
     def start(
         self,
@@ -111,10 +114,13 @@ class TensorBoardReporter(SilentReporter):
         return self._writer is not None and self._samples.due()
 
     def iteration(self, report: IterationReport) -> None:
-        """Write every metric that is a number now, unless the last point was just before."""
+        """Write every metric that is a number now, or keep it for the next point if one was just before."""
         if self._writer is None:
             return
-        self._last, self._best = report, _max(self._best, report.metric("score_mean_100"))
+        self._last = report
+        self._pending.add(report.metrics)
+        if not math.isnan(report.metric(EVALUATED)):
+            self._evaluation = report.metric(EVALUATED)
         before = self._written
         if before is None or report.seconds - before.seconds >= LEAST_SECONDS:
             self._scalars(report)
@@ -131,8 +137,7 @@ class TensorBoardReporter(SilentReporter):
             self._restart(report.timesteps if known is None else known + 1)
         values = [
             self._summary.Summary.Value(tag=tag_of(name), simple_value=value)
-            for name, value in report.metrics.items()
-            if not math.isnan(value)
+            for name, value in self._pending.take().items()
         ]
         self._write(report.timesteps, summary=self._summary.Summary(value=values))
 
@@ -169,10 +174,11 @@ class TensorBoardReporter(SilentReporter):
         last = self._last
         if last is not self._written:
             self._scalars(last)
-        evaluations = [last.metrics[name] for name in last.metrics if name.endswith("Evaluator/score")]
-        final = {FINAL_SCORE: last.metric("score_mean_100"), BEST_SCORE: self._best}
-        if evaluations:
-            final[EVALUATION] = evaluations[0]
+        final = {
+            FINAL_SCORE: last.metric("score_mean_100"),
+            BEST_SCORE: last.highest.get(EVALUATED, last.highest.get("score_mean_100", math.nan)),
+            EVALUATION: self._evaluation,
+        }
         values = [
             self._summary.Summary.Value(tag=tag, simple_value=value)
             for tag, value in final.items()
@@ -194,8 +200,3 @@ class TensorBoardReporter(SilentReporter):
 
     def _write(self, step: int, **content: Any) -> None:
         self._writer.add_event(self._event.Event(wall_time=time.time(), step=step, **content))
-
-
-def _max(one: float, other: float) -> float:
-    """The larger one; NaN counts for nothing."""
-    return other if math.isnan(one) or other > one else one

@@ -91,7 +91,7 @@ def build_agent(
             environment_space=observation_space,
             declared_space=declared_space,
             folder=folder,
-            save_policy=policy_saver(experiment, observation_space, action_space, declared_space),
+            save_policy=policy_saver(experiment, observation_space, action_space, declared_space, friends),
         )
     )
     extrinsic = RewardStream("extrinsic", experiment.ppo.gamma, experiment.ppo.gae_lambda)

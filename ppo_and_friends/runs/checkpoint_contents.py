@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gymnasium import spaces
 from torch import Tensor
 
 from ppo_and_friends.errors import IncompatibleState
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.friends.group import friends_of
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
@@ -19,6 +22,10 @@ from ppo_and_friends.vector.space_descriptions import describe
 from ppo_and_friends.vector.spaces import declared_space
 
 RAW_SPACE = "raw_observation_space"
+ACTING_FRIENDS = "acting_friends"
+
+ACTING = ("observation_space", "transform", "adapt", "shape_noise")
+"""Hooks that a policy needs to act."""
 
 SHOWN = 4
 """Maximum number of differences listed in an error message."""
@@ -44,9 +51,26 @@ def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[s
         "episodes": trainer.episodes.total,
         "recent_scores": list(trainer.episodes.recent),
         "highest": dict(trainer.highest.numbers),
+        ACTING_FRIENDS: acting_friends(trainer.experiment, friends_of(trainer.agent)),
         **spaces_of(trainer.experiment, envs.observation_space, envs.action_space, declared_space(envs)),
     }
     return tensors, state
+
+
+def acting_friends(experiment: Experiment, friends: Iterable[Friend]) -> list[str]:
+    """Names, as the experiment has them, of the friends without which the policy can't act.
+
+    These change what it sees, its network or its noise.
+
+    Args:
+        experiment: The run's settings.
+        friends: Its friends, set up.
+    """
+    return [
+        spec.name
+        for spec, friend in zip(experiment.friends, friends, strict=True)
+        if friend.streams or any(getattr(type(friend), hook) is not getattr(Friend, hook) for hook in ACTING)
+    ]
 
 
 def spaces_of(

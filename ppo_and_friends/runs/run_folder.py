@@ -110,7 +110,7 @@ class RunFolder:
         try:
             # Checkpoints first, so that a partially removed run can't be resumed by mistake.
             self._empty(self.checkpoints, CHECKPOINT_FILES)
-            self._empty(self.best, CHECKPOINT_FILES)
+            self._empty(self.best, (*CHECKPOINT_FILES, "test_scores.json"))
             self._empty(self.tensorboard, TENSORBOARD_FILES)
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)

@@ -109,6 +109,7 @@ class Session:
             num_timesteps=trainer.experiment.num_timesteps,
             seconds=self.seconds,
             metrics=metrics,
+            highest=dict(trainer.highest.numbers),
             samples=samples,
             recordings=trainer.friends.recordings(),
         )

@@ -84,8 +84,9 @@ def changes_in_words(launched: Experiment, experiment: Experiment) -> list[str]:
             there = [f"{FRIENDS}.{friend}" in each for each in (old, new)]
             if friend in WATCHING or (argument_of(name) and not there[1]):
                 continue
-            title = friend_title(friend)
-            argument = argument_of(name)
+            title, argument = friend_title(friend), argument_of(name)
+            if there[1] and not argument and any(each.startswith(f"{name}.") for each in new):
+                continue  # its arguments name it
             if argument:
                 found.append(f"{title}.{argument}={value_text(new.get(name))}")
             else:

@@ -15,6 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
+from ppo_and_friends.common.infos import numbers_of
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
@@ -80,6 +81,7 @@ class GymnasiumVectorEnv:
         terminated = np.zeros(self.num_envs, np.bool_)
         finished = np.zeros(self.num_envs, np.bool_)
         observations: list[Any] = []
+        infos: dict[int, dict[str, float]] = {}
         # A Box action must be an array even if it is a scalar; a Discrete action must not be one.
         rows: Any = [actions[i, ...] for i in range(len(actions))] if self._arrays else actions
         for i, (env, over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
@@ -89,6 +91,8 @@ class GymnasiumVectorEnv:
                 observation, scores[i], env_terminated, env_truncated, info = env.step(rows[i])
                 finished[i] = env_terminated or env_truncated
                 terminated[i] = env_terminated or info.get(LIFE_LOST, False)
+                if finished[i] and (numbers := numbers_of(info)):
+                    infos[i] = numbers
             observations.append(observation)
         resets, self._resets = self._resets, finished
         rewards = np.sign(scores) if self._clip_rewards else scores
@@ -101,6 +105,7 @@ class GymnasiumVectorEnv:
             episode_starts=resets,
             scores=scores,
             finished=finished,
+            infos=infos,
         )
 
     def close(self) -> None:
@@ -171,6 +176,7 @@ class AsyncGymnasiumVectorEnv:
             episode_starts=resets,
             scores=scores,
             finished=finished,
+            infos=_numbers_of_rows(info, np.flatnonzero(finished)),
         )
 
     def close(self) -> None:
@@ -201,6 +207,21 @@ class AsyncGymnasiumVectorEnv:
             if not process.is_alive():
                 return f"environment {self._first + i} (exit code {process.exitcode})"
         return "an environment"
+
+
+def _numbers_of_rows(info: dict[str, Any], rows: Array) -> dict[int, dict[str, float]]:
+    """What Gymnasium has merged into arrays, and its marks of who reported it, by row."""
+    found = {}
+    for row in rows.tolist():
+        reported = {key: values[row] for key, values in info.items() if _reported(info, key, row)}
+        if numbers := numbers_of(reported):
+            found[row] = numbers
+    return found
+
+
+def _reported(info: dict[str, Any], key: str, row: int) -> bool:
+    marks = info.get(f"_{key}")
+    return isinstance(marks, np.ndarray) and isinstance(info[key], np.ndarray) and bool(marks[row])
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
@@ -53,6 +53,9 @@ class VectorStep:
 
     finished: Data
     """[B] bool, whether a whole episode ended (in Atari a game, not a life); its score is then complete."""
+
+    infos: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """Row to the numbers in its environment's info, such as ``is_success``, where a whole episode ended."""
 
 
 class VectorEnv(Protocol):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ppo_and_friends.common.formatting import format_value
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.friends import Controls
@@ -19,7 +20,7 @@ from ppo_and_friends.runs import best_policy, checkpoint
 from ppo_and_friends.runs.checkpoint import load_latest
 from ppo_and_friends.runs.checkpoint_contents import restore_agent
 from ppo_and_friends.settings.experiment import friend
-from tests.command_line import run, toy
+from tests.command_line import latest, run, toy
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment, on_ranks, trained
 from tests.toys import FOLDER
 
@@ -53,6 +54,31 @@ def test_training_ends_at_the_target() -> None:
         trainer, _ = trained(experiment([friend("Evaluator", every=1, episodes=1, target=target)]), 1)
         assert trainer.friends.finished() == done
     assert not build(experiment([friend("Evaluator", target=-1e9)])).friends.finished()
+
+
+def test_scores_stand_only_where_they_were_measured() -> None:
+    """Rollouts of some 90 timesteps, an evaluation every 200: its score isn't repeated in between."""
+    trainer = build(experiment([friend("Evaluator", every=200, episodes=1)]))
+    known, before = [], 0
+    for _ in range(8):
+        metrics = trainer.train_iteration()
+        due = trainer.timesteps // 200 > before // 200
+        assert math.isnan(metrics["Evaluator/score"]) == (not due)
+        known += [metrics["Evaluator/score"]] * due
+        assert metrics["Evaluator/best"] == max(known) if known else math.isnan(metrics["Evaluator/best"])
+        before = trainer.timesteps
+    assert 1 < len(known) < 8
+
+
+def test_the_end_at_the_target_is_said(tmp_path: Path) -> None:
+    done = run(*toy(tmp_path, "--target_score=-1", "--eval_every=300", "--eval_episodes=2", timesteps=6000))
+    score = latest(tmp_path).tensors["friends.Evaluator.score"].item()
+    assert done.status == 0 and latest(tmp_path).timesteps < 1000
+    said = f"an evaluation's mean score, {format_value(score)}, reached the target -1."
+    assert f"Training ended before its 6,000 timesteps: {said}" in done.out
+    assert f"Mean scores: last evaluation {format_value(score)}, last " in done.out
+    lines = [line for line in done.out.splitlines() if line.startswith("iteration ")]
+    assert f"evaluation {format_value(score)}  score" in lines[-1] and "evaluation" not in lines[0]
 
 
 @pytest.mark.parametrize("keeper_first", [True, False])

@@ -15,8 +15,8 @@ from PIL import Image
 
 from ppo_and_friends.cli.main import main
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.reporting.curves import load_run
 from ppo_and_friends.reporting.page import MOST_POINTS, plots_of, write_report
+from ppo_and_friends.reporting.run_record import load_run
 from tests.reporting.test_plots import Page
 
 SETTINGS = {

@@ -18,6 +18,7 @@ from tensorboard.util import tensor_util
 from torch import nn
 
 from ppo_and_friends.evaluation.video import Recorder
+from ppo_and_friends.ppo.episodes import Highest
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries, hyperparameters
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.tensorboard import TensorBoardReporter, tag_of
@@ -56,11 +57,29 @@ def test_scalars_over_timesteps(tmp_path: Path) -> None:
 def test_quick_iterations_share_a_point_but_the_last_one_is_there(tmp_path: Path) -> None:
     reporter = TensorBoardReporter(tmp_path)
     reporter.start(EXPERIMENT, 1)
+    nan = math.nan
     for i in range(1, 10):  # 0.08 s each: 0.24 s after the first, again 0.24 s after that, and the end
-        reporter.iteration(IterationReport(i, 100 * i, 1000, 0.08 * i, {"score_mean": float(i)}))
+        # Iteration 3 has the largest return, one episode more than the others, and the only evaluation.
+        metrics = {
+            "episodes": 2.0 if i == 3 else 1.0, "score_mean": float(i), "score_max": 50.0 if i == 3 else 5.0,
+            "Evaluator/score": 7.0 if i == 3 else nan, "learning_rate": 1.0 / i, "kl": float(i),
+        }  # fmt: skip
+        reporter.iteration(IterationReport(i, 100 * i, 1000, 0.08 * i, metrics))
     reporter.finish("")
     reporter.close()
-    assert [step for step, _ in scalars(tmp_path, "score/mean")] == [100, 400, 700, 900]
+    # Each point is of iterations 1; 2, 3, 4; 5, 6, 7; 8, 9.
+    points = {
+        "score/mean": [1.0, (2 + 2 * 3 + 4) / 4, 6.0, 8.5],
+        "score/max": [5.0, 50.0, 5.0, 5.0],
+        "score/episodes": [1.0, 4.0, 3.0, 2.0],
+        "policy/kl": [1.0, 3.0, 6.0, 8.5],
+        "schedule/learning_rate": [1.0, 1 / 4, 1 / 7, 1 / 9],
+    }
+    for tag, values in points.items():
+        assert scalars(tmp_path, tag) == [
+            (step, pytest.approx(value)) for step, value in zip((100, 400, 700, 900), values, strict=True)
+        ]
+    assert scalars(tmp_path, "Evaluator/score") == [(400, 7.0)]
 
 
 def test_resume_has_no_fold(tmp_path: Path) -> None:
@@ -161,9 +180,12 @@ def test_histograms_have_all_their_numbers(tmp_path: Path) -> None:
 def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
     reporter = TensorBoardReporter(tmp_path)
     reporter.start(EXPERIMENT, 2)
-    for i, score in enumerate((5.0, 9.0, 7.0), 1):
-        metrics = {"score_mean_100": score, "Evaluator/score": 10 * score}
-        reporter.iteration(IterationReport(i, 100 * i, 300, float(i), metrics))
+    highest = Highest()
+    for i, (score, evaluation) in enumerate(((5.0, 1.0), (9.0, 80.0), (7.0, 70.0), (8.0, math.nan)), 1):
+        metrics = {"score_mean_100": score, "episodes_in_mean": 100.0, "Evaluator/score": evaluation}
+        highest.take(metrics)
+        report = IterationReport(i, 100 * i, 400, float(i), metrics, highest=dict(highest.numbers))
+        reporter.iteration(report)
     reporter.finish("")
     reporter.close()
     events = accumulator(tmp_path)
@@ -180,10 +202,23 @@ def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
     infos = described.metric_infos
     final = {info.name.tag: scalars(tmp_path, info.name.tag) for info in infos}
     assert final == {
-        "final/score_mean_100": [(300, 7.0)],
-        "final/score_mean_best": [(300, 9.0)],
-        "final/evaluation": [(300, 70.0)],
+        "final/score_mean_100": [(400, 8.0)],
+        "final/score_mean_best": [(400, 80.0)],
+        "final/evaluation": [(400, 70.0)],
     }
+
+
+def test_a_lucky_first_episode_is_not_the_best_score(tmp_path: Path) -> None:
+    """500 in the only episode, then a mean of 100 in 100 of them."""
+    reporter, highest = TensorBoardReporter(tmp_path), Highest()
+    reporter.start(EXPERIMENT, 1)
+    for i, (score, episodes) in enumerate(((500.0, 1.0), (100.0, 100.0), (90.0, 100.0)), 1):
+        metrics = {"score_mean_100": score, "episodes_in_mean": episodes}
+        highest.take(metrics)
+        reporter.iteration(IterationReport(i, i, 3, float(i), metrics, highest=dict(highest.numbers)))
+    reporter.finish("")
+    reporter.close()
+    assert scalars(tmp_path, "final/score_mean_best") == [(3, 100.0)]
 
 
 def graph_in(folder: Path) -> dict[str, Any]:
