@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,26 @@ from ppo_and_friends.vector.spaces import check_action_space, encoded_space, lea
 NUM_TIMESTEPS = 1_000_000
 
 
-def generic_experiment(id: str) -> Experiment:
+def generic_experiment(id: str, settings: Mapping[str, Any] | None = None) -> Experiment:
     """Return an experiment for any registered Gymnasium id.
 
     Images are trained with the Nature CNN and the usual settings for Atari; everything else with an MLP
     and with normalised observations and rewards. One-hot observations are not normalised.
 
     Args:
-        id: An id that ``gymnasium.make`` accepts.
+        id: An id that ``gymnasium.make`` accepts, or the name of a class or function.
+        settings: Changes to come of ``environment.*``, by dotted name. The defaults are for the environment with
+            these changes, since wrappers and arguments may change the spaces.
 
     Raises:
-        UsageError: The environment can't be created, or its spaces aren't supported.
+        UsageError: The environment can't be created, its spaces aren't supported, or a change doesn't fit.
         EnvironmentFault: The environment's own code raised an exception.
     """
     atari = atari_settings(id)
+    name = folder_name(id)
     environment = EnvironmentSettings(id=id, num_envs=8 if atari else 16, atari=atari)
-    env = make_canonical_env(environment)
+    whole = Experiment(name=name, environment=environment, num_timesteps=NUM_TIMESTEPS)
+    env = make_canonical_env(whole.with_changes(settings).environment)
     try:
         check_action_space(env.action_space)
         encoded = encoded_space(env.observation_space)
@@ -50,7 +55,6 @@ def generic_experiment(id: str) -> Experiment:
         continuous = isinstance(env.action_space, spaces.Box)
     finally:
         env.close()
-    name = folder_name(id)
     if encoded.dtype == np.uint8:
         return _images(name, environment, pixels=len(encoded.shape) == 3)
     normalise = () if one_hot else (friend("ObservationNormalizer"), friend("ObservationClip", limit=10.0))

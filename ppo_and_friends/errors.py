@@ -29,7 +29,13 @@ class UsageError(PPOError):
 
 
 class EnvironmentFault(PPOError):
-    """An environment raised, or returned something that can't be trained on."""
+    """An environment raised, or returned something that can't be trained on.
+
+    Attributes:
+        traceback: Of the environment's own error, whole; empty if it raised none.
+    """
+
+    traceback: str = ""
 
 
 class CheckpointError(PPOError):

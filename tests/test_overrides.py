@@ -22,10 +22,12 @@ from ppo_and_friends.settings.overrides import (
     as_values,
     change_friends,
     differences,
+    parse_call,
     parse_friend,
     setting_names,
     validated,
 )
+from ppo_and_friends.settings.registry import resolve
 
 
 def launcher() -> Experiment:
@@ -203,3 +205,22 @@ def test_adding_and_removing_friends() -> None:
 )
 def test_differences(old: Any, new: Any, found: Any) -> None:
     assert differences(old, new) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ("my.module:Wrapper", "my.module:Wrapper", {}),
+        ("my.module:Wrapper()", "my.module:Wrapper", {}),
+        ("a/b.py:Wrapper(x=1, y=[2, 3], z=much)", "a/b.py:Wrapper", {"x": 1, "y": [2, 3], "z": "much"}),
+    ],
+)
+def test_calls(text: str, name: str, arguments: dict[str, Any]) -> None:
+    assert parse_call(text) == (name, arguments)
+    experiment = apply_settings(resolve("CartPole"), [f"environment.wrappers={text},other:Wrapper(a=1,b=2)"])
+    assert experiment.environment.wrappers == (text, "other:Wrapper(a=1,b=2)")
+
+
+def test_a_call_without_names_is_refused() -> None:
+    with pytest.raises(UsageError, match="name=value"):
+        parse_call("my.module:Wrapper(3)")

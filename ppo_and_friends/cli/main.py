@@ -75,12 +75,13 @@ def _run(
         from ppo_and_friends.cli.study import study
 
         return study(options, communicator)
-    from ppo_and_friends.settings.registry import resolve
+    from ppo_and_friends.settings.overrides import environment_changes
+    from ppo_and_friends.settings.registry import launched_as
 
     if options.environment is None:
         experiment = launched = _saved(options)
     else:
-        launched = resolve(options.environment)
+        launched = launched_as(options.environment, environment_changes(options.set))
         experiment = changed(launched, options)
     from ppo_and_friends.cli.request import Request
     from ppo_and_friends.cli.test import test

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from ppo_and_friends.cli.changes import changed
@@ -16,7 +16,8 @@ from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.launch import mpi_launcher_size
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment
-from ppo_and_friends.settings.registry import resolve
+from ppo_and_friends.settings.overrides import environment_changes
+from ppo_and_friends.settings.registry import launched_as
 from ppo_and_friends.studies.plan import StudyRun, plan_runs
 from ppo_and_friends.studies.sweep import Sweep, as_sweep, load_sweep, parse_grid
 
@@ -85,7 +86,7 @@ def described(options: AllOptions) -> tuple[Sweep, Path]:
         "with": options.with_,
         "without": options.without,
     }
-    name = resolve(options.environment).name
+    name = launched_as(options.environment, environment_changes(options.set)).name
     return as_sweep(values, "the command line"), options.state_path / f"{name}-study"
 
 
@@ -97,12 +98,15 @@ def planned(sweep: Sweep, folder: Path, options: AllOptions) -> list[StudyRun]:
     """
     from ppo_and_friends.friends.catalog import make_friend
 
-    made = lru_cache(maxsize=None)(resolve)
+    @cache
+    def launched(name: str, of_environment: tuple[str, ...]) -> Experiment:
+        return launched_as(name, environment_changes(of_environment))
 
     def build(arguments: Sequence[str]) -> Experiment:
         given = parse(arguments)
         assert given.environment is not None
-        experiment = changed(made(given.environment), given)
+        of_environment = tuple(text for text in given.set if text.startswith("environment."))
+        experiment = changed(launched(given.environment, of_environment), given)
         for spec in experiment.friends:
             make_friend(spec)
         return experiment

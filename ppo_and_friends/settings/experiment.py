@@ -95,8 +95,8 @@ class EnvironmentSettings:
     """Preprocessing of an Atari game; None for everything else."""
 
     wrappers: tuple[str, ...] = ()
-    """Gymnasium wrappers, innermost first, as ``module:callable`` or ``path/to/file.py:callable``. They put
-    it on that backend."""
+    """Gymnasium wrappers, innermost first, as ``module:callable`` or ``path/to/file.py:callable``, with
+    arguments as ``module:callable(name=value)``. They put it on that backend."""
 
     factory: Annotated[Callable[..., Any] | None, Field(exclude=True)] = None
     """Makes the environment instead of ``gymnasium.make``. Such an experiment isn't plain data."""

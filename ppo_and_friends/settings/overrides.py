@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,11 +16,17 @@ __all__ = [
     "as_values",
     "change_friends",
     "differences",
+    "environment_changes",
+    "parse_call",
     "parse_friend",
     "parse_value",
     "setting_names",
     "validated",
 ]
+
+
+CALL = re.compile(r"(?P<name>.+:[\w.]+)\((?P<arguments>.*)\)", re.DOTALL)
+"""A name with arguments in brackets."""
 
 
 def validated(values: dict[str, Any]) -> Experiment:
@@ -47,8 +54,9 @@ def parse_value(text: str) -> Any:
     if text.startswith(("(", "[")) and text.endswith((")", "]")):
         text = text[1:-1]
         return [parse_value(part.strip()) for part in text.split(",") if part.strip()]
-    if "," in text:
-        return [parse_value(part.strip()) for part in text.split(",") if part.strip()]
+    pieces = _split_arguments(text)
+    if len(pieces) > 1:
+        return [parse_value(part.strip()) for part in pieces if part.strip()]
     return text
 
 
@@ -63,13 +71,24 @@ def apply_settings(experiment: Experiment, assignments: Iterable[str]) -> Experi
     Raises:
         UsageError: An unknown name (the nearest are listed) or a value that doesn't fit.
     """
-    changes = []
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise UsageError(f"--set {assignment}: write it as name=value.")
-        changes.append((name.strip(), parse_value(text.strip())))
-    return changed(experiment, changes, said="--set ")
+    return changed(experiment, [_assigned(each) for each in assignments], said="--set ")
+
+
+def environment_changes(assignments: Iterable[str]) -> dict[str, Any]:
+    """Those of ``name=value`` texts that are about the environment, by dotted name.
+
+    Raises:
+        UsageError: One has no ``=``.
+    """
+    changes = dict(_assigned(each) for each in assignments)
+    return {name: value for name, value in changes.items() if name.startswith("environment.")}
+
+
+def _assigned(assignment: str) -> tuple[str, Any]:
+    name, equals, text = assignment.partition("=")
+    if not equals:
+        raise UsageError(f"--set {assignment}: write it as name=value.")
+    return name.strip(), parse_value(text.strip())
 
 
 def parse_friend(text: str) -> FriendSpec:
@@ -89,6 +108,28 @@ def parse_friend(text: str) -> FriendSpec:
                 raise UsageError(f"--with {text}: write arguments as name=value, separated by commas.")
             arguments[key.strip()] = parse_value(value.strip())
     return FriendSpec(":".join(parts[:names]), arguments)
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]]:
+    """A name with its arguments, such as ``my.module:MyWrapper(scale=2, size=[3, 4])``; none without brackets.
+
+    Returns:
+        ``my.module:MyWrapper`` and its keyword arguments.
+
+    Raises:
+        UsageError: An argument isn't ``name=value``.
+    """
+    match = CALL.fullmatch(text.strip())
+    if match is None:
+        return text.strip(), {}
+    arguments: dict[str, Any] = {}
+    for piece in _split_arguments(match["arguments"]):
+        key, equals, value = piece.partition("=")
+        if not equals and piece.strip():
+            raise UsageError(f"{text}: write arguments as name=value, separated by commas.")
+        if equals:
+            arguments[key.strip()] = parse_value(value.strip())
+    return match["name"], arguments
 
 
 def _split_arguments(text: str) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -67,12 +69,18 @@ def environment_maker(id: str) -> Callable[..., Any] | None:
     return maker
 
 
-def own_experiment(name: str) -> Experiment | str | None:
+def looks_like_environment(found: Any) -> bool:
+    """Whether an object or a class has an environment's methods; gymnasium's base class isn't needed."""
+    return callable(getattr(found, "reset", None)) and callable(getattr(found, "step", None))
+
+
+def own_experiment(name: str, arguments: Mapping[str, Any] | None = None) -> Experiment | str | None:
     """The experiment or environment that ``module:name`` refers to.
 
     Args:
-        name: Refers to an Experiment, a function without arguments that returns one, a subclass of
-            gymnasium.Env, or a function that returns an environment.
+        name: Refers to an Experiment, a function without arguments that returns one, an environment's class,
+            or a function that returns an environment.
+        arguments: The environment's arguments; a function that needs some makes an environment.
 
     Returns:
         The experiment; ``name`` itself for an environment; None if the module has no such attribute.
@@ -83,29 +91,46 @@ def own_experiment(name: str) -> Experiment | str | None:
     found = own_attribute(name)
     if found is MISSING:
         return None
-    import gymnasium
-
     if isinstance(found, type):
-        if issubclass(found, gymnasium.Env):
+        if looks_like_environment(found):
             return name
-    elif callable(found):
+    elif callable(found) and not isinstance(found, Experiment):
+        arguments = arguments or {}
+        if not _can_be_called(found, {}):
+            if _can_be_called(found, arguments):
+                return name
+            raise UsageError(
+                f"{name}{inspect.signature(found)} can't be called with {arguments or 'no arguments'}: "
+                "give them by --set environment.arguments.NAME=VALUE."
+            )
         try:
             found = found()
         except PPOError:
             raise
         except Exception as error:  # third-party code can raise anything
             raise UsageError(f"{name} failed: {described(error)}.") from error
-        if isinstance(found, gymnasium.Env):
-            found.close()
+        if looks_like_environment(found):
+            with contextlib.suppress(Exception):  # it was made to see what it is
+                found.close()
             return name
     if not isinstance(found, Experiment):
         what = found.__name__ if isinstance(found, type) else type(found).__name__
         raise UsageError(
-            f"{name} is a {what}, not an Experiment, a gymnasium.Env, or a function that returns one."
+            f"{name} is a {what}, not an Experiment, an environment, or a function that returns one."
         )
     if not FOLDER_NAME.fullmatch(found.name):
         raise UsageError(f"{name}: experiment name {found.name!r}: use letters, digits, '-' and '_' only.")
     return found
+
+
+def _can_be_called(function: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError:
+        return False
+    except ValueError:  # no signature: it has to be tried
+        return True
+    return True
 
 
 def not_there(name: str) -> str | None:

@@ -7,8 +7,9 @@ import importlib.util
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ppo_and_friends.common.plugins import installed
 from ppo_and_friends.errors import UsageError, nearest
@@ -93,17 +94,35 @@ def all_launchers() -> list[Launcher]:
     return list(_launchers.values())
 
 
-def resolve(name: str) -> Experiment:
+def resolve(name: str, settings: Mapping[str, Any] | None = None) -> Experiment:
     """The experiment for a launcher, a registered Gymnasium id, or a user's own launcher or environment.
 
     Args:
         name: ``CartPole`` (upper or lower case alike), ``CartPole-v1``, ``Reacher-v5``,
             ``ALE/Pong-v5`` or ``module:MyEnv-v0``. An id without a version means the newest one.
             ``module:name`` and ``path/to/file.py:name`` refer to an Experiment, a function that returns
-            one, a subclass of gymnasium.Env, or a function that returns an environment.
+            one, an environment's class, or a function that returns an environment.
+        settings: Changes of settings, by dotted name; see `launched_as`.
 
     Raises:
-        UsageError: Nothing is called that; names the three nearest.
+        UsageError: Nothing is called that (names the three nearest), or a change doesn't fit.
+        EnvironmentFault: The environment's own code raised an exception.
+    """
+    settings = settings or {}
+    return launched_as(name, settings).with_changes(settings)
+
+
+def launched_as(name: str, settings: Mapping[str, Any]) -> Experiment:
+    """The experiment for a name as it is before changes are made to it, but with regard to them.
+
+    Args:
+        name: As in `resolve`.
+        settings: Changes to come, by dotted name. An environment without a launcher is looked at with those of
+            ``environment.*``: a wrapper may change its spaces, and it may need arguments.
+
+    Raises:
+        UsageError: As in `resolve`.
+        EnvironmentFault: As in `resolve`.
     """
     _load()
     found = _launchers.get(name.lower())
@@ -111,7 +130,8 @@ def resolve(name: str) -> Experiment:
         found = next((known for known in _launchers.values() if known.id == name), None)
     if found is not None:
         return found.experiment()
-    own = own_experiment(name)
+    of_environment = {key: value for key, value in settings.items() if key.startswith("environment.")}
+    own = own_experiment(name, given_arguments(of_environment))
     if isinstance(own, Experiment):
         return own
     id = own or registered_id(name)
@@ -120,8 +140,17 @@ def resolve(name: str) -> Experiment:
     found = next((known for known in _launchers.values() if known.id == id), None)
     if found is not None:
         return found.experiment()
-    experiment: Experiment = importlib.import_module(GENERIC).generic_experiment(id)
+    experiment: Experiment = importlib.import_module(GENERIC).generic_experiment(id, of_environment)
     return experiment
+
+
+def given_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of an environment among changes of settings."""
+    whole, prefix = "environment.arguments", "environment.arguments."
+    arguments = dict(settings[whole]) if isinstance(settings.get(whole), dict) else {}
+    return arguments | {
+        key.removeprefix(prefix): each for key, each in settings.items() if key.startswith(prefix)
+    }
 
 
 launcher_experiment = resolve

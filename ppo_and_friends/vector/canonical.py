@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from gymnasium.wrappers import TimeLimit
 from ppo_and_friends.common.objects import described, is_file, resolve_object
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.settings.overrides import parse_call
 from ppo_and_friends.settings.own import environment_maker
 from ppo_and_friends.vector.simulators import quiet_mujoco
 
@@ -133,12 +135,19 @@ def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
     }
 
 
-def _wrap(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
+def _wrap(env: gymnasium.Env[Any, Any], text: str) -> gymnasium.Env[Any, Any]:
+    """Wrap in ``module:callable`` or ``module:callable(name=value)``."""
+    name, arguments = parse_call(text)
     wrapper = resolve_object(name, "wrapper")
     if not callable(wrapper):
         raise UsageError(f"wrapper {name!r} is a {type(wrapper).__name__} and can't be called.")
     try:
-        wrapped = wrapper(env)
+        wrapped = wrapper(env, **arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"wrapper {text!r} failed: {described(error)}.\n"
+            f"Its arguments are given as {name}(name=value, ...); it takes {_parameters(wrapper)}."
+        ) from error
     except Exception as error:
         raise UsageError(f"wrapper {name!r} failed: {described(error)}.") from error
     if not isinstance(wrapped, gymnasium.Env):
@@ -147,6 +156,13 @@ def _wrap(env: gymnasium.Env[Any, Any], name: str) -> gymnasium.Env[Any, Any]:
             "which is not a gymnasium.Env."
         )
     return wrapped
+
+
+def _parameters(wrapper: Callable[..., Any]) -> str:
+    try:
+        return str(inspect.signature(wrapper))
+    except (TypeError, ValueError):
+        return "what its documentation says"
 
 
 def _line(error: BaseException) -> str:

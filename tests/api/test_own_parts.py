@@ -161,8 +161,8 @@ def test_launchers_from_anywhere(place: str, folder: Path) -> None:
     ("name", "said"),
     [
         ("bad", "own_launchers.py:bad failed: LookupError: no such robot (own_launchers.py, line "),
-        ("needy", "own_launchers.py:needy failed: TypeError: needy() missing 1 required"),
-        ("wrong", "own_launchers.py:wrong is a int, not an Experiment, a gymnasium.Env"),
+        ("needy", "own_launchers.py:needy(what) can't be called with no arguments: give them by --set"),
+        ("wrong", "own_launchers.py:wrong is a int, not an Experiment, an environment"),
         ("Other", "own_launchers.py:Other is a Other, not an Experiment"),
         ("number", "own_launchers.py:number is a int, not an Experiment"),
         ("misnamed", "experiment name '../up': use letters"),
