@@ -38,6 +38,7 @@ setup(
     install_requires=[
         "ale-py>=0.12",
         "box2d>=2.3.10",
+        "cloudpickle>=3",
         "dill>=0.4",
         f"envpool>=1.2; {ENVPOOL_PLATFORM}",
         "filelock>=3.16",

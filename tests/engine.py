@@ -26,6 +26,7 @@ from ppo_and_friends.settings.experiment import (
     PPOSettings,
 )
 from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.wrappers import LIFE_LOST
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Episodes(gymnasium.Env[Any, Any]):
         self.t += 1
         over = self.t >= self.lengths[self.episode % len(self.lengths)]
         ended = over and self.ending == "terminated"
-        info = {"life_lost": self.ending == "life" and self.t % 2 == 0}
+        info = {LIFE_LOST: self.ending == "life" and self.t % 2 == 0}
         return self._observe(), float(self.t), ended, over and not ended, info
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.errors import UsageError
 from ppo_and_friends.vector.space_descriptions import describe, restore
 
 INF = np.inf
@@ -52,6 +51,7 @@ def test_a_uniform_bound_is_short() -> None:
     assert describe(spaces.Box(0, 255, (84, 84), np.uint8))["high"] == 255
 
 
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(UsageError, match="Graph"):
-        describe(spaces.Graph(spaces.Discrete(2), spaces.Discrete(2)))
+def test_of_an_unknown_kind_the_name_is_kept() -> None:
+    description = describe(spaces.Graph(spaces.Box(-1, 1, (2,)), None))
+    assert description == {"kind": "LeftOut", "of": "Graph"}
+    assert describe(restore(description)) == description

@@ -85,8 +85,8 @@ class Toy(gymnasium.Env[Any, Any]):
                     observation = np.array(["x"] * self.size)
                 case "flag":
                     over = "yes"  # type: ignore[assignment]
-                case "old_api":
-                    return observation, reward, over, {}  # type: ignore[return-value]
+                case "three_values":
+                    return observation, reward, over  # type: ignore[return-value]
                 case "die":
                     os._exit(9)
         return observation, reward, False, over, {"is_success": self.place > 0, "place": {"x": self.place}}
@@ -113,10 +113,9 @@ UNSUPPORTED: dict[str, dict[str, spaces.Space[Any]]] = {
     "TextObservation": {"observation": spaces.Text(5)},
     "SequenceObservation": {"observation": spaces.Sequence(spaces.Discrete(3))},
     "GraphObservation": {"observation": spaces.Graph(spaces.Box(-1, 1, (2,)), spaces.Discrete(2))},
-    "NestedText": {"observation": spaces.Dict(speed=spaces.Discrete(3), word=spaces.Text(5))},
     "EmptyDict": {"observation": spaces.Dict()},
-    "DictAction": {"action": spaces.Dict(left=spaces.Discrete(2))},
-    "TupleAction": {"action": spaces.Tuple([spaces.Discrete(2)])},
+    "HugeDiscrete": {"observation": spaces.Discrete(1_000_000)},
+    "NestedTextAction": {"action": spaces.Dict(left=spaces.Discrete(2), word=spaces.Text(3))},
     "TextAction": {"action": spaces.Text(3)},
     "SequenceAction": {"action": spaces.Sequence(spaces.Discrete(3))},
 }

@@ -94,6 +94,7 @@ class Job:
     def end_reports(self) -> None:
         """Report the summary and close the reporters; they are opened again if training continues."""
         if self._tells:
+            self.session.tell_notices()
             self.session.reporter.finish(summary(self.session))
         self.session.reporter.close()
         self._tells = False

@@ -54,6 +54,7 @@ class Session:
 
     _saved_at: float = field(default_factory=time.monotonic)
     _saved_iteration: int = -1
+    _iterated: int = 0
 
     stopped: bool = False
     """Whether a signal asked to stop; equal on all ranks."""
@@ -80,10 +81,17 @@ class Session:
         self.place["where"] = f"iteration {self.trainer.iteration + 1}"
         report = self._iterate()
         self.reporter.iteration(report)
+        if self._iterated == 1:
+            self.tell_notices()
         self.stopped = self.interrupts.agreed()
         if self.folder is not None and self._is_due():
             self._save_or_warn()
         return report
+
+    def tell_notices(self) -> None:
+        """Show what the environments have made worth knowing, such as rules that they don't keep."""
+        for notice in getattr(self.trainer.collector.envs, "new_notices", list)():
+            self.reporter.message(notice)
 
     def finished(self) -> bool:
         """Whether the budget is reached, or a friend ends the training. Equal on all ranks."""
@@ -96,6 +104,7 @@ class Session:
         metrics = trainer.train_iteration()
         seconds = time.perf_counter() - start
         self.seconds += seconds
+        self._iterated += 1
         times = {f"time_{name}": spent for name, spent in trainer.stopwatch.take().items()}
         # The update's measured time includes communication, which is reported separately.
         times["time_update"] = max(0.0, times["time_update"] - times["time_communication"])

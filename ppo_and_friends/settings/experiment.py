@@ -82,6 +82,10 @@ class EnvironmentSettings:
     backend: Literal["auto", "envpool", "gymnasium", "async", "ale"] = "auto"
     """What steps the environments; ``auto`` takes the fastest one known to agree with Gymnasium."""
 
+    start_method: Literal["auto", "fork", "forkserver", "spawn"] = "auto"
+    """How the backend ``async`` starts its processes (multiprocessing's names). ``auto`` doesn't copy this
+    process, since its threads would not be copied with it."""
+
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for ``gymnasium.make``, or for the class or function."""
 

@@ -111,10 +111,10 @@ def parse_friend(text: str) -> FriendSpec:
 
 
 def parse_call(text: str) -> tuple[str, dict[str, Any]]:
-    """A name with its arguments, such as ``my.module:MyWrapper(scale=2, size=[3, 4])``; none without brackets.
+    """Take apart a name with arguments, such as ``my.module:MyWrapper(scale=2, size=[3, 4])``.
 
     Returns:
-        ``my.module:MyWrapper`` and its keyword arguments.
+        ``my.module:MyWrapper`` and its keyword arguments; none if there are no brackets.
 
     Raises:
         UsageError: An argument isn't ``name=value``.

@@ -47,7 +47,8 @@ def conform(env: Any, name: str) -> Env:
     if not isinstance(env, gymnasium.Env):
         if not (callable(getattr(env, "reset", None)) and callable(getattr(env, "step", None))):
             raise UsageError(
-                f"{name} is a {type(env).__name__}, not an environment: it has no reset and step."
+                f"{name} gave an object of type {type(env).__name__}, which is not an environment: "
+                "it has no reset and step."
             )
         env = Foreign(env)
     return Adapted(env, name)
@@ -57,8 +58,7 @@ def adaptations(env: Env) -> list[str]:
     """What was adapted so far in an environment and its wrappers, as parts of a sentence, each once."""
     found: dict[str, None] = {}
     while True:
-        if isinstance(env, Adapted):
-            found.update(env.adapted)
+        found.update(vars(env).get("adapted", {}))
         if not isinstance(env, gymnasium.Wrapper):
             return list(found)
         env = env.env
@@ -133,7 +133,7 @@ class Adapted(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         """Reset, with the arguments it accepts."""
-        given = {"seed": seed, "options": options}
+        given: dict[str, Any] = {"seed": seed, "options": options}
         if seed is not None and not self._accepts["seed"]:
             self._seed(seed)
         result = self.env.reset(**{key: each for key, each in given.items() if self._accepts[key]})
@@ -172,7 +172,10 @@ class Adapted(gymnasium.Wrapper[Any, Any, Any, Any]):
         space = getattr(self.env, key, None)
         if space is None:
             self._note(f"{key} is defined by reset only")
-            self.env.reset(**({"seed": 0} if self._accepts["seed"] else {}))
+            if self._accepts["seed"]:
+                self.env.reset(seed=0)
+            else:
+                self.env.reset()
             space = getattr(self.env, key, None)
         if callable(space) and not isinstance(space, spaces.Space) and not hasattr(space, "sample"):
             raise UsageError(f"{name}: {key} is a {type(space).__name__}; only one agent can be trained.")

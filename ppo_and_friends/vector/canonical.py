@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 from gymnasium.wrappers import TimeLimit
 
-from ppo_and_friends.common.objects import described, is_file, resolve_object
-from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
+from ppo_and_friends.common.objects import is_file, one_line, resolve_object
+from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 from ppo_and_friends.settings.overrides import parse_call
 from ppo_and_friends.settings.own import environment_maker
+from ppo_and_friends.vector.adapter import conform
+from ppo_and_friends.vector.creation import (
+    CREATION_FRAMES,
+    accepts,
+    adapting_spec,
+    creation_error,
+    made,
+    parameters,
+)
+from ppo_and_friends.vector.faults import raised_fault
 from ppo_and_friends.vector.simulators import quiet_mujoco
+
+Env = gymnasium.Env[Any, Any]
 
 
 def make_canonical_env(
     settings: EnvironmentSettings, render_mode: str | None = None, *, training: bool = False
-) -> gymnasium.Env[Any, Any]:
+) -> Env:
     """Create one environment with its preprocessing.
 
     Rewards are never clipped or scaled, and episodes are always complete (in Atari, whole games).
@@ -27,8 +37,8 @@ def make_canonical_env(
     Args:
         settings: The environment and its preprocessing.
         render_mode: Gymnasium's render mode; None disables rendering.
-        training: If the settings end training episodes at a lost Atari life, add ``life_lost`` (bool)
-            to the info of each step.
+        training: If the settings end training episodes at a lost Atari life, add a bool to the
+            info of each step, under the key `wrappers.LIFE_LOST`.
 
     Returns:
         The environment. Its observations are as it declares them; for Atari, uint8 pixels
@@ -58,29 +68,19 @@ def make_canonical_env(
     return env
 
 
-def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnasium.Env[Any, Any]:
+def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> Env:
     arguments = dict(settings.arguments)
     if settings.atari is not None:
         arguments = _atari_arguments(settings.atari) | arguments
     if render_mode is not None:
         arguments["render_mode"] = render_mode
     if settings.factory is not None:
-        try:
-            env = settings.factory(**arguments)
-        except Exception as error:
-            problem = f"{type(error).__name__}: {_line(error)}"
-            raise EnvironmentFault(f"{settings.id}: its factory failed: {problem}") from error
-        if not isinstance(env, gymnasium.Env):
-            raise UsageError(
-                f"{settings.id}: its factory returned an object of type {type(env).__name__}, "
-                "which is not a gymnasium.Env."
-            )
-        return env
+        return made(settings.factory, f"{settings.id}: its factory", arguments)
     from ppo_and_friends.settings.registry import import_of_id, quiet_emulator, unknown_environment
 
     maker = environment_maker(settings.id)
     if maker is not None:
-        return _make_own(maker, settings.id, arguments)
+        return made(maker, settings.id, arguments)
     import_of_id(settings.id)
     if settings.atari is not None:
         quiet_emulator()
@@ -88,37 +88,21 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> gymnas
     # The environment's own limit would count steps before action repeat and frame skip.
     limit = -1 if settings.max_episode_steps is not None else None
     errors = gymnasium.error
+    id = _registered(settings.id)
     try:
         return gymnasium.make(
-            _registered(settings.id), max_episode_steps=limit, disable_env_checker=True, **arguments
+            adapting_spec(id) or id, max_episode_steps=limit, disable_env_checker=True, **arguments
         )
     except (errors.UnregisteredEnv, errors.DeprecatedEnv) as error:
         raise unknown_environment(settings.id) from error
     except (errors.DependencyNotInstalled, ImportError) as error:
-        raise UsageError(f"{settings.id} needs a package that isn't installed: {_line(error)}") from error
+        raise UsageError(f"{settings.id} needs a package that isn't installed: {one_line(error)}") from error
     except errors.Error as error:
-        raise UsageError(f"{settings.id} can't be created: {_line(error)}") from error
-    except TypeError as error:
-        raise UsageError(f"{settings.id} doesn't accept its arguments {arguments}: {_line(error)}") from error
-    except Exception as error:
-        raise EnvironmentFault(
-            f"{settings.id} can't be created: {type(error).__name__}: {_line(error)}"
-        ) from error
-
-
-def _make_own(maker: Callable[..., Any], id: str, arguments: dict[str, Any]) -> gymnasium.Env[Any, Any]:
-    """Make an environment from its class or factory function."""
-    try:
-        env = maker(**arguments)
+        raise UsageError(f"{settings.id} can't be created: {one_line(error)}") from error
     except PPOError:
         raise
-    except TypeError as error:
-        raise UsageError(f"{id} refuses its arguments {arguments}: {_line(error)}.") from error
-    except Exception as error:
-        raise EnvironmentFault(f"{id} can't be made: {described(error)}.") from error
-    if not isinstance(env, gymnasium.Env):
-        raise UsageError(f"{id} returned a {type(env).__name__}, which is not a gymnasium.Env.")
-    return env
+    except (Exception, SystemExit) as error:
+        raise creation_error(settings.id, arguments, error) from error
 
 
 def _registered(id: str) -> str:
@@ -135,7 +119,7 @@ def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
     }
 
 
-def _wrap(env: gymnasium.Env[Any, Any], text: str) -> gymnasium.Env[Any, Any]:
+def _wrap(env: Env, text: str) -> Env:
     """Wrap in ``module:callable`` or ``module:callable(name=value)``."""
     name, arguments = parse_call(text)
     wrapper = resolve_object(name, "wrapper")
@@ -143,27 +127,11 @@ def _wrap(env: gymnasium.Env[Any, Any], text: str) -> gymnasium.Env[Any, Any]:
         raise UsageError(f"wrapper {name!r} is a {type(wrapper).__name__} and can't be called.")
     try:
         wrapped = wrapper(env, **arguments)
-    except TypeError as error:
+    except (Exception, SystemExit) as error:
+        if accepts(wrapper, (env,), arguments):
+            raise raised_fault(f"wrapper {text!r} failed", error, CREATION_FRAMES) from error
         raise UsageError(
-            f"wrapper {text!r} failed: {described(error)}.\n"
-            f"Its arguments are given as {name}(name=value, ...); it takes {_parameters(wrapper)}."
+            f"wrapper {text!r} failed: {one_line(error)}.\n"
+            f"Its arguments are given as {name}(name=value, ...); it takes {parameters(wrapper)}."
         ) from error
-    except Exception as error:
-        raise UsageError(f"wrapper {name!r} failed: {described(error)}.") from error
-    if not isinstance(wrapped, gymnasium.Env):
-        raise UsageError(
-            f"wrapper {name!r} returned an object of type {type(wrapped).__name__}, "
-            "which is not a gymnasium.Env."
-        )
-    return wrapped
-
-
-def _parameters(wrapper: Callable[..., Any]) -> str:
-    try:
-        return str(inspect.signature(wrapper))
-    except (TypeError, ValueError):
-        return "what its documentation says"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return conform(wrapped, f"wrapper {text!r}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.codec import BadObservationError
+from ppo_and_friends.vector.faults import fault, raised_fault, where
 from ppo_and_friends.vector.protocol import Observations, VectorEnv, VectorStep
 from ppo_and_friends.vector.spaces import Leaf, leaves
 
@@ -19,29 +20,20 @@ Array = NDArray[Any]
 FLAGS = ("terminated", "truncated", "active", "episode_starts", "finished")
 
 
-def fault(index: int, step: int, key: str, problem: str) -> EnvironmentFault:
-    """Return the error that reports an unusable value from an environment.
-
-    Args:
-        index: Global index of the environment, over all ranks.
-        step: Number of steps of this environment since the process started; 0 is the first reset.
-        key: The component, such as ``reward`` or ``observation[3]``.
-        problem: What is wrong with it.
-    """
-    when = f"step {step}" if step else "the first reset"
-    return EnvironmentFault(f"environment {index}, {when}, {key}: {problem}")
-
-
 class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Checks the shapes and dtypes of one environment before its data are put into a batch.
 
-    Casts within a kind are allowed (float64 in a float32 space, int64 in an int32 space), and so are
-    integers that fit the space's integer type. Other casts raise, as they could silently change values.
+    Casts within a kind are allowed (float64 in a float32 space, int64 in an int32 space), and so are whole
+    numbers that fit the space's integer type. Other casts raise, as they could silently change values.
+
+    Attributes:
+        adapted: What was taken although it isn't as the space says; see `adapter.adaptations`.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
         """Check ``env``, whose global index (over all ranks) is ``index``."""
         super().__init__(env)
+        self.adapted: dict[str, None] = {}
         self._index = index
         self._steps = 0
         self._leaves: list[Leaf] = leaves(env.observation_space)
@@ -58,7 +50,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             result = self.env.reset(seed=seed, options=options)
         except Exception as error:
-            raise self._fault("reset", _describe(error)) from error
+            raise self._raised("reset", error) from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._fault("reset", "returned something other than (observation, info)")
         return self._check(result[0]), result[1]
@@ -73,7 +65,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             result = self.env.step(action)
         except Exception as error:
-            raise self._fault("step", _describe(error)) from error
+            raise self._raised("step", error) from error
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._fault(
                 "step", "returned something other than (observation, reward, terminated, truncated, info)"
@@ -117,15 +109,19 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             shape = list(space.shape or ())
             raise self._fault(leaf.key, f"shape {list(array.shape)}, but its space has {shape}")
         wanted = np.dtype(space.dtype)
-        if not np.can_cast(array.dtype, wanted, "same_kind") and not (
-            array.dtype.kind in "iu" and wanted.kind in "iu" and self._fits(array, wanted)
-        ):
+        if np.can_cast(array.dtype, wanted, "same_kind"):
+            return
+        if wanted.kind not in "iu" or array.dtype.kind not in "iuf" or not self._fits(array, wanted):
             raise self._fault(leaf.key, f"dtype {array.dtype}, but its space has {wanted}")
+        if array.dtype.kind == "f":
+            self.adapted[f"{leaf.key} has whole numbers as {array.dtype}, in a space of {wanted}"] = None
 
     @staticmethod
     def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
         limits = np.iinfo(dtype)
-        return bool(array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max))
+        if array.size and not (array.min() >= limits.min and array.max() <= limits.max):
+            return False
+        return array.dtype.kind != "f" or bool((array == np.rint(array)).all())
 
     def _number(self, reward: SupportsFloat) -> float:
         try:
@@ -140,6 +136,9 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _fault(self, key: str, problem: str) -> EnvironmentFault:
         return fault(self._index, self._steps, key, problem)
+
+    def _raised(self, key: str, error: BaseException) -> EnvironmentFault:
+        return raised_fault(f"{where(self._index, self._steps)}, {key}", error)
 
 
 class _Expected:
@@ -175,6 +174,7 @@ class CheckedVectorEnv:
         self.action_space = env.action_space
         self.backend: str = getattr(env, "backend", type(env).__name__)
         self.notes = notes or []
+        self._told: set[str] = set()
         self._first = first
         self._steps = 0
         named = {"policy": env.observation_space, **env.other_spaces}
@@ -215,6 +215,12 @@ class CheckedVectorEnv:
             self._check_rewards(step.scores)
         return step
 
+    def new_notices(self) -> list[str]:
+        """What the environments have shown that the user should know, and that wasn't told yet."""
+        notices = [each for each in getattr(self.env, "notices", []) if each not in self._told]
+        self._told.update(notices)
+        return notices
+
     def close(self) -> None:
         """Release the backend."""
         self.env.close()
@@ -247,8 +253,3 @@ class CheckedVectorEnv:
 
     def _fault(self, row: int, key: str, problem: str) -> EnvironmentFault:
         return fault(self._first + row, self._steps, key, problem)
-
-
-def _describe(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -7,7 +7,8 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector import ale, envpool
 from ppo_and_friends.vector.checks import CheckedVectorEnv
-from ppo_and_friends.vector.gymnasium import AsyncGymnasiumVectorEnv, GymnasiumVectorEnv
+from ppo_and_friends.vector.gymnasium import GymnasiumVectorEnv
+from ppo_and_friends.vector.processes import AsyncGymnasiumVectorEnv
 from ppo_and_friends.vector.protocol import VectorEnv
 
 

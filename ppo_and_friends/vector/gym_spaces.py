@@ -39,8 +39,9 @@ KINDS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary", "Dict", "Tuple")
 def _converted(space: Any, kind: str, what: str) -> spaces.Space[Any]:
     match kind:
         case "Box":
-            low, high = np.asarray(space.low), np.asarray(space.high)
-            return spaces.Box(low, high, tuple(space.shape), np.dtype(space.dtype).type)
+            dtype = np.dtype(space.dtype)
+            low, high = np.asarray(space.low, dtype), np.asarray(space.high, dtype)
+            return spaces.Box(low, high, tuple(space.shape), dtype.type)
         case "Discrete":
             return spaces.Discrete(int(space.n), start=int(getattr(space, "start", 0)))
         case "MultiDiscrete":

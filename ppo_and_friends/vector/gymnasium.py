@@ -1,41 +1,35 @@
-"""Backends for any Gymnasium environment: stepped in sequence, or each in its own process."""
+"""The backend for any environment: stepped in this process, one after another."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from gymnasium import logger, spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
-from gymnasium.vector.utils import concatenate, create_empty_array
+from gymnasium import spaces
 from numpy.typing import NDArray
 
-from ppo_and_friends.common.infos import numbers_of
+from ppo_and_friends.common.nested import copied, row_of
 from ppo_and_friends.distributed.layout import Layout
-from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
+from ppo_and_friends.vector.adapter import adaptations, notice
+from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.checks import CheckedEnv
 from ppo_and_friends.vector.codec import Encoder
-from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
-from ppo_and_friends.vector.spaces import check_action_space
+from ppo_and_friends.vector.output import Output
+from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.spaces import check_action_space, left_out
+from ppo_and_friends.vector.wrappers import LIFE_LOST
 
 Array = NDArray[Any]
-
-LIFE_LOST = "life_lost"
 
 
 class GymnasiumVectorEnv:
     """Steps the environments in this process, one after another."""
 
     backend = "gymnasium"
-    device = None
-    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Create this rank's environments.
@@ -50,201 +44,111 @@ class GymnasiumVectorEnv:
         """
         self.num_envs = layout.local
         self._envs: list[CheckedEnv] = []
+        self._output = Output()
         try:
-            for i in range(layout.local):
-                self._envs.append(_make(settings, layout.first + i))
+            with self._output:
+                for i in range(layout.local):
+                    self._envs.append(make_checked(settings, layout.first + i))
             first = self._envs[0]
             for env in self._envs[1:]:
-                if (env.observation_space, env.action_space) != (first.observation_space, first.action_space):
-                    raise UsageError(f"{settings.id}: the environments don't all have the same spaces.")
+                check_alike(settings.id, env, first)
         except BaseException:
             self.close()
             raise
         self.action_space: spaces.Space[Any] = first.action_space
         self.encoder = Encoder(first.observation_space)
         self.observation_space = self.encoder.space
-        self._arrays = not isinstance(first.action_space, spaces.Discrete)
-        self._single_space = first.observation_space
-        self._batch: Any = create_empty_array(first.observation_space, n=layout.local)
+        self._batch = ObservationBatch(first.observation_space, layout.local)
         self._resets = np.zeros(layout.local, np.bool_)
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
-    def reset(self, seed: int) -> dict[str, Array]:
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know about the environments, as far as they have shown it."""
+        adapted = dict.fromkeys(each for env in self._envs for each in adaptations(env))
+        found = [
+            notice(list(adapted)),
+            left_out_notice(self.encoder.declared),
+            self._output.notice(),
+        ]
+        return [each for each in found if each]
+
+    def reset(self, seed: int) -> Array:
         """Reset every environment; see `VectorEnv.reset`."""
         self._resets = np.zeros(self.num_envs, np.bool_)
-        return self._encode([env.reset(seed=seed + i)[0] for i, env in enumerate(self._envs)])
+        with self._output:
+            for i, env in enumerate(self._envs):
+                self._batch.write(i, env.reset(seed=seed + i)[0])
+        return self.encoder(self._batch.value)
 
-    def step(self, actions: Array) -> VectorStep:
+    def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
-        actions = np.array(actions, dtype=self.action_space.dtype)  # a copy: environments may modify it
+        actions = copied(actions, self.action_space)  # since environments may modify them
         scores = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, np.bool_)
         finished = np.zeros(self.num_envs, np.bool_)
-        observations: list[Any] = []
-        infos: dict[int, dict[str, float]] = {}
-        # A Box action must be an array even if it is a scalar; a Discrete action must not be one.
-        rows: Any = [actions[i, ...] for i in range(len(actions))] if self._arrays else actions
-        for i, (env, over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
-            if over:
-                observation, _ = env.reset()
-            else:
-                observation, scores[i], env_terminated, env_truncated, info = env.step(rows[i])
-                finished[i] = env_terminated or env_truncated
-                terminated[i] = env_terminated or info.get(LIFE_LOST, False)
-                if finished[i] and (numbers := numbers_of(info)):
-                    infos[i] = numbers
-            observations.append(observation)
-        resets, self._resets = self._resets, finished
+        with self._output:
+            for i, (env, was_over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
+                if was_over:
+                    observation, _ = env.reset()
+                else:
+                    action = row_of(actions, self.action_space, i)
+                    observation, scores[i], env_terminated, env_truncated, info = env.step(action)
+                    finished[i] = env_terminated or env_truncated
+                    terminated[i] = env_terminated or info.get(LIFE_LOST, False)
+                self._batch.write(i, observation)
+        self._resets = finished
         rewards = np.sign(scores) if self._clip_rewards else scores
         return VectorStep(
-            observations=self._encode(observations),
+            observations=self.encoder(self._batch.value),
             rewards=rewards,
             terminated=terminated,
             truncated=finished & ~terminated,
-            active=~resets,
-            episode_starts=resets,
+            resets=finished,
             scores=scores,
             finished=finished,
-            infos=infos,
         )
 
     def close(self) -> None:
-        """Close the environments."""
-        for env in self._envs:
-            env.close()
-        self._envs = []
-
-    def _encode(self, observations: list[Any]) -> dict[str, Array]:
-        return {"policy": self.encoder(concatenate(self._single_space, observations, self._batch))}
-
-
-class AsyncGymnasiumVectorEnv:
-    """Steps each environment in its own process, which pays off for slow environments."""
-
-    backend = "async"
-    device = None
-    other_spaces = NO_SPACES
-
-    def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
-        """Start one process for each of this rank's environments.
-
-        Args:
-            settings: The environment.
-            layout: This rank's environments.
-
-        Raises:
-            UsageError: The environments can't be created, or their spaces aren't supported.
-        """
-        self.num_envs = layout.local
-        self._first = layout.first
-        self._steps = 0
-        self._resets = np.zeros(layout.local, np.bool_)
-        makers = [partial(_make_in_worker, settings, layout.first + i) for i in range(layout.local)]
-        # Only a forked process knows the environments that the main program has registered.
-        context = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-        self._vector = AsyncVectorEnv(
-            makers, context=context, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
-        )
-        self.action_space: spaces.Space[Any] = self._vector.single_action_space
-        self.encoder = Encoder(self._vector.single_observation_space)
-        self.observation_space = self.encoder.space
-        self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
-
-    def reset(self, seed: int) -> dict[str, Array]:
-        """Reset every environment; see `VectorEnv.reset`."""
-        with self._faults():
-            observations, _ = self._vector.reset(seed=[seed + i for i in range(self.num_envs)])
-        self._resets = np.zeros(self.num_envs, np.bool_)
-        return {"policy": self.encoder(observations)}
-
-    def step(self, actions: Array) -> VectorStep:
-        """Step all environments; see `VectorEnv.step`."""
-        self._steps += 1
-        with self._faults():
-            observations, scores, env_terminated, env_truncated, info = self._vector.step(
-                np.array(actions, dtype=self.action_space.dtype)
-            )
-        finished = env_terminated | env_truncated
-        resets, self._resets = self._resets, finished
-        terminated = env_terminated | info[LIFE_LOST] if LIFE_LOST in info else env_terminated
-        return VectorStep(
-            observations={"policy": self.encoder(observations)},
-            rewards=np.sign(scores) if self._clip_rewards else scores,
-            terminated=terminated,
-            truncated=finished & ~terminated,
-            active=~resets,
-            episode_starts=resets,
-            scores=scores,
-            finished=finished,
-            infos=_numbers_of_rows(info, np.flatnonzero(finished)),
-        )
-
-    def close(self) -> None:
-        """Terminate the processes."""
-        if self._vector.closed:
-            return
-        try:
-            with _silent():  # suppresses a warning about a step that a fault left unfinished
-                self._vector.close(terminate=True)
-        except (EOFError, OSError):
-            # Closing failed because a worker process had died; terminate the others.
-            for process in self._vector.processes:
-                process.terminate()
-            self._vector.closed = True
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Report a dead worker process as an EnvironmentFault; faults raised by workers pass through."""
-        try:
-            with _silent():  # suppresses the worker's traceback
-                yield
-        except (EOFError, OSError) as error:
-            raise EnvironmentFault(f"{self._dead_worker()}, step {self._steps}: its process died") from error
-
-    def _dead_worker(self) -> str:
-        for i, process in enumerate(self._vector.processes):
-            process.join(0.2)
-            if not process.is_alive():
-                return f"environment {self._first + i} (exit code {process.exitcode})"
-        return "an environment"
+        """Close the environments. What they raise is of no interest any more."""
+        envs, self._envs = self._envs, []
+        with self._output:
+            for env in envs:
+                with suppress(Exception, SystemExit):
+                    env.close()
 
 
-def _numbers_of_rows(info: dict[str, Any], rows: Array) -> dict[int, dict[str, float]]:
-    """What Gymnasium has merged into arrays, and its marks of who reported it, by row."""
-    found = {}
-    for row in rows.tolist():
-        reported = {key: values[row] for key, values in info.items() if _reported(info, key, row)}
-        if numbers := numbers_of(reported):
-            found[row] = numbers
-    return found
+def make_checked(settings: EnvironmentSettings, index: int) -> CheckedEnv:
+    """Make the training environment with a global index, whose results are checked.
 
-
-def _reported(info: dict[str, Any], key: str, row: int) -> bool:
-    marks = info.get(f"_{key}")
-    return isinstance(marks, np.ndarray) and isinstance(info[key], np.ndarray) and bool(marks[row])
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    level = logger.min_level
-    logger.min_level = logger.ERROR + 1
-    try:
-        yield
-    finally:
-        logger.min_level = level
-
-
-def _make(settings: EnvironmentSettings, index: int) -> CheckedEnv:
+    Raises:
+        UsageError: It can't be created, or its spaces aren't supported.
+        EnvironmentFault: Its own code raised an exception.
+    """
     env = make_canonical_env(settings, training=True)
     check_action_space(env.action_space)
     Encoder(env.observation_space)  # raises if the space isn't supported
     return CheckedEnv(env, index)
 
 
-def _make_in_worker(settings: EnvironmentSettings, index: int) -> CheckedEnv:
-    if multiprocessing.parent_process() is not None:
-        # Ctrl-C is sent to all processes; only the main process reacts, by finishing its iteration.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # With a handler inherited from the main process, a worker might not end, and `close` would hang.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return _make(settings, index)
+def check_alike(id: str, env: Any, first: Any) -> None:
+    """Check that two environments have the same spaces.
+
+    Raises:
+        UsageError: They differ; shows how.
+    """
+    for key in ("observation_space", "action_space"):
+        one, other = getattr(first, key), getattr(env, key)
+        if one != other:
+            raise UsageError(f"{id}: the environments don't all have the same spaces: {one} and {other}.")
+
+
+def left_out_notice(space: spaces.Space[Any]) -> str | None:
+    """A sentence about the parts of observations that the policy doesn't see; None if it sees all."""
+    parts = left_out(space)
+    if not parts:
+        return None
+    return (
+        f"The policy doesn't see {', '.join(parts)}, which can't be encoded. "
+        "If it matters, encode it in a wrapper (environment.wrappers)."
+    )

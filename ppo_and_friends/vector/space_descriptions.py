@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.vector.spaces import LeftOut
 
 
 def describe(space: spaces.Space[Any]) -> dict[str, Any]:
     """Describe a space as nested dicts of plain values; equal spaces have equal descriptions.
 
-    Raises:
-        UsageError: This kind of space isn't supported.
+    Of kinds that can't be encoded, and that the policy therefore doesn't see, only the name is kept.
     """
     kind = type(space).__name__
     if isinstance(space, spaces.Box):
@@ -32,7 +31,7 @@ def describe(space: spaces.Space[Any]) -> dict[str, Any]:
         return {"kind": "Dict", "spaces": [[str(key), describe(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
-    raise UsageError(f"Space {space} of kind {kind} is not supported.")
+    return {"kind": "LeftOut", "of": space.kind if isinstance(space, LeftOut) else kind}
 
 
 def restore(description: dict[str, Any]) -> spaces.Space[Any]:
@@ -57,6 +56,8 @@ def restore(description: dict[str, Any]) -> spaces.Space[Any]:
     if kind == "Dict":
         # An OrderedDict, because Gymnasium sorts the keys of a plain dict.
         return spaces.Dict(OrderedDict((key, restore(part)) for key, part in description["spaces"]))
+    if kind == "LeftOut":
+        return LeftOut(description["of"])
     return spaces.Tuple([restore(part) for part in description["spaces"]])
 
 

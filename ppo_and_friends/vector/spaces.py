@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from ppo_and_friends.common.nested import named, parts
 from ppo_and_friends.errors import UsageError
 
 SMALLEST_IMAGE = 36
 """Smallest height and width, in pixels, for which the Nature CNN's three convolutions have an output."""
 
 SUPPORTED_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple of those"
-SUPPORTED_ACTIONS = "Box, Discrete, MultiDiscrete and MultiBinary"
+SUPPORTED_ACTIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple of those"
+
+MOST_CATEGORIES = 2**16
+"""Most categories that an observation is one-hot encoded in: a rollout of 4096 steps then takes 1 GiB."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,19 @@ class Leaf:
     """Number of columns."""
 
 
+class LeftOut(spaces.Space[Any]):
+    """A part of an observation that the policy doesn't see; stands for its space where a policy is loaded."""
+
+    def __init__(self, kind: str) -> None:
+        """Args: kind: What it was, such as ``Text``."""
+        super().__init__()
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        """As it is written in code."""
+        return f"LeftOut({self.kind!r})"
+
+
 class EncodedBox(spaces.Box):
     """The space of encoded vectors, with the parts from which they were concatenated."""
 
@@ -56,10 +72,16 @@ def declared_space(envs: Any) -> spaces.Space[Any]:
 
 
 def leaves(space: spaces.Space[Any]) -> list[Leaf]:
-    """Return the parts of a supported space, in the order in which they are flattened."""
+    """Return the parts of a supported space, in the order in which they are flattened.
+
+    Parts that can't be encoded are left out.
+    """
     found: list[Leaf] = []
     start = 0
-    for key, path, part in _walk(space, "observation", ()):
+    for path, part in parts(space):
+        if not _is_known(part):
+            continue
+        key = named("observation", path)
         size = _flat_size(part)
         found.append(Leaf(key, path, part, start, size))
         start += size
@@ -67,17 +89,28 @@ def leaves(space: spaces.Space[Any]) -> list[Leaf]:
 
 
 def check_observation_space(space: spaces.Space[Any]) -> None:
-    """Check that observations from a space can be encoded.
+    """Check that observations from a space can be encoded, at least in part.
 
     Raises:
         UsageError: They can't; names the part that isn't supported.
     """
-    empty = True
-    for key, _, part in _walk(space, "observation", ()):
-        _check_part(part, key, SUPPORTED_OBSERVATIONS)
-        empty = False
-    if empty:
+    found = list(parts(space))
+    if not found:
         raise UsageError(f"observation space {space} is empty; a policy needs at least one observation.")
+    known = [(path, part) for path, part in found if _is_known(part)]
+    for path, part in known or found[:1]:
+        key = named("observation", path)
+        _check_part(part, key, SUPPORTED_OBSERVATIONS)
+        _check_categories(part, key)
+
+
+def left_out(space: spaces.Space[Any]) -> list[str]:
+    """Name the parts of an observation that can't be encoded, and are left out because others can."""
+    return [
+        f"{named('observation', path)} ({type(part).__name__})"
+        for path, part in parts(space)
+        if not _is_known(part)
+    ]
 
 
 def check_action_space(space: spaces.Space[Any]) -> None:
@@ -86,9 +119,11 @@ def check_action_space(space: spaces.Space[Any]) -> None:
     Raises:
         UsageError: It isn't; names the space and the supported ones.
     """
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        raise UsageError(f"action space {space} is not supported. Supported: {SUPPORTED_ACTIONS}.")
-    _check_part(space, "action", SUPPORTED_ACTIONS)
+    found = list(parts(space))
+    if not found:
+        raise UsageError(f"action space {space} is empty; a policy needs at least one action.")
+    for path, part in found:
+        _check_part(part, named("action", path), SUPPORTED_ACTIONS)
 
 
 def encoded_space(space: spaces.Space[Any]) -> spaces.Box:
@@ -108,28 +143,19 @@ def encoded_space(space: spaces.Space[Any]) -> spaces.Box:
     if is_image(space):
         shape = _image_shape(space.shape or ())
         return spaces.Box(0, 255, shape, np.uint8)
-    parts = leaves(space)
-    size = sum(part.size for part in parts)
+    encoded = leaves(space)
+    size = sum(part.size for part in encoded)
     if _is_bytes(space):
         box = EncodedBox(0, 255, (size,), np.uint8)
     else:
-        wide = any(isinstance(part.space, spaces.Box) and part.space.dtype == np.float64 for part in parts)
+        wide = any(isinstance(part.space, spaces.Box) and part.space.dtype == np.float64 for part in encoded)
         box = EncodedBox(-np.inf, np.inf, (size,), np.float64 if wide else np.float32)
-    box.parts = tuple(parts)
+    box.parts = tuple(encoded)
     return box
 
 
-def _walk(
-    space: spaces.Space[Any], key: str, path: tuple[str | int, ...]
-) -> Iterator[tuple[str, tuple[str | int, ...], spaces.Space[Any]]]:
-    if isinstance(space, spaces.Dict):
-        for name, part in space.spaces.items():
-            yield from _walk(part, f'{key}["{name}"]', (*path, name))
-    elif isinstance(space, spaces.Tuple):
-        for i, part in enumerate(space.spaces):
-            yield from _walk(part, f"{key}[{i}]", (*path, i))
-    else:
-        yield key, path, space
+def _is_known(space: spaces.Space[Any]) -> bool:
+    return isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
 
 
 def _check_part(space: spaces.Space[Any], key: str, supported: str) -> None:
@@ -138,10 +164,25 @@ def _check_part(space: spaces.Space[Any], key: str, supported: str) -> None:
             raise UsageError(f"{key} space {space} has dtype {space.dtype}; only real numbers are supported.")
         if 0 in space.shape:
             raise UsageError(f"{key} space {space} has no elements.")
-    elif not isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+    elif not _is_known(space):
         raise UsageError(f"{key} space {space} is not supported. Supported: {supported}.")
     elif _flat_size(space) == 0:
         raise UsageError(f"{key} space {space} has no elements.")
+
+
+def _check_categories(space: spaces.Space[Any], key: str) -> None:
+    size = _flat_size(space)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and size > MOST_CATEGORIES:
+        raise UsageError(
+            f"{key} space {_short(space)} would be one-hot encoded in {size:,} numbers, and a rollout of "
+            f"4096 steps take {4096 * size * 4 / 2**30:,.0f} GiB; the most are {MOST_CATEGORIES:,}.\n"
+            "Let a wrapper (environment.wrappers) make a Box or a MultiDiscrete of it, such as its digits."
+        )
+
+
+def _short(space: spaces.Space[Any]) -> str:
+    text = str(space)
+    return text if len(text) <= 60 else f"{type(space).__name__} of {_flat_size(space):,} categories"
 
 
 def _flat_size(space: spaces.Space[Any]) -> int:

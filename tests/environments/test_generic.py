@@ -56,7 +56,7 @@ def test_required_arguments(name: str) -> None:
     assert experiment.environment.arguments == {"size": 7}
     again = resolve(f"{HERE}:{name}", {"environment.arguments": {"size": 7}})
     assert again == experiment
-    with pytest.raises(UsageError, match="environment.arguments"):
+    with pytest.raises(UsageError, match=r"--set environment\.arguments"):
         resolve(f"{HERE}:{name}")
 
 

@@ -29,7 +29,7 @@ FAULTS = [
     ("reward", r"reward: nan is not a finite number"),
     ("reward text", r"reward: str 'high' is not a number"),
     ("flag", r"terminated: float 0.5 is not a bool"),
-    ("old api", r"step: returned something other than \(observation, reward, terminated"),
+    ("three values", r"step: returned something other than \(observation, reward, terminated"),
 ]
 
 
@@ -49,7 +49,8 @@ def test_a_fault_names_environment_step_and_key(backend: str, fault: str, messag
     # The victim is the second of this rank's environments, whose first is number 4 of all.
     with pytest.raises(EnvironmentFault, match="^environment 5, step 2, " + message) as raised:
         run(toy(partial(Broken, fault), backend))
-    assert "\n" not in str(raised.value)
+    _, *lines = str(raised.value).splitlines()
+    assert len(lines) == (fault == "raises") and all("toys.py" in line for line in lines)
 
 
 def test_the_original_exception_is_chained() -> None:
@@ -113,7 +114,7 @@ def test_missing_and_wrong_parts_of_a_dict() -> None:
         (7, r'observation\["k"\]: missing from an observation of type int'),
         ({"x": np.zeros(2, np.float32), "k": 3}, r'observation\["k"\]: 3 is outside Discrete\(3\)'),
         (
-            {"x": np.zeros(2, np.float32), "k": 1.0},
+            {"x": np.zeros(2, np.float32), "k": 1.5},
             r'observation\["k"\]: dtype float64, but its space has int64',
         ),
         ({"x": np.array([0, np.nan], np.float32), "k": 1}, r'observation\["x"\]\[1\]: nan is not'),
@@ -135,8 +136,8 @@ def test_unsupported_and_differing_spaces_are_refused_at_the_start() -> None:
     for backend in ("gymnasium", "async"):
         with pytest.raises(UsageError, match="Text"):
             run(toy(partial(Spaces, spaces.Text(3)), backend))
-        with pytest.raises(UsageError, match="action space Dict"):
-            run(toy(partial(Spaces, spaces.Discrete(2), spaces.Dict({"a": spaces.Discrete(2)})), backend))
+        with pytest.raises(UsageError, match=r'action\["a"\] space Text'):
+            run(toy(partial(Spaces, spaces.Discrete(2), spaces.Dict({"a": spaces.Text(2)})), backend))
     sizes = iter([2, 3, 2])
     with pytest.raises(UsageError, match="don't all have the same spaces"):
         run(toy(lambda: Spaces(spaces.Discrete(next(sizes)))))

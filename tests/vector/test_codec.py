@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.vector.codec import BadObservationError, Encoder
-from ppo_and_friends.vector.spaces import check_action_space, encoded_space
+from ppo_and_friends.vector.space_descriptions import describe, restore
+from ppo_and_friends.vector.spaces import check_action_space, encoded_space, left_out
 
 shapes = st.sampled_from([(), (1,), (3,), (2, 3), (2, 1, 2)])
 floats = st.builds(lambda s, d: spaces.Box(-2, 3, s, d), shapes, st.sampled_from([np.float32, np.float64]))
@@ -114,7 +116,7 @@ def test_nothing_is_copied_without_need() -> None:
         spaces.Sequence(spaces.Discrete(2)),
         spaces.Graph(spaces.Box(-1, 1, (2,)), None),
         spaces.OneOf([spaces.Discrete(2), spaces.Discrete(3)]),
-        spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Text(3)}),
+        spaces.Dict({"a": spaces.Text(2), "b": spaces.Text(3)}),
         spaces.Box(-1, 1, (0, 2)),
         spaces.Dict({}),
         spaces.Tuple(()),
@@ -128,7 +130,7 @@ def test_unsupported_observations_are_refused_by_name(space: Any) -> None:
 
 def test_the_refused_part_is_named() -> None:
     with pytest.raises(UsageError, match=r'observation\["b"\]\[0\] space Text'):
-        encoded_space(spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Tuple((spaces.Text(3),))}))
+        encoded_space(spaces.Dict({"b": spaces.Tuple((spaces.Text(3),))}))
 
 
 def test_strange_boxes_are_refused() -> None:
@@ -147,15 +149,16 @@ def test_action_spaces() -> None:
         spaces.Discrete(3, start=-1),
         spaces.MultiDiscrete([2, 3]),
         spaces.MultiBinary(2),
+        spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Tuple((spaces.Box(-1, 1, (2,)),))}),
     ):
         check_action_space(space)
     refused: list[Any] = [
-        spaces.Dict({"a": spaces.Discrete(2)}),
-        spaces.Tuple((spaces.Discrete(2),)),
+        spaces.Dict({}),
+        spaces.Tuple((spaces.Discrete(2), spaces.Sequence(spaces.Discrete(2)))),
         spaces.Text(3),
     ]
     for space in refused:
-        with pytest.raises(UsageError, match=type(space).__name__):
+        with pytest.raises(UsageError, match=r"Dict|Sequence|Text"):
             check_action_space(space)
 
 
@@ -174,3 +177,23 @@ def test_components_have_names() -> None:
     names = [Encoder(space).component((i,)) for i in range(8)]
     assert names[2:5] == ['observation["a"][1][0]', 'observation["a"][1][1]', 'observation["b"][0]']
     assert names[7] == 'observation["b"][1]'
+
+
+def test_parts_that_cant_be_encoded_are_left_out_if_others_can() -> None:
+    space = spaces.Tuple(
+        [spaces.Text(3), spaces.Dict(b=spaces.Discrete(2), a=spaces.Graph(spaces.Box(0, 1), None))]
+    )
+    assert left_out(space) == ["observation[0] (Text)", 'observation[1]["a"] (Graph)']
+    encode = Encoder(space)
+    np.testing.assert_array_equal(encode((None, {"a": None, "b": np.array([1, 0])})), [[0, 1], [1, 0]])
+    again = restore(json.loads(json.dumps(describe(space))))
+    assert left_out(again) == ["observation[0] (LeftOut)", 'observation[1]["a"] (LeftOut)']
+    assert describe(again) == describe(space)
+
+
+def test_one_hot_has_a_limit() -> None:
+    assert Encoder(spaces.Discrete(2**16)).space.shape == (2**16,)
+    for space in (spaces.Discrete(10**6), spaces.Dict(x=spaces.MultiDiscrete([2**16, 2]))):
+        with pytest.raises(UsageError, match=r"one-hot encoded in [\d,]+ numbers.* GiB") as refused:
+            Encoder(space)
+        assert len(str(refused.value).splitlines()) == 2

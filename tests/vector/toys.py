@@ -82,8 +82,8 @@ class Broken(Clock):
                 reward = "high"
             case "flag":
                 terminated = 0.5
-            case "old api":
-                return observation, reward, terminated, info  # type: ignore[return-value]
+            case "three values":
+                return observation, reward, info  # type: ignore[return-value]
         return observation, reward, terminated, truncated, info
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:

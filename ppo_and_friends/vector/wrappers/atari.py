@@ -11,6 +11,7 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 from numpy.typing import NDArray
 
 from ppo_and_friends.settings.experiment import AtariSettings
+from ppo_and_friends.vector.wrappers import LIFE_LOST
 from ppo_and_friends.vector.wrappers.action_repeat import ActionRepeat
 
 Env = gymnasium.Env[Any, Any]
@@ -95,7 +96,7 @@ class StackRam(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class LifeLossInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Sets ``info["life_lost"]`` (bool) to whether the step lost a life; the game continues."""
+    """Sets ``info[LIFE_LOST]`` (bool) to whether the step lost a life; the game continues."""
 
     def __init__(self, env: Env) -> None:
         """Track the number of lives."""
@@ -112,6 +113,6 @@ class LifeLossInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Step, and compare the number of lives with that before the step."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         lives = int(info.get("lives", 0))
-        info["life_lost"] = lives < self._lives
+        info[LIFE_LOST] = lives < self._lives
         self._lives = lives
         return observation, reward, terminated, truncated, info

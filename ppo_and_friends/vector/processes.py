@@ -1,0 +1,253 @@
+"""The backend that steps each environment in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
+
+from ppo_and_friends.common.nested import copied, row_of
+from ppo_and_friends.distributed.layout import Layout
+from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.settings.experiment import EnvironmentSettings
+from ppo_and_friends.vector.adapter import notice
+from ppo_and_friends.vector.checks import CheckedEnv
+from ppo_and_friends.vector.codec import Encoder
+from ppo_and_friends.vector.gymnasium import check_alike, left_out_notice, make_checked
+from ppo_and_friends.vector.output import Output
+from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.worker import GONE, Failure, Reply, serve, shared_batch
+
+Array = NDArray[Any]
+
+SHARED = Path("/dev/shm")
+"""Files here are memory."""
+
+PATIENCE = 2.0
+"""Seconds that a process has to end by itself."""
+
+
+class AsyncGymnasiumVectorEnv:
+    """Steps each environment in its own process, which pays off for slow environments.
+
+    The environments' infos stay in their processes, since they may hold anything.
+    """
+
+    backend = "async"
+
+    def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
+        """Start one process for each of this rank's environments.
+
+        Args:
+            settings: The environment, and how to start a process (``start_method``).
+            layout: This rank's environments.
+
+        Raises:
+            UsageError: The environments can't be created, or their spaces aren't supported or differ.
+            EnvironmentFault: An environment's own code raised an exception.
+        """
+        self.num_envs = layout.local
+        self._first, self._steps = layout.first, 0
+        self._processes: list[Any] = []
+        self._connections: list[Connection] = []
+        self._adapted: dict[str, None] = {}
+        self._output = Output()
+        try:
+            self._start(settings, layout)
+            declared, actions = self._spaces(settings.id)
+            self.action_space: spaces.Space[Any] = actions
+            self.encoder = Encoder(declared)
+            self.observation_space = self.encoder.space
+            self._declared = declared
+            with _shared_file() as path:
+                self._batch = shared_batch(path, declared, self.num_envs)
+                self._tell([(path, self.num_envs)] * self.num_envs)
+                self._replies()
+        except BaseException:
+            self.close()
+            raise
+        self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know about the environments, as far as they have shown it."""
+        found = [notice(list(self._adapted)), left_out_notice(self._declared), self._output.notice()]
+        return [each for each in found if each]
+
+    def reset(self, seed: int) -> Array:
+        """Reset every environment; see `VectorEnv.reset`."""
+        self._tell([("reset", seed + i) for i in range(self.num_envs)])
+        self._replies()
+        return self.encoder(self._batch.value)
+
+    def step(self, actions: Any) -> VectorStep:
+        """Step all environments; see `VectorEnv.step`."""
+        self._steps += 1
+        actions = copied(actions, self.action_space)
+        self._tell([("step", row_of(actions, self.action_space, i)) for i in range(self.num_envs)])
+        replies = self._replies()
+        scores = np.array([reply.score for reply in replies])
+        terminated = np.array([reply.terminated for reply in replies])
+        finished = np.array([reply.finished for reply in replies])
+        return VectorStep(
+            observations=self.encoder(self._batch.value),
+            rewards=np.sign(scores) if self._clip_rewards else scores,
+            terminated=terminated,
+            truncated=finished & ~terminated,
+            resets=finished,
+            scores=scores,
+            finished=finished,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Number of steps since the process started, the one under way included."""
+        return self._steps
+
+    def unanswered(self) -> str:
+        """The global indices of the environments that the step under way waits for, as text."""
+        rows = [i for i, pipe in enumerate(self._connections) if not pipe.closed and not pipe.poll()]
+        return f"environment {', '.join(str(self._first + i) for i in rows) or '?'}"
+
+    def close(self) -> None:
+        """End the processes: those that don't end by themselves are terminated."""
+        for connection in self._connections:
+            with contextlib.suppress(*GONE, OSError):
+                connection.send(None)
+            connection.close()
+        for process in self._processes:
+            process.join(PATIENCE)
+            if process.is_alive():
+                process.terminate()
+                process.join(PATIENCE)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        self._connections, self._processes = [], []
+
+    def _start(self, settings: EnvironmentSettings, layout: Layout) -> None:
+        context: Any = multiprocessing.get_context(start_method(settings.start_method))
+        context.set_forkserver_preload([make_checked.__module__])  # so that each process needn't import it
+        spec = gymnasium.registry.get(settings.id.rpartition(":")[2])
+        with _without_main():
+            for i in range(layout.local):
+                make = cloudpickle.dumps(partial(_make_in_worker, settings, layout.first + i, spec))
+                ours, theirs = context.Pipe()
+                process = context.Process(
+                    target=serve, args=(theirs, make, i), daemon=True, name=f"environment {layout.first + i}"
+                )
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                self._connections.append(ours)
+
+    def _spaces(self, id: str) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+        answers = [self._receive(i) for i in range(self.num_envs)]
+        first, *others = [_Spaces(*answer) for answer in answers]
+        for other in others:
+            check_alike(id, other, first)
+        return first.observation_space, first.action_space
+
+    def _tell(self, messages: list[Any]) -> None:
+        for i, (connection, message) in enumerate(zip(self._connections, messages, strict=True)):
+            try:
+                connection.send(message)
+            except GONE as error:
+                self._receive(i)  # if it has said why
+                raise self._died(i) from error
+
+    def _replies(self) -> list[Reply]:
+        replies: list[Reply] = [self._receive(i) for i in range(self.num_envs)]
+        self._output.lines = sum(reply.printed[0] for reply in replies)
+        for reply in replies:
+            self._output.first = self._output.first or reply.printed[1]
+            self._adapted.update(dict.fromkeys(reply.adapted))
+        return replies
+
+    def _receive(self, index: int) -> Any:
+        """What a process answers.
+
+        Raises:
+            PPOError: It has failed, or has died.
+        """
+        try:
+            answer = self._connections[index].recv()
+        except GONE as error:
+            raise self._died(index) from error
+        if isinstance(answer, Failure):
+            raise answer.error()
+        return answer
+
+    def _died(self, index: int) -> EnvironmentFault:
+        process = self._processes[index]
+        process.join(PATIENCE)
+        return EnvironmentFault(
+            f"environment {self._first + index} (exit code {process.exitcode}), step {self._steps}: "
+            "its process died"
+        )
+
+
+class _Spaces:
+    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+
+
+def start_method(asked: str) -> str:
+    """How processes are started.
+
+    Args:
+        asked: ``auto``: by a server without threads, where the system has one. Forking this process would
+            copy what other threads hold locked: MPI's, or those that a simulator (JAX) has started.
+
+    Raises:
+        UsageError: This system doesn't have it.
+    """
+    there = multiprocessing.get_all_start_methods()
+    if asked == "auto":
+        return "forkserver" if "forkserver" in there else "spawn"
+    if asked not in there:
+        raise UsageError(f"environment.start_method={asked}: this system has {', '.join(there)} only.")
+    return asked
+
+
+def _make_in_worker(settings: EnvironmentSettings, index: int, spec: EnvSpec | None) -> CheckedEnv:
+    if spec is not None and spec.id not in gymnasium.registry:
+        gymnasium.registry[spec.id] = spec  # registered by the main program itself
+    return make_checked(settings, index)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Keep new processes from importing the main program, which may have no ``if __name__ == "__main__"``.
+
+    What it defines is pickled whole.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _shared_file() -> Iterator[Path]:
+    """A file for shared memory, until all have opened it."""
+    plenty = SHARED.is_dir() and shutil.disk_usage(SHARED).free > 2**28
+    with tempfile.TemporaryDirectory(prefix="ppo-and-friends-", dir=SHARED if plenty else None) as folder:
+        yield Path(folder) / "observations"

@@ -1,0 +1,156 @@
+"""What runs in an environment's own process, and how it talks with the main one."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from ppo_and_friends.errors import EnvironmentFault, PPOError
+from ppo_and_friends.vector.adapter import adaptations
+from ppo_and_friends.vector.batch import ObservationBatch
+from ppo_and_friends.vector.checks import CheckedEnv
+from ppo_and_friends.vector.faults import in_words
+from ppo_and_friends.vector.output import Output
+from ppo_and_friends.vector.wrappers import LIFE_LOST
+
+Array = NDArray[Any]
+
+ALIGNMENT = 64
+"""Bytes at whose multiples arrays begin in shared memory."""
+
+GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+"""What a connection raises when the process at its other end is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a worker answers to a reset or a step. The observation is in shared memory."""
+
+    score: float = 0.0
+    terminated: bool = False
+    """Excludes a truncation; includes a lost life."""
+
+    finished: bool = False
+    """The episode is over, and the next step resets."""
+
+    adapted: tuple[str, ...] = ()
+    """What was adapted since the last reply."""
+
+    printed: tuple[int, str] = (0, "")
+    """Lines printed so far, and the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a worker answers when it has failed."""
+
+    kind: type[PPOError]
+    message: str
+    traceback: str = field(default="", repr=False)
+
+    def error(self) -> PPOError:
+        """The error, to be raised in the main process."""
+        error = self.kind(self.message)
+        if isinstance(error, EnvironmentFault):
+            error.traceback = self.traceback
+        return error
+
+
+def shared_batch(path: Path, space: spaces.Space[Any], rows: int) -> ObservationBatch:
+    """A batch whose arrays are in a file that several processes map into memory; made if it isn't there."""
+    size = 0
+
+    def measured(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        nonlocal size
+        size += _padded(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        return np.zeros(0, dtype)
+
+    ObservationBatch(space, rows, measured)
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        file.truncate(max(1, size))
+        memory = mmap.mmap(file.fileno(), max(1, size))
+    start = 0
+
+    def mapped(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        nonlocal start
+        array: Array = np.ndarray(shape, dtype, buffer=memory, offset=start)
+        start += _padded(array.nbytes)
+        return array
+
+    return ObservationBatch(space, rows, mapped)
+
+
+def _padded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def serve(connection: Connection, pickled_make: bytes, row: int) -> None:
+    """Run one environment until the connection ends.
+
+    Args:
+        connection: To the main process.
+        pickled_make: By cloudpickle: makes the environment.
+        row: Its index in the batch.
+    """
+    # Ctrl-C is sent to all processes; only the main process reacts, by finishing its iteration.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # With a handler inherited from the main process, a worker might not end, and `close` would hang.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    output = Output()
+    env: CheckedEnv | None = None
+    try:
+        with output:
+            make: Callable[[], CheckedEnv] = cloudpickle.loads(pickled_make)
+            env = make()
+        connection.send((env.observation_space, env.action_space))
+        path, rows = connection.recv()
+        batch = shared_batch(path, env.observation_space, rows)
+        connection.send(Reply(printed=(output.lines, output.first)))
+        _answer(connection, env, batch, row, output)
+    except GONE:
+        pass  # the main process has ended, and so does this one
+    except PPOError as error:
+        with contextlib.suppress(*GONE):
+            connection.send(Failure(type(error), str(error), getattr(error, "traceback", "")))
+    except Exception as error:
+        with contextlib.suppress(*GONE):
+            connection.send(Failure(EnvironmentFault, f"an environment's process failed: {in_words(error)}"))
+    finally:
+        if env is not None:
+            with contextlib.suppress(Exception, SystemExit), output:
+                env.close()
+        connection.close()
+
+
+def _answer(
+    connection: Connection, env: CheckedEnv, batch: ObservationBatch, row: int, output: Output
+) -> None:
+    """Reset and step as the main process asks, until it asks for None."""
+    over, told = False, 0
+    while (asked := connection.recv()) is not None:
+        what, value = asked
+        score, terminated, finished = 0.0, False, False
+        with output:
+            if what == "reset":
+                observation, _ = env.reset(seed=value)
+            elif over:
+                observation, _ = env.reset()
+            else:
+                observation, score, ended, cut, info = env.step(value)
+                terminated, finished = ended or bool(info.get(LIFE_LOST, False)), ended or cut
+        over = finished
+        batch.write(row, observation)
+        adapted = adaptations(env)
+        new, told = tuple(adapted[told:]), len(adapted)
+        connection.send(Reply(score, terminated, finished, new, (output.lines, output.first)))
