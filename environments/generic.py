@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from ppo_and_friends.common.nested import parts
 from ppo_and_friends.common.objects import is_file
 from ppo_and_friends.settings.experiment import (
     AtariSettings,
@@ -52,7 +53,7 @@ def generic_experiment(id: str, settings: Mapping[str, Any] | None = None) -> Ex
         check_action_space(env.action_space)
         encoded = encoded_space(env.observation_space)
         one_hot = not any(isinstance(leaf.space, spaces.Box) for leaf in leaves(env.observation_space))
-        continuous = isinstance(env.action_space, spaces.Box)
+        continuous = any(isinstance(part, spaces.Box) for _, part in parts(env.action_space))
     finally:
         env.close()
     if encoded.dtype == np.uint8:

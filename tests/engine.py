@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from ppo_and_friends.common.nested import parts, pick
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
@@ -71,6 +72,7 @@ class Identity(gymnasium.Env[Any, Any]):
             low = action_space.low if low is None else np.full(action_space.shape, low)
             high = action_space.high if high is None else np.full(action_space.shape, high)
             self._low, self._high = np.float64(low), np.float64(high)
+        self._parts = list(parts(action_space))
         size = max(1, spaces.utils.flatdim(action_space))
         self.observation_space = spaces.Box(-1.0, 1.0, (size,), np.float32)
         self._t = 0
@@ -96,9 +98,17 @@ class Identity(gymnasium.Env[Any, Any]):
         if isinstance(self.action_space, spaces.Box):
             reward = -float(np.mean(np.abs(action - self._target) / (self._high - self._low)))
         else:
-            reward = float(np.mean(np.asarray(action) == np.asarray(self._target)))
+            each = [_hits(part, pick(action, path), pick(self._target, path)) for path, part in self._parts]
+            reward = float(np.mean(each))
         self._t += 1
         return self._observe(), reward, False, self._t >= 8, {}
+
+
+def _hits(space: spaces.Space[Any], action: Any, target: Any) -> float:
+    """Share of the choices that were right; of numbers, 1 minus the mean distance in ranges."""
+    if isinstance(space, spaces.Box):
+        return float(1.0 - np.mean(np.abs(action - target) / (space.high - space.low)))
+    return float(np.mean(np.asarray(action) == np.asarray(target)))
 
 
 def experiment(

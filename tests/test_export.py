@@ -12,6 +12,7 @@ import pytest
 from gymnasium import spaces
 
 from ppo_and_friends import load_policy
+from ppo_and_friends.common.nested import parts, pick
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends import Friend
 from ppo_and_friends.policy.export import export_onnx, exported_transform
@@ -19,6 +20,7 @@ from ppo_and_friends.settings.experiment import NetworkSettings, friend
 from ppo_and_friends.vector.space_descriptions import restore
 from tests.engine import Identity, experiment
 from tests.friends.runs import drift
+from tests.networks.test_joint import MIXED
 from tests.test_trained_policy import Parts, saved
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
@@ -64,6 +66,20 @@ def test_actions_are_the_policys_for_every_action_space(tmp_path: Path, space: s
         expected = policy(observations)
         assert actions.dtype == expected.dtype and actions.shape == expected.shape
         np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_nested_action_space_has_an_output_for_each_part(tmp_path: Path) -> None:
+    policy, session = exported(tmp_path, lambda: Identity(MIXED))
+    observations = np.random.default_rng(1).normal(size=(7, policy.observation_space.shape[0]))
+    observations = observations.astype(np.float32)
+    names = [output.name for output in session.get_outputs()]
+    assert names == ["actions.move", "actions.mode.0", "actions.mode.1", "actions.keys"]
+    actions = session.run(None, {"observations": observations})
+    expected = policy(observations)
+    for (path, _), found in zip(parts(MIXED), actions, strict=True):
+        np.testing.assert_allclose(found, pick(expected, path), rtol=1e-5, atol=1e-5)
+    assert MIXED.contains(policy(observations[0]))
 
 
 @pytest.mark.slow

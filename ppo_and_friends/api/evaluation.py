@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.evaluation.evaluate import Evaluation, RenderMode
 from ppo_and_friends.evaluation.evaluate import evaluate as play
-from ppo_and_friends.evaluation.player import Array
+from ppo_and_friends.evaluation.player import Array, batch_of_one
 from ppo_and_friends.evaluation.video import Choice
 from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.settings.experiment import EnvironmentSettings
@@ -52,9 +51,9 @@ class _FunctionPolicy:
     def reset(self, seed: int) -> None:
         return
 
-    def act(self, observations: Mapping[str, Array], deterministic: bool) -> Array:
+    def act(self, observations: Mapping[str, Array], deterministic: bool) -> Any:
         assert self._env is not None
-        return np.asarray(self._function(self._env.observation))[None]
+        return batch_of_one(self._function(self._env.observation))
 
 
 def evaluate(

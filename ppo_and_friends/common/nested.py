@@ -73,3 +73,9 @@ def copied(batch: Any, space: spaces.Space[Any]) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(copied(batch[index], part) for index, part in enumerate(space.spaces))
     return np.array(batch, dtype=space.dtype)
+
+
+def flattened(batch: Any, space: spaces.Space[Any]) -> np.ndarray[Any, Any]:
+    """A batch as numbers [B, n], its parts one after the other."""
+    columns = [np.asarray(pick(batch, path)) for path, _ in parts(space)]
+    return np.concatenate([each.reshape(len(each), -1) for each in columns], axis=1)

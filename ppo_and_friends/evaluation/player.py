@@ -13,6 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.common.infos import numbers_of
+from ppo_and_friends.common.nested import row_of
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.evaluation.video import Recorder
@@ -104,7 +105,7 @@ class Player:
         self._show(index, 0, score)
         while not over and length < self._max_steps:
             actions = self._policy.act({"policy": observation}, self._deterministic)
-            action = to_action(actions[0], self._env.action_space)
+            action = to_action(row_of(actions, self._env.action_space, 0), self._env.action_space)
             result = self._call(index, length + 1, partial(self._env.step, action))
             length += 1
             observation = self._checked(result[0], index, length)
@@ -177,7 +178,11 @@ class Player:
 
 
 def to_action(action: Any, space: spaces.Space[Any]) -> Any:
-    """Convert an action to its space's type: a NumPy integer for Discrete, otherwise an array."""
+    """Convert an action to its space's type: a NumPy integer for Discrete, otherwise an array, or several."""
+    if isinstance(space, spaces.Dict):
+        return {name: to_action(action[name], part) for name, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(to_action(action[index], part) for index, part in enumerate(space.spaces))
     if isinstance(space, spaces.Discrete):
         return space.dtype.type(action)
     return np.asarray(action, dtype=space.dtype)

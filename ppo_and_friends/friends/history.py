@@ -78,11 +78,7 @@ class PreviousAction(Friend):
 
     def observation_space(self, space: spaces.Box) -> spaces.Box:
         """Longer by the size of an encoded action."""
-        size = self.features.size
-        if self.features.continuous:
-            low, high = self.features.low.numpy(), self.features.high.numpy()
-        else:
-            low, high = np.zeros(size), np.ones(size)
+        low, high = self.features.bounds()
         low = np.concatenate((space.low, low)).astype(space.dtype)
         high = np.concatenate((space.high, high)).astype(space.dtype)
         return spaces.Box(low, high, dtype=space.dtype.type)

@@ -92,11 +92,11 @@ class ICM(Friend):
     def build(self, space: spaces.Box) -> None:
         """Build the three networks."""
         context, generator = self.context, self.weight_generator()
-        distribution = context.distribution
-        self.actions = self.own("actions", ActionFeatures(distribution, context.action_space))
-        outputs = self.actions.size if self.actions.continuous else distribution.parameter_size
+        self.actions = self.own("actions", ActionFeatures(context.distribution, context.action_space))
         self.encoder = self.own("encoder", feature_network(space, self.hidden, self.features, generator))
-        self.inverse_model = self.own("inverse_model", self._model(2 * self.features, outputs, generator))
+        self.inverse_model = self.own(
+            "inverse_model", self._model(2 * self.features, self.actions.guess_size, generator)
+        )
         forward = self._model(self.features + self.actions.size, self.features, generator)
         self.forward_model = self.own("forward_model", forward)
         # Not all of the friend: the normaliser's statistics stay in float64 on the CPU.
@@ -115,11 +115,7 @@ class ICM(Friend):
         predicted = self.forward_model(torch.cat((present, taken), dim=-1))
         forward = 0.5 * (predicted - future).square().sum(-1)
         guess = self.inverse_model(torch.cat((present, future), dim=-1))
-        if self.actions.continuous:
-            inverse = 0.5 * (guess - taken).square().sum(-1)
-        else:
-            inverse = -self.context.distribution.log_prob(guess, actions)
-        return forward, inverse
+        return forward, self.actions.mismatch(guess, actions)
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Score the whole rollout, then mix the rewards or add a stream."""

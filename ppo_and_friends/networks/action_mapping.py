@@ -67,7 +67,8 @@ class ActionMapping:
             self.distribution = SquashedGaussian(size) if self.squash else Gaussian(size)
         else:
             raise UsageError(
-                f"Action space {space} is not supported: use Box, Discrete, MultiDiscrete or MultiBinary."
+                f"Action space {space} is not supported: use Box, Discrete, MultiDiscrete, MultiBinary, or a "
+                "Dict or Tuple of those."
             )
         self._tensor_dtype = torch.from_numpy(np.zeros(1, space.dtype)).dtype
 

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from ppo_and_friends.networks.distributions import Distribution, Gaussian
+from ppo_and_friends.networks.distributions import Distribution
 from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, VectorEncoder, linear, mlp
 from ppo_and_friends.networks.model import Model, Tensors
 from ppo_and_friends.settings.experiment import NetworkSettings
@@ -28,17 +28,17 @@ class PolicyHead(nn.Module):
         """Build for ``features`` inputs."""
         super().__init__()
         self.outputs = linear(features, distribution.output_size, settings.actor_output_gain, generator)
-        self.log_std: nn.Parameter | None = None
-        if isinstance(distribution, Gaussian):
-            start = torch.full((distribution.action_size,), float(settings.log_std_init))
-            self.log_std = nn.Parameter(start)
+        self.log_std: nn.Parameter | None = None  # of Gaussians: all that doesn't depend on the observation
+        free = distribution.parameter_size - distribution.output_size
+        if free:
+            self.log_std = nn.Parameter(torch.full((free,), float(settings.log_std_init)))
 
     def forward(self, features: Tensor) -> Tensor:
         """[N, features] to [N, P]."""
         outputs: Tensor = self.outputs(features)
         if self.log_std is None:
             return outputs
-        return torch.cat((outputs, self.log_std.expand_as(outputs)), dim=-1)
+        return torch.cat((outputs, self.log_std.expand(*outputs.shape[:-1], -1)), dim=-1)
 
 
 def fit_first_layer(layers: nn.Sequential, features: int, generator: torch.Generator) -> bool:

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.nested import parts
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.group import friends_of
 from ppo_and_friends.policy.exported_modules import (
     Encode,
     RememberingTransform,
-    ToEnvironment,
+    environment_actions,
     exported_transform,
 )
 from ppo_and_friends.policy.trained_policy import TrainedPolicy
@@ -57,7 +58,9 @@ class ExportedPolicy(nn.Module):
         friends = [friend for friend in friends_of(agent) if type(friend).transform is not Friend.transform]
         self.transforms = nn.ModuleList(exported_transform(friend) for friend in friends)
         self.network, self.distribution = agent.network, agent.mapping.distribution
-        self.to_environment = ToEnvironment(agent.mapping)
+        self.to_environment = environment_actions(agent.mapping)
+        paths = (path for path, _ in parts(agent.mapping.space))
+        self.actions = [".".join((ACTIONS, *map(str, path))) for path in paths]
         self._dtype = agent.dtype
         pairs = zip(friends, self.transforms, strict=True)
         stateful = [friend.name for friend, one in pairs if isinstance(one, RememberingTransform)]
@@ -66,7 +69,7 @@ class ExportedPolicy(nn.Module):
             stateful.append(MEMORY)
         self.states = {f"{STATE}{name}": f"{NEXT}{name}" for name in stateful}
         self.inputs = [*self.encode.names(), *self.states]
-        self.outputs = [ACTIONS, *self.states.values()]
+        self.outputs = [*self.actions, *self.states.values()]
 
     def examples(self, rows: int) -> list[Tensor]:
         """Return example inputs for a batch of ``rows`` episodes at their first step."""
@@ -103,7 +106,7 @@ class ExportedPolicy(nn.Module):
         stateful = (one for one in self.transforms if isinstance(one, RememberingTransform))
         next_states = [one.next_state(own, stored) for one, own in zip(stateful, transformed, strict=True)]
         next_states += [memory] * (self._memory_size > 0)
-        return self.to_environment(stored), *(state.to(self._dtype) for state in next_states)
+        return *self.to_environment(stored), *(state.to(self._dtype) for state in next_states)
 
 
 def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
@@ -111,7 +114,8 @@ def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
 
     The inputs are a batch of observations as the environment declares them: ``observations``
     [N, *shape] or, for a Dict or Tuple space, an input ``observations.<key>`` for each part. The output
-    ``actions`` [N, *action shape] holds actions in the environment's units. For each friend with memory
+    ``actions`` [N, *action shape] holds actions in the environment's units; for a Dict or Tuple
+    space there is an output ``actions.<key>`` for each part. For each friend with memory
     there is also an input ``state.<friend>`` [N, size], which must be zero where an episode begins, and
     an output ``next_state.<friend>``, which must be passed to that input at the next step; for a network with
     memory likewise ``state.memory`` and ``next_state.memory``. The model's

@@ -17,6 +17,7 @@ from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.history import ObservationHistory, PreviousAction
 from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.networks.action_mapping import ActionMapping
+from ppo_and_friends.networks.joint_mapping import JointMapping
 from ppo_and_friends.vector.spaces import Leaf, encoded_space, is_image, leaves
 
 
@@ -225,3 +226,22 @@ class ToEnvironment(nn.Module):
         else:
             result = (actions + self.start).to(self.dtype)
         return result.unflatten(-1, self.shape) if self.shape else result[:, 0]
+
+
+class JointToEnvironment(nn.Module):
+    """The parts of `JointMapping.to_environment`, in the order of the space."""
+
+    def __init__(self, mappings: Sequence[ActionMapping]) -> None:
+        """Create the modules from the parts' mappings."""
+        super().__init__()
+        self.parts = nn.ModuleList(ToEnvironment(mapping) for mapping in mappings)
+        self.sizes = [mapping.distribution.action_size for mapping in mappings]
+
+    def forward(self, actions: Tensor) -> tuple[Tensor, ...]:
+        """Map actions [N, A] in the policy's units to [N, *part shape] for each part."""
+        return tuple(part(own) for part, own in zip(self.parts, actions.split(self.sizes, 1), strict=True))
+
+
+def environment_actions(mapping: ActionMapping) -> JointToEnvironment:
+    """The module for a mapping of any space; a space that isn't nested has one part."""
+    return JointToEnvironment(mapping.parts if isinstance(mapping, JointMapping) else [mapping])

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from gymnasium import spaces
 
+from ppo_and_friends.common.nested import row_of
 from ppo_and_friends.common.program import program
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
@@ -69,7 +70,7 @@ class TrainedPolicy:
             deterministic: Take the distribution's mode; False: sample.
 
         Returns:
-            An element of ``action_space``; for a batch, [B, *action shape].
+            An element of ``action_space``; for a batch, [B, *action shape] (of each part of a nested space).
 
         Raises:
             UsageError: The observation doesn't fit ``observation_space``, or a policy with memory is called
@@ -89,7 +90,7 @@ class TrainedPolicy:
             self._policy.reset()
             self._rows = len(encoded)
         actions = self._policy.act({"policy": encoded}, deterministic)
-        return actions[0] if single else actions
+        return row_of(actions, self.action_space, 0) if single else actions
 
     def reset(self, seed: int | None = None, rows: Any = None) -> None:
         """Start new episodes; necessary for policies with memory.

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.common.nested import flattened
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.distributions import Gaussian
@@ -89,7 +90,7 @@ def samples_of(rollout: Rollout, mapping: ActionMapping) -> dict[str, Array]:
     size = max(1, int(np.prod(observations.shape[1:])))
     few = rows[:: max(1, len(rows) * size // (16 * MOST_VALUES))]
     found = {"observations": thinned(observations[few].reshape(-1))}
-    actions = mapping.to_environment(flat(rollout.actions)).reshape(len(rows), -1)
+    actions = flattened(mapping.to_environment(flat(rollout.actions)), mapping.space)
     if 1 < actions.shape[1] <= MOST_DIMENSIONS:
         found |= {f"actions/{i}": actions[:, i] for i in range(actions.shape[1])}
     else:

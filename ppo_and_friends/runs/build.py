@@ -22,8 +22,8 @@ from ppo_and_friends.friends.group import (
     check_tensors,
     friends_of,
 )
-from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.build import make_network
+from ppo_and_friends.networks.joint_mapping import action_mapping
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
 from ppo_and_friends.networks.kernels.fused_loss import fused_ppo_loss
 from ppo_and_friends.networks.kernels.inference import step_function
@@ -72,7 +72,7 @@ def build_agent(
     settings = experiment.network
     dtype = torch.float64 if experiment.precision == "float64" else torch.float32
     randomness = Randomness(experiment.random_seed)
-    mapping = ActionMapping(action_space, squash=settings.squash)
+    mapping = action_mapping(action_space, squash=settings.squash)
     images = settings.encoder == "nature_cnn" or len(observation_space.shape) == 3
     device = choose_device(experiment.device, communicator, convolutions=images)
     friends = FriendGroup([make_friend(spec) for spec in experiment.friends])

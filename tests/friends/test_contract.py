@@ -142,6 +142,13 @@ KINDS: dict[str, Any] = {
     "MultiBinary": partial(Identity, spaces.MultiBinary(2)),
     "scalar Box": partial(Identity, spaces.Box(-1.0, 1.0, ())),
     "integer Box": partial(Identity, spaces.Box(0, 4, (1,), np.int32)),
+    "nested": partial(
+        Identity,
+        spaces.Dict(
+            move=spaces.Box(-1.0, 1.0, (2,)),
+            mode=spaces.Tuple([spaces.Discrete(3, start=1), spaces.MultiBinary(2)]),
+        ),
+    ),
     "unbounded Box": partial(Identity, spaces.Box(-np.inf, np.inf, (1,)), -1.0, 1.0),
 }
 

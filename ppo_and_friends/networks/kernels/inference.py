@@ -99,7 +99,7 @@ def _policy_head(module: PolicyHead) -> Function:
 
     def parameters(features: Tensor) -> Tensor:
         means = outputs(features)
-        return torch.cat((means, log_std.expand_as(means)), dim=-1)
+        return torch.cat((means, log_std.expand(*means.shape[:-1], -1)), dim=-1)
 
     return parameters
 
