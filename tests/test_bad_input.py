@@ -44,7 +44,14 @@ def faulty(fault: str, at: int = 45) -> list[str]:
 def test_an_environment_that_breaks_is_named(fault: str, tmp_path: Path) -> None:
     done = run(*toy(tmp_path, *faulty(fault)))
     assert done.status == 1
-    assert len(done.complaint) <= 2 and FAULTS[fault] in done.err
+    assert FAULTS[fault] in done.err
+    if fault.startswith("raise"):  # with the environment's own lines, and a file with all of them
+        first, frame, file = done.complaint
+        kept = tmp_path / FOLDER / "environment_error.txt"
+        assert FAULTS[fault] in first and "toys.py:" in frame and "raise " in frame and str(kept) in file
+        assert "Traceback" in kept.read_text()
+    else:
+        assert len(done.complaint) <= 2
     # What was reached before is whole.
     assert (latest(tmp_path).timesteps, latest(tmp_path).notes) == (SAVED, ())
     assert iterations(tmp_path) == [1]

@@ -17,7 +17,7 @@ from ppo_and_friends.api.summary import already_trained
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.launch import alike, make_communicator
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.settings.experiment import Experiment
@@ -102,7 +102,9 @@ class Driver:
             with alike(self._communicator, alone), interrupts:
                 self._interrupts = interrupts
                 yield
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, EnvironmentFault) and self.folder is not None:
+                self.folder.keep_traceback(error, self._communicator.rank)
             if self.job is not None:  # possibly in the middle of an iteration
                 self.release()
                 self._closed = self.folder is None

@@ -213,6 +213,7 @@ def open_job(
             interrupts,
             seconds=0.0 if checkpoint is None else checkpoint.state["seconds"],
             place=place,
+            notices=envs.new_notices,
         )
         # Small layers are faster on one thread than on two; convolutions are not.
         threads = threads if trainer.network.convolutional else 1

@@ -11,7 +11,7 @@ from ppo_and_friends.cli.request import Request
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import check_identity, identity, settings_identity
@@ -108,17 +108,21 @@ def _test(
     policy, checkpoint = load_trained(request, trust)
     for note in checkpoint.notes:
         print(note, file=sys.stderr)
-    evaluation = evaluate(
-        policy,
-        episodes,
-        seed=Randomness(request.experiment.random_seed).integer(Purpose.EVALUATION),
-        deterministic=deterministic,
-        render=window,
-        video=video,
-        video_episode=video_episode,
-    )
-    print_evaluation(evaluation)
     folder = RunFolder(request.folder)
+    try:
+        evaluation = evaluate(
+            policy,
+            episodes,
+            seed=Randomness(request.experiment.random_seed).integer(Purpose.EVALUATION),
+            deterministic=deterministic,
+            render=window,
+            video=video,
+            video_episode=video_episode,
+        )
+    except EnvironmentFault as error:
+        folder.keep_traceback(error)
+        raise
+    print_evaluation(evaluation)
     try:
         evaluation.write(folder.test_scores)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where in other people's code an error was raised: the last lines of a traceback, without this project's."""
+"""Where in other people's code an error was raised: the last lines of a traceback, without what led there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from pathlib import Path
 SHOWN = 3
 """Frames of a traceback that a message shows."""
 
-PROJECT = Path(__file__).resolve().parent.parent
+GYMNASIUM = Path(sysconfig.get_path("purelib")) / "gymnasium"
+PASSED = (
+    Path(__file__).resolve().parent.parent,
+    GYMNASIUM / "core.py",
+    GYMNASIUM / "wrappers",
+    GYMNASIUM / "envs" / "registration.py",
+)
+"""Files that only pass on what others raise: this project's, and Gymnasium's wrappers."""
+
 INSTALLED = ("<", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
 """Beginnings of the paths of files that the user didn't write."""
 
 
 def last_frames(error: BaseException, count: int = SHOWN) -> list[str]:
-    """The innermost frames outside this project, outermost first, as ``file.py:12 in step: x = 1 / y``.
+    """The innermost frames outside of ``PASSED``, outermost first, as ``file.py:12 in step: x = 1 / y``.
 
     The innermost frame of the user's own files is always among them, even if the error was raised deep inside
     a library.
@@ -27,7 +35,7 @@ def last_frames(error: BaseException, count: int = SHOWN) -> list[str]:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not _is_within(frame.filename, PROJECT)
+        if not any(Path(frame.filename).is_relative_to(place) for place in PASSED)
     ]
     kept = frames[-count:]
     own = [frame for frame in frames if not frame.filename.startswith(INSTALLED)]
@@ -39,10 +47,6 @@ def last_frames(error: BaseException, count: int = SHOWN) -> list[str]:
 def whole_traceback(error: BaseException) -> str:
     """All of it, with the errors that led to it."""
     return "".join(traceback.format_exception(error))
-
-
-def _is_within(filename: str, folder: Path) -> bool:
-    return Path(filename).is_relative_to(folder)
 
 
 def _line(frame: traceback.FrameSummary) -> str:

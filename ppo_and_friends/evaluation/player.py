@@ -18,6 +18,7 @@ from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.evaluation.video import Recorder
 from ppo_and_friends.vector.codec import BadObservationError, Encoder
+from ppo_and_friends.vector.faults import raised_fault
 from ppo_and_friends.vector.spaces import leaves
 
 Array = NDArray[Any]
@@ -126,7 +127,7 @@ class Player:
         except gym.error.DependencyNotInstalled as error:
             raise UsageError(f"{self._name} can't be rendered: {error}") from error
         except Exception as error:
-            raise self._fault(index, length, "render", f"raised {type(error).__name__}: {error}") from error
+            raise self._raised(index, length, "render", error) from error
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
             raise self._fault(index, length, "render", f"returned {type(frame).__name__}, not an image")
         self._recorder.add(frame, score, length)
@@ -140,7 +141,7 @@ class Player:
             raise UsageError(f"{self._name}: {error}") from error
         except Exception as error:
             key = "step" if step else "reset"
-            raise self._fault(index, step, key, f"raised {type(error).__name__}: {error}") from error
+            raise self._raised(index, step, key, error) from error
 
     def _checked(self, observation: Any, index: int, step: int) -> Array:
         """Check an observation, and return it encoded as a batch of one."""
@@ -172,6 +173,9 @@ class Player:
         if not np.isfinite(value):
             raise self._fault(index, step, "reward", f"is {value}")
         return value
+
+    def _raised(self, index: int, step: int, key: str, error: BaseException) -> EnvironmentFault:
+        return raised_fault(f"{self._name}, test episode {index}, step {step}: {key} raised", error)
 
     def _fault(self, index: int, step: int, key: str, what: str) -> EnvironmentFault:
         return EnvironmentFault(f"{self._name}, test episode {index}, step {step}: {key} {what}.")

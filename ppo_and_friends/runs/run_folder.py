@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from ppo_and_friends.common.atomic_files import TEMPORARY, replace_file
 from ppo_and_friends.distributed.communicator import Communicator
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.errors import EnvironmentFault, UsageError
 
 LOCK, HOLDER = ".lock", ".lock-holder.json"
 FILES = (
@@ -28,6 +28,9 @@ FILES = (
     "wandb.json",
 )
 """Files that a run writes directly to its folder and that ``clobber`` removes."""
+
+TRACEBACKS = "environment_error*.txt"
+"""What environments raised, each rank's last one, whole."""
 
 CHECKPOINT_FILES = ("[0-9]" * 12 + "*", "latest", f"{TEMPORARY}*")
 TENSORBOARD_FILES = ("events.out.tfevents.*",)
@@ -114,10 +117,27 @@ class RunFolder:
             self._empty(self.tensorboard, TENSORBOARD_FILES)
             for name in FILES:
                 (self.path / name).unlink(missing_ok=True)
-            for path in self.path.glob(f"{TEMPORARY}*"):
-                path.unlink(missing_ok=True)
+            for pattern in (f"{TEMPORARY}*", TRACEBACKS):
+                for path in self.path.glob(pattern):
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(f"--clobber can't remove {error.filename}: {error.strerror}.") from error
+
+    def keep_traceback(self, error: EnvironmentFault, rank: int = 0) -> None:
+        """Write what an environment raised to a file, and name the file in the error's message.
+
+        Args:
+            error: Unchanged if the environment raised nothing, or if the file can't be written.
+            rank: Of this process.
+        """
+        if not error.traceback or not self.path.is_dir():
+            return
+        path = self.path / f"environment_error{f'_rank{rank}' if rank else ''}.txt"
+        try:
+            replace_file(path, f"{error}\n\n{error.traceback}".encode(errors="replace"))
+        except OSError:
+            return
+        error.args = (f"{error}\n  all of it: {path}",)
 
     @staticmethod
     def _empty(folder: Path, patterns: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -52,6 +53,9 @@ class Session:
     place: dict[str, str] = field(default_factory=dict)
     """Updated under the key ``where`` with the current iteration, for error messages."""
 
+    notices: Callable[[], list[str]] = list
+    """What the environments have shown that the user should know, and wasn't told yet."""
+
     _saved_at: float = field(default_factory=time.monotonic)
     _saved_iteration: int = -1
     _iterated: int = 0
@@ -90,7 +94,7 @@ class Session:
 
     def tell_notices(self) -> None:
         """Show what the environments have made worth knowing, such as rules that they don't keep."""
-        for notice in getattr(self.trainer.collector.envs, "new_notices", list)():
+        for notice in self.notices():
             self.reporter.message(notice)
 
     def finished(self) -> bool:

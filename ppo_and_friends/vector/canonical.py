@@ -129,7 +129,7 @@ def _wrap(env: Env, text: str) -> Env:
         wrapped = wrapper(env, **arguments)
     except (Exception, SystemExit) as error:
         if accepts(wrapper, (env,), arguments):
-            raise raised_fault(f"wrapper {text!r} failed", error, CREATION_FRAMES) from error
+            raise raised_fault(f"wrapper {text!r} failed:", error, CREATION_FRAMES) from error
         raise UsageError(
             f"wrapper {text!r} failed: {one_line(error)}.\n"
             f"Its arguments are given as {name}(name=value, ...); it takes {parameters(wrapper)}."

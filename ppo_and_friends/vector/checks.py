@@ -138,7 +138,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return fault(self._index, self._steps, key, problem)
 
     def _raised(self, key: str, error: BaseException) -> EnvironmentFault:
-        return raised_fault(f"{where(self._index, self._steps)}, {key}", error)
+        return raised_fault(f"{where(self._index, self._steps)}, {key}:", error)
 
 
 class _Expected:

@@ -34,7 +34,7 @@ def made(maker: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> 
         raise
     except (Exception, SystemExit) as error:
         if accepts(maker, (), arguments):
-            raise raised_fault(f"{name} failed", error, CREATION_FRAMES) from error
+            raise raised_fault(f"{name} failed:", error, CREATION_FRAMES) from error
         raise _refused(name, maker, arguments, error) from error
     return conform(env, name)
 
@@ -54,7 +54,7 @@ def creation_error(id: str, arguments: Mapping[str, Any], error: BaseException) 
         creator = _creator(spec)
         if not accepts(creator, (), {**spec.kwargs, **arguments}):
             return _refused(id, creator, arguments, error)
-    return raised_fault(f"{id} can't be created", error, CREATION_FRAMES)
+    return raised_fault(f"{id} can't be created:", error, CREATION_FRAMES)
 
 
 def _refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ppo_and_friends.common.frames import SHOWN, last_frames, whole_traceback
+from ppo_and_friends.common.objects import one_line
 from ppo_and_friends.errors import EnvironmentFault
 
 
@@ -31,7 +32,7 @@ def raised_fault(place: str, error: BaseException, frames: int = SHOWN) -> Envir
         error: What the environment raised.
         frames: The most lines of its traceback in the message.
     """
-    lines = [f"{place}: {in_words(error)}", *(f"  {line}" for line in last_frames(error, frames))]
+    lines = [f"{place} {in_words(error)}", *(f"  {line}" for line in last_frames(error, frames))]
     made = EnvironmentFault("\n".join(lines))
     made.traceback = whole_traceback(error)
     return made
@@ -39,5 +40,5 @@ def raised_fault(place: str, error: BaseException, frames: int = SHOWN) -> Envir
 
 def in_words(error: BaseException) -> str:
     """An error's type and message in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    kind, text = type(error).__name__, one_line(error)
+    return text if text == kind else f"{kind}: {text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -76,9 +77,14 @@ def test_a_handler_of_the_main_programs_does_not_keep_processes_alive() -> None:
 
 
 def test_a_dead_process_is_found() -> None:
-    start = time.perf_counter()
-    with pytest.raises(EnvironmentFault, match=r"environment 5 \(exit code 9\), step 2: its process died"):
-        run(toy(partial(Broken, "dies"), "async"))
+    with closing(make_vector_env(toy(partial(Broken, "dies"), "async"), Layout(9, 4, 3))) as env:
+        env.reset(10)
+        start = time.perf_counter()
+        with pytest.raises(
+            EnvironmentFault, match=r"environment 5 \(exit code 9\), step 2: its process died"
+        ):
+            for _ in range(5):
+                env.step(np.zeros(3, np.int64))
     assert time.perf_counter() - start < 8.0
 
 
