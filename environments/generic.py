@@ -37,8 +37,8 @@ def generic_experiment(id: str, settings: Mapping[str, Any] | None = None) -> Ex
 
     Args:
         id: An id that ``gymnasium.make`` accepts, or the name of a class or function.
-        settings: Changes to come of ``environment.*``, by dotted name. The defaults are for the environment with
-            these changes, since wrappers and arguments may change the spaces.
+        settings: Changes to come of ``environment.*``, by dotted name. The defaults are for the environment
+            with these changes, since wrappers and arguments may change the spaces.
 
     Raises:
         UsageError: The environment can't be created, its spaces aren't supported, or a change doesn't fit.

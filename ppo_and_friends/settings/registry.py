@@ -117,8 +117,8 @@ def launched_as(name: str, settings: Mapping[str, Any]) -> Experiment:
 
     Args:
         name: As in `resolve`.
-        settings: Changes to come, by dotted name. An environment without a launcher is looked at with those of
-            ``environment.*``: a wrapper may change its spaces, and it may need arguments.
+        settings: Changes to come, by dotted name. An environment without a launcher is looked at with those
+            of ``environment.*``: a wrapper may change its spaces, and it may need arguments.
 
     Raises:
         UsageError: As in `resolve`.
