@@ -220,3 +220,10 @@ def test_the_humanoid(tmp_path: Path) -> None:
     assert (done.status, done.err) == (0, "")
     scores = read_json(tmp_path / "saved_states" / "Humanoid" / "test_scores.json")
     assert scores["environment"] == "Humanoid-v5" and len(scores["episodes"]) == 5
+
+
+def test_what_is_recommended_is_there(tmp_path: Path) -> None:
+    """No event files were written, so that TensorBoard would show nothing."""
+    done = run(*toy(tmp_path, timesteps=100))
+    assert "--no_tensorboard" in toy(tmp_path)
+    assert "tensorboard" not in done.out and f"--plot {tmp_path / FOLDER}" in done.out

@@ -25,6 +25,8 @@ from ppo_and_friends.common.nested import copied, row_of
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
+from ppo_and_friends.settings.own import environment_maker
+from ppo_and_friends.settings.registry import import_of_id
 from ppo_and_friends.vector.adapter import notice
 from ppo_and_friends.vector.checks import CheckedEnv
 from ppo_and_friends.vector.codec import Encoder
@@ -226,6 +228,8 @@ def start_method(asked: str) -> str:
 
 
 def _make_in_worker(settings: EnvironmentSettings, index: int, spec: EnvSpec | None) -> CheckedEnv:
+    if settings.factory is None and environment_maker(settings.id) is None:
+        import_of_id(settings.id)  # which may register it
     if spec is not None and spec.id not in gymnasium.registry:
         gymnasium.registry[spec.id] = spec  # registered by the main program itself
     return make_checked(settings, index)
