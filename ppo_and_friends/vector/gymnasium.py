@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.common.nested import copied, row_of
 from ppo_and_friends.distributed.layout import Layout
-from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.adapter import adaptations, notice
 from ppo_and_friends.vector.batch import ObservationBatch
-from ppo_and_friends.vector.canonical import make_canonical_env
-from ppo_and_friends.vector.checks import CheckedEnv
+from ppo_and_friends.vector.checked_env import CheckedEnv, check_alike, left_out_notice, make_checked
 from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.output import Output
-from ppo_and_friends.vector.protocol import VectorStep
-from ppo_and_friends.vector.spaces import check_action_space, left_out
+from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
 from ppo_and_friends.vector.wrappers import LIFE_LOST
 
 Array = NDArray[Any]
@@ -30,6 +27,8 @@ class GymnasiumVectorEnv:
     """Steps the environments in this process, one after another."""
 
     backend = "gymnasium"
+    device = None
+    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Create this rank's environments.
@@ -73,13 +72,13 @@ class GymnasiumVectorEnv:
         ]
         return [each for each in found if each]
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
         self._resets = np.zeros(self.num_envs, np.bool_)
         with self._output:
             for i, env in enumerate(self._envs):
                 self._batch.write(i, env.reset(seed=seed + i)[0])
-        return self.encoder(self._batch.value)
+        return {"policy": self.encoder(self._batch.value)}
 
     def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
@@ -97,14 +96,15 @@ class GymnasiumVectorEnv:
                     finished[i] = env_terminated or env_truncated
                     terminated[i] = env_terminated or info.get(LIFE_LOST, False)
                 self._batch.write(i, observation)
-        self._resets = finished
+        resets, self._resets = self._resets, finished
         rewards = np.sign(scores) if self._clip_rewards else scores
         return VectorStep(
-            observations=self.encoder(self._batch.value),
+            observations={"policy": self.encoder(self._batch.value)},
             rewards=rewards,
             terminated=terminated,
             truncated=finished & ~terminated,
-            resets=finished,
+            active=~resets,
+            episode_starts=resets,
             scores=scores,
             finished=finished,
         )
@@ -116,39 +116,3 @@ class GymnasiumVectorEnv:
             for env in envs:
                 with suppress(Exception, SystemExit):
                     env.close()
-
-
-def make_checked(settings: EnvironmentSettings, index: int) -> CheckedEnv:
-    """Make the training environment with a global index, whose results are checked.
-
-    Raises:
-        UsageError: It can't be created, or its spaces aren't supported.
-        EnvironmentFault: Its own code raised an exception.
-    """
-    env = make_canonical_env(settings, training=True)
-    check_action_space(env.action_space)
-    Encoder(env.observation_space)  # raises if the space isn't supported
-    return CheckedEnv(env, index)
-
-
-def check_alike(id: str, env: Any, first: Any) -> None:
-    """Check that two environments have the same spaces.
-
-    Raises:
-        UsageError: They differ; shows how.
-    """
-    for key in ("observation_space", "action_space"):
-        one, other = getattr(first, key), getattr(env, key)
-        if one != other:
-            raise UsageError(f"{id}: the environments don't all have the same spaces: {one} and {other}.")
-
-
-def left_out_notice(space: spaces.Space[Any]) -> str | None:
-    """A sentence about the parts of observations that the policy doesn't see; None if it sees all."""
-    parts = left_out(space)
-    if not parts:
-        return None
-    return (
-        f"The policy doesn't see {', '.join(parts)}, which can't be encoded. "
-        "If it matters, encode it in a wrapper (environment.wrappers)."
-    )

@@ -18,22 +18,18 @@ import cloudpickle
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from ppo_and_friends.common.nested import copied, row_of
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
-from ppo_and_friends.settings.own import environment_maker
-from ppo_and_friends.settings.registry import import_of_id
 from ppo_and_friends.vector.adapter import notice
-from ppo_and_friends.vector.checks import CheckedEnv
+from ppo_and_friends.vector.checked_env import check_alike, left_out_notice
 from ppo_and_friends.vector.codec import Encoder
-from ppo_and_friends.vector.gymnasium import check_alike, left_out_notice, make_checked
 from ppo_and_friends.vector.output import Output
-from ppo_and_friends.vector.protocol import VectorStep
-from ppo_and_friends.vector.worker import GONE, Failure, Reply, serve, shared_batch
+from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
+from ppo_and_friends.vector.worker import GONE, Failure, Reply, make_in_worker, serve, shared_batch
 
 Array = NDArray[Any]
 
@@ -51,6 +47,8 @@ class AsyncGymnasiumVectorEnv:
     """
 
     backend = "async"
+    device = None
+    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Start one process for each of this rank's environments.
@@ -67,6 +65,7 @@ class AsyncGymnasiumVectorEnv:
         self._first, self._steps = layout.first, 0
         self._processes: list[Any] = []
         self._connections: list[Connection] = []
+        self._resets = np.zeros(layout.local, np.bool_)
         self._adapted: dict[str, None] = {}
         self._output = Output()
         try:
@@ -91,11 +90,12 @@ class AsyncGymnasiumVectorEnv:
         found = [notice(list(self._adapted)), left_out_notice(self._declared), self._output.notice()]
         return [each for each in found if each]
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
         self._tell([("reset", seed + i) for i in range(self.num_envs)])
         self._replies()
-        return self.encoder(self._batch.value)
+        self._resets = np.zeros(self.num_envs, np.bool_)
+        return {"policy": self.encoder(self._batch.value)}
 
     def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
@@ -106,12 +106,14 @@ class AsyncGymnasiumVectorEnv:
         scores = np.array([reply.score for reply in replies])
         terminated = np.array([reply.terminated for reply in replies])
         finished = np.array([reply.finished for reply in replies])
+        resets, self._resets = self._resets, finished
         return VectorStep(
-            observations=self.encoder(self._batch.value),
+            observations={"policy": self.encoder(self._batch.value)},
             rewards=np.sign(scores) if self._clip_rewards else scores,
             terminated=terminated,
             truncated=finished & ~terminated,
-            resets=finished,
+            active=~resets,
+            episode_starts=resets,
             scores=scores,
             finished=finished,
         )
@@ -144,11 +146,11 @@ class AsyncGymnasiumVectorEnv:
 
     def _start(self, settings: EnvironmentSettings, layout: Layout) -> None:
         context: Any = multiprocessing.get_context(start_method(settings.start_method))
-        context.set_forkserver_preload([make_checked.__module__])  # so that each process needn't import it
+        context.set_forkserver_preload([serve.__module__])  # so that each process needn't import it
         spec = gymnasium.registry.get(settings.id.rpartition(":")[2])
         with _without_main():
             for i in range(layout.local):
-                make = cloudpickle.dumps(partial(_make_in_worker, settings, layout.first + i, spec))
+                make = cloudpickle.dumps(partial(make_in_worker, settings, layout.first + i, spec))
                 ours, theirs = context.Pipe()
                 process = context.Process(
                     target=serve, args=(theirs, make, i), daemon=True, name=f"environment {layout.first + i}"
@@ -225,14 +227,6 @@ def start_method(asked: str) -> str:
     if asked not in there:
         raise UsageError(f"environment.start_method={asked}: this system has {', '.join(there)} only.")
     return asked
-
-
-def _make_in_worker(settings: EnvironmentSettings, index: int, spec: EnvSpec | None) -> CheckedEnv:
-    if settings.factory is None and environment_maker(settings.id) is None:
-        import_of_id(settings.id)  # which may register it
-    if spec is not None and spec.id not in gymnasium.registry:
-        gymnasium.registry[spec.id] = spec  # registered by the main program itself
-    return make_checked(settings, index)
 
 
 @contextlib.contextmanager

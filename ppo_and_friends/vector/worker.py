@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import EnvironmentFault, PPOError
+from ppo_and_friends.settings.experiment import EnvironmentSettings
+from ppo_and_friends.settings.own import environment_maker
+from ppo_and_friends.settings.registry import import_of_id
 from ppo_and_friends.vector.adapter import adaptations
 from ppo_and_friends.vector.batch import ObservationBatch
-from ppo_and_friends.vector.checks import CheckedEnv
+from ppo_and_friends.vector.checked_env import CheckedEnv, make_checked
 from ppo_and_friends.vector.faults import in_words
 from ppo_and_friends.vector.output import Output
 from ppo_and_friends.vector.wrappers import LIFE_LOST
@@ -93,6 +98,21 @@ def shared_batch(path: Path, space: spaces.Space[Any], rows: int) -> Observation
 
 def _padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def make_in_worker(settings: EnvironmentSettings, index: int, spec: EnvSpec | None) -> CheckedEnv:
+    """`make_checked` in a process that may not know what the main program has registered.
+
+    Args:
+        settings: The environment.
+        index: Its global index.
+        spec: Its registration in the main program, if it has one.
+    """
+    if settings.factory is None and environment_maker(settings.id) is None:
+        import_of_id(settings.id)  # which may register it
+    if spec is not None and spec.id not in gymnasium.registry:
+        gymnasium.registry[spec.id] = spec  # registered by the main program itself
+    return make_checked(settings, index)
 
 
 def serve(connection: Connection, pickled_make: bytes, row: int) -> None:

@@ -48,16 +48,16 @@ def told(env: CheckedVectorEnv) -> str:
 def test_what_is_understood_without_doubt(kind: Any, said: list[str], backend: str) -> None:
     """Three steps rewarded with 1, 2, 3, then a reset row; seeds 50 and 51."""
     with closing(two(kind, backend)) as env:
-        np.testing.assert_array_equal(env.reset(50), [[50, 0], [51, 0]])
+        np.testing.assert_array_equal(env.reset(50)["policy"], [[50, 0], [51, 0]])
         for t, over in ((1, False), (2, False), (3, True)):
             step = env.step(np.zeros(2, np.int64))
-            np.testing.assert_array_equal(step.observations, [[50, t], [51, t]])
+            np.testing.assert_array_equal(step.observations["policy"], [[50, t], [51, t]])
             np.testing.assert_array_equal(step.rewards, [t, t])
             limit = kind is odd.OldLimit
             np.testing.assert_array_equal(step.terminated, [over and not limit] * 2)
             np.testing.assert_array_equal(step.truncated, [over and limit] * 2)
         step = env.step(np.zeros(2, np.int64))
-        np.testing.assert_array_equal(step.observations, [[50, 0], [51, 0]])
+        np.testing.assert_array_equal(step.observations["policy"], [[50, 0], [51, 0]])
         np.testing.assert_array_equal(step.rewards, [0, 0])
         (notice,) = env.new_notices()
         assert all(each in notice for each in said), notice
@@ -108,14 +108,16 @@ def test_spaces_of_the_old_package() -> None:
 def test_whole_numbers_as_floats(backend: str) -> None:
     with closing(two(odd.Whole, backend)) as env:
         row = [0, 1, 0, 0, 0, 1, 0, 0, 0, 0]
-        np.testing.assert_array_equal(env.reset(1), [row, row])
+        np.testing.assert_array_equal(env.reset(1)["policy"], [row, row])
         assert "whole numbers as float64, in a space of int64" in told(env)
 
 
 def test_a_shared_array_is_copied_at_once() -> None:
     with closing(two(odd.Shared, "gymnasium")) as env:
-        np.testing.assert_array_equal(env.reset(50), [[50, 0], [51, 0]])
-        np.testing.assert_array_equal(env.step(np.zeros(2, np.int64)).observations, [[50, 1], [51, 1]])
+        np.testing.assert_array_equal(env.reset(50)["policy"], [[50, 0], [51, 0]])
+        np.testing.assert_array_equal(
+            env.step(np.zeros(2, np.int64)).observations["policy"], [[50, 1], [51, 1]]
+        )
 
 
 @BACKENDS
@@ -153,7 +155,7 @@ def test_infos_and_close_may_be_anything(kind: Any, backend: str) -> None:
 def test_parts_that_cant_be_encoded_are_left_out(backend: str) -> None:
     with closing(two(odd.Texts, backend)) as env:
         assert env.observation_space.shape == (2,)
-        np.testing.assert_array_equal(env.reset(50), [[50, 0], [51, 0]])
+        np.testing.assert_array_equal(env.reset(50)["policy"], [[50, 0], [51, 0]])
         assert 'doesn\'t see observation["mission"] (Text)' in told(env)
 
 

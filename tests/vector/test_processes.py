@@ -36,7 +36,7 @@ class Own(Clock):
 
 gymnasium.register("Own-v0", entry_point=Own)
 env = make_vector_env(EnvironmentSettings(id="Own-v0", backend="async"), Layout(2, 0, 2))
-print(env.reset(7).tolist(), flush=True)
+print(env.reset(7)["policy"].tolist(), flush=True)
 if "wait" in sys.argv:
     while True:
         env.step(np.zeros(2, np.int64))
@@ -88,7 +88,7 @@ def test_processes_end_without_a_word(tmp_path: Path, number: signal.Signals) ->
 def test_the_start_method_is_a_setting(method: str) -> None:
     settings = toy(Clock, "async", start_method=method)
     with closing(make_vector_env(settings, Layout(3, 1, 2))) as env:
-        np.testing.assert_array_equal(env.reset(5)[:, 0], [5, 6])
+        np.testing.assert_array_equal(env.reset(5)["policy"][:, 0], [5, 6])
 
 
 def test_the_automatic_one_copies_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
