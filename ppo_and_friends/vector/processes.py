@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -233,14 +234,20 @@ def start_method(asked: str) -> str:
 def _without_main() -> Iterator[None]:
     """Keep new processes from importing the main program, which may have no ``if __name__ == "__main__"``.
 
-    What it defines is pickled whole.
+    What it defines is pickled whole. Modules are looked for where the main program looks: until Python 3.12,
+    the server that forks the processes isn't told.
     """
-    main = sys.modules["__main__"]
+    main, path = sys.modules["__main__"], os.environ.get("PYTHONPATH")
     sys.modules["__main__"] = ModuleType("__main__")
+    os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in sys.path)
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
 
 
 @contextlib.contextmanager
