@@ -12,7 +12,14 @@ PREFIX = "info/"
 """Before the name in metrics."""
 
 IGNORED = frozenset(
-    ("life_lost", "TimeLimit.truncated", "episode", "final_obs", "final_info", "final_observation")
+    (
+        "ppo_and_friends.life_lost",
+        "TimeLimit.truncated",
+        "episode",
+        "final_obs",
+        "final_info",
+        "final_observation",
+    )
 )
 """Keys of Gymnasium's and this project's wrappers, whose content is reported otherwise."""
 

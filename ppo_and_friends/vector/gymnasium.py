@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from ppo_and_friends.common.infos import numbers_of
 from ppo_and_friends.common.nested import copied, row_of
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.settings.experiment import EnvironmentSettings
@@ -86,6 +87,7 @@ class GymnasiumVectorEnv:
         scores = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, np.bool_)
         finished = np.zeros(self.num_envs, np.bool_)
+        infos: dict[int, dict[str, float]] = {}
         with self._output:
             for i, (env, was_over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
                 if was_over:
@@ -95,6 +97,8 @@ class GymnasiumVectorEnv:
                     observation, scores[i], env_terminated, env_truncated, info = env.step(action)
                     finished[i] = env_terminated or env_truncated
                     terminated[i] = env_terminated or info.get(LIFE_LOST, False)
+                    if finished[i] and (numbers := numbers_of(info)):
+                        infos[i] = numbers
                 self._batch.write(i, observation)
         resets, self._resets = self._resets, finished
         rewards = np.sign(scores) if self._clip_rewards else scores
@@ -107,6 +111,7 @@ class GymnasiumVectorEnv:
             episode_starts=resets,
             scores=scores,
             finished=finished,
+            infos=infos,
         )
 
     def close(self) -> None:

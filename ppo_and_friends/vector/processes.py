@@ -44,7 +44,7 @@ PATIENCE = 2.0
 class AsyncGymnasiumVectorEnv:
     """Steps each environment in its own process, which pays off for slow environments.
 
-    The environments' infos stay in their processes, since they may hold anything.
+    Of the environments' infos, which may hold anything, only an episode's last numbers leave the processes.
     """
 
     backend = "async"
@@ -117,6 +117,7 @@ class AsyncGymnasiumVectorEnv:
             episode_starts=resets,
             scores=scores,
             finished=finished,
+            infos={i: reply.info for i, reply in enumerate(replies) if reply.info},
         )
 
     @property

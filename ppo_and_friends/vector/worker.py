@@ -18,6 +18,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
+from ppo_and_friends.common.infos import numbers_of
 from ppo_and_friends.errors import EnvironmentFault, PPOError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.settings.own import environment_maker
@@ -48,6 +49,9 @@ class Reply:
 
     finished: bool = False
     """The episode is over, and the next step resets."""
+
+    info: dict[str, float] = field(default_factory=dict)
+    """Numbers in the last info of an episode, where one ended."""
 
     adapted: tuple[str, ...] = ()
     """What was adapted since the last reply."""
@@ -161,6 +165,7 @@ def _answer(
     while (asked := connection.recv()) is not None:
         what, value = asked
         score, terminated, finished = 0.0, False, False
+        numbers: dict[str, float] = {}
         with output:
             if what == "reset":
                 observation, _ = env.reset(seed=value)
@@ -169,8 +174,9 @@ def _answer(
             else:
                 observation, score, ended, cut, info = env.step(value)
                 terminated, finished = ended or bool(info.get(LIFE_LOST, False)), ended or cut
+                numbers = numbers_of(info) if finished else {}
         over = finished
         batch.write(row, observation)
         adapted = adaptations(env)
         new, told = tuple(adapted[told:]), len(adapted)
-        connection.send(Reply(score, terminated, finished, new, (output.lines, output.first)))
+        connection.send(Reply(score, terminated, finished, numbers, new, (output.lines, output.first)))
