@@ -28,7 +28,8 @@ from tests.toys import FOLDER
 INFO = {
     "is_success": True, "count": np.int64(3), "x": np.float32(0.5), "y": np.array([2.5]), "z": np.array(-1.0),
     "place": {"x": 1, "deeper": {"still": 2}}, "nan": math.nan, "infinite": np.inf, "text": "1",
-    "list": [1.0], "many": np.zeros(2), "none": None, 5: 5.0, "ppo_and_friends.life_lost": True, "TimeLimit.truncated": True,
+    "list": [1.0], "many": np.zeros(2), "none": None, 5: 5.0, "TimeLimit.truncated": True,
+    "ppo_and_friends.life_lost": True,
     "episode": {"r": 1.0, "l": 2},
 }  # fmt: skip
 
