@@ -56,7 +56,7 @@ def test_vector_and_canonical_environments_run_and_agree(known: Launcher) -> Non
         for _ in range(20):
             actions = np.stack([canonical.action_space.sample() for _ in range(2)])
             step = vector.step(actions)
-            assert step.observations.shape == (2, *vector.observation_space.shape)
+            assert step.observations["policy"].shape == (2, *vector.observation_space.shape)
             _, reward, terminated, truncated, _ = canonical.step(canonical.action_space.sample())
             assert np.isfinite(float(reward))
             if terminated or truncated:
