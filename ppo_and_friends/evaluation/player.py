@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from ppo_and_friends.common.infos import numbers_of
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.evaluation.video import Recorder
-from ppo_and_friends.vector.codec import BadObservationError, Encoder
+from ppo_and_friends.vector.codec import BadObservationError, Encoder, policy_space
 from ppo_and_friends.vector.spaces import leaves
 
 Array = NDArray[Any]
@@ -70,6 +70,7 @@ class Player:
         deterministic: bool,
         max_steps: int,
         recorder: Recorder | None,
+        critic_keys: Sequence[str] = (),
     ) -> None:
         self._policy = policy
         self._env = env
@@ -77,8 +78,9 @@ class Player:
         self._deterministic = deterministic
         self._max_steps = max_steps
         self._recorder = recorder
-        self._encode = Encoder(env.observation_space)
-        self._leaves = leaves(env.observation_space)
+        space = policy_space(env.observation_space, critic_keys)
+        self._encode = Encoder(space)
+        self._leaves = leaves(space)
         self._watched = env.render_mode == "human"
 
     def play(self, index: int, seed: int) -> Episode | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -21,8 +21,8 @@ from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.checks import CheckedEnv
-from ppo_and_friends.vector.codec import Encoder
-from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
+from ppo_and_friends.vector.codec import Encoder, encoders
+from ppo_and_friends.vector.protocol import VectorStep
 from ppo_and_friends.vector.spaces import check_action_space
 
 Array = NDArray[Any]
@@ -35,7 +35,6 @@ class GymnasiumVectorEnv:
 
     backend = "gymnasium"
     device = None
-    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Create this rank's environments.
@@ -61,8 +60,10 @@ class GymnasiumVectorEnv:
             self.close()
             raise
         self.action_space: spaces.Space[Any] = first.action_space
-        self.encoder = Encoder(first.observation_space)
+        self._encoders = encoders(first.observation_space, settings.critic_observations)
+        self.encoder = self._encoders["policy"]
         self.observation_space = self.encoder.space
+        self.other_spaces: Mapping[str, spaces.Box] = _other_spaces(self._encoders)
         self._arrays = not isinstance(first.action_space, spaces.Discrete)
         self._single_space = first.observation_space
         self._batch: Any = create_empty_array(first.observation_space, n=layout.local)
@@ -115,7 +116,8 @@ class GymnasiumVectorEnv:
         self._envs = []
 
     def _encode(self, observations: list[Any]) -> dict[str, Array]:
-        return {"policy": self.encoder(concatenate(self._single_space, observations, self._batch))}
+        batch = concatenate(self._single_space, observations, self._batch)
+        return {name: encode(batch) for name, encode in self._encoders.items()}
 
 
 class AsyncGymnasiumVectorEnv:
@@ -123,7 +125,6 @@ class AsyncGymnasiumVectorEnv:
 
     backend = "async"
     device = None
-    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Start one process for each of this rank's environments.
@@ -146,8 +147,10 @@ class AsyncGymnasiumVectorEnv:
             makers, context=context, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP
         )
         self.action_space: spaces.Space[Any] = self._vector.single_action_space
-        self.encoder = Encoder(self._vector.single_observation_space)
+        self._encoders = encoders(self._vector.single_observation_space, settings.critic_observations)
+        self.encoder = self._encoders["policy"]
         self.observation_space = self.encoder.space
+        self.other_spaces: Mapping[str, spaces.Box] = _other_spaces(self._encoders)
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
 
     def reset(self, seed: int) -> dict[str, Array]:
@@ -155,7 +158,7 @@ class AsyncGymnasiumVectorEnv:
         with self._faults():
             observations, _ = self._vector.reset(seed=[seed + i for i in range(self.num_envs)])
         self._resets = np.zeros(self.num_envs, np.bool_)
-        return {"policy": self.encoder(observations)}
+        return self._encode(observations)
 
     def step(self, actions: Array) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
@@ -168,7 +171,7 @@ class AsyncGymnasiumVectorEnv:
         resets, self._resets = self._resets, finished
         terminated = env_terminated | info[LIFE_LOST] if LIFE_LOST in info else env_terminated
         return VectorStep(
-            observations={"policy": self.encoder(observations)},
+            observations=self._encode(observations),
             rewards=np.sign(scores) if self._clip_rewards else scores,
             terminated=terminated,
             truncated=finished & ~terminated,
@@ -178,6 +181,9 @@ class AsyncGymnasiumVectorEnv:
             finished=finished,
             infos=_numbers_of_rows(info, np.flatnonzero(finished)),
         )
+
+    def _encode(self, observations: Any) -> dict[str, Array]:
+        return {name: encode(observations) for name, encode in self._encoders.items()}
 
     def close(self) -> None:
         """Terminate the processes."""
@@ -222,6 +228,10 @@ def _numbers_of_rows(info: dict[str, Any], rows: Array) -> dict[int, dict[str, f
 def _reported(info: dict[str, Any], key: str, row: int) -> bool:
     marks = info.get(f"_{key}")
     return isinstance(marks, np.ndarray) and isinstance(info[key], np.ndarray) and bool(marks[row])
+
+
+def _other_spaces(encoders: Mapping[str, Encoder]) -> dict[str, spaces.Box]:
+    return {name: encoder.space for name, encoder in encoders.items() if name != "policy"}
 
 
 @contextmanager

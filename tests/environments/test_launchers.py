@@ -20,7 +20,9 @@ OURS = [known for known in all_launchers() if known.build.__module__.startswith(
 WANTED = (
     "CartPole Pendulum Acrobot MountainCar MountainCarContinuous LunarLander LunarLanderContinuous "
     "BipedalWalker BipedalWalkerHardcore InvertedPendulum InvertedDoublePendulum Hopper Walker2d "
-    "HalfCheetah Swimmer Ant Humanoid HumanoidStandup BreakoutPixels BreakoutRAM AssaultPixels AssaultRAM"
+    "HalfCheetah Swimmer Ant Humanoid HumanoidStandup BreakoutPixels BreakoutRAM AssaultPixels AssaultRAM "
+    "CartPolePositions PendulumPositions TMaze RepeatPreviousEasy RepeatPreviousMedium AutoencodeEasy "
+    "StatelessCartPole"
 )
 
 
