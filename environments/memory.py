@@ -83,9 +83,9 @@ def t_maze() -> Experiment:
             epochs=8,
             sequence_length=64,  # from the junction back to the sign
             learning_rate=linear(2e-3),
-            entropy_coefficient=linear(0.02, 0.0),
+            entropy_coefficient=linear(0.01, 0.01),
         ),
-        network=NetworkSettings(memory="lstm", memory_width=32, memory_span=100),
+        network=NetworkSettings(memory="gru", memory_span=100, memory_place="after"),
         friends=(friend("AdvantageNormalizer"),),
     )
 
