@@ -66,6 +66,8 @@ def launched(name: str) -> Experiment:
     chosen = resolve(name)
     environment = replace(chosen.environment, num_envs=NUM_ENVS)
     ppo = replace(chosen.ppo, **(SMALLER if name.endswith("Pixels") else SMALL))
+    if ppo.sequence_length is not None:
+        ppo = replace(ppo, sequence_length=8)  # which divides the shorter rollouts, too
     return replace(
         chosen,
         environment=environment,

@@ -70,7 +70,7 @@ def test_every_friend_has_one_place_in_the_table() -> None:
 
 def test_hooks_are_listed_in_the_order_of_their_calls() -> None:
     order = [
-        *SETUP,
+        *(*SETUP[:2], "critic_observation_space", *SETUP[2:]),  # where the critic sees more
         "before_rollout",
         *(STEP[0], "transform_critic", *STEP[1:]),  # where the critic has observations of its own
         "after_rollout",

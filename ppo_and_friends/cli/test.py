@@ -41,11 +41,13 @@ def load_trained(request: Request, trust: bool = False) -> tuple[TrainedPolicy, 
     # First, since it may be that these settings' environment can't even be made.
     check_identity(checkpoint, settings_identity(experiment))
     from ppo_and_friends.vector.canonical import make_canonical_env
+    from ppo_and_friends.vector.codec import policy_space
     from ppo_and_friends.vector.spaces import encoded_space
 
     env = make_canonical_env(experiment.environment)
     try:
-        observation_space = encoded_space(env.observation_space)
+        hidden = experiment.environment.critic_observations
+        observation_space = encoded_space(policy_space(env.observation_space, hidden))
         action_space = env.action_space
     finally:
         env.close()

@@ -176,7 +176,15 @@ def evaluate(
             raise UsageError(f"{environment.id} can't be rendered: it doesn't support render mode {mode!r}.")
         if recorder is not None:
             recorder.set_speed(frames_per_second(environment, env.metadata))
-        player = Player(policy, env, environment.id, deterministic, max_episode_steps, recorder)
+        player = Player(
+            policy,
+            env,
+            environment.id,
+            deterministic,
+            max_episode_steps,
+            recorder,
+            environment.critic_observations,
+        )
         done: list[Episode] = []
         for index in range(episodes):
             episode = player.play(index, seed + index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from ppo_and_friends.common.nested import row_of
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.evaluation.video import Recorder
-from ppo_and_friends.vector.codec import BadObservationError, Encoder
+from ppo_and_friends.vector.codec import BadObservationError, Encoder, policy_space
 from ppo_and_friends.vector.faults import raised_fault
 from ppo_and_friends.vector.spaces import leaves
 
@@ -72,6 +72,7 @@ class Player:
         deterministic: bool,
         max_steps: int,
         recorder: Recorder | None,
+        critic_keys: Sequence[str] = (),
     ) -> None:
         self._policy = policy
         self._env = env
@@ -79,8 +80,9 @@ class Player:
         self._deterministic = deterministic
         self._max_steps = max_steps
         self._recorder = recorder
-        self._encode = Encoder(env.observation_space)
-        self._leaves = leaves(env.observation_space)
+        space = policy_space(env.observation_space, critic_keys)
+        self._encode = Encoder(space)
+        self._leaves = leaves(space)
         self._watched = env.render_mode == "human"
 
     def play(self, index: int, seed: int) -> Episode | None:

@@ -39,8 +39,19 @@ class ObservationClip(Friend):
         low, high = (np.clip(bound, -self.limit, self.limit) for bound in (space.low, space.high))
         return spaces.Box(low, high, space.shape, space.dtype.type)
 
+    def critic_observation_space(self, space: spaces.Box) -> spaces.Box:
+        """As with the policy's."""
+        return self.observation_space(space)
+
+    def transform_critic(self, observations: Data) -> Data:
+        """Clip."""
+        return self._clipped(observations)
+
     def transform(self, observations: Data, stream: ObservationStream) -> Data:
         """Clip."""
+        return self._clipped(observations)
+
+    def _clipped(self, observations: Data) -> Data:
         if isinstance(observations, Tensor):
             return observations.clamp(-self.limit, self.limit)
         # np.clip does the same in twice the time, on the few numbers of a step.

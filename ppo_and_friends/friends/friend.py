@@ -90,6 +90,9 @@ class FriendContext:
     dtype: torch.dtype
     """Precision of parameters and losses."""
 
+    critic_space: spaces.Box | None = None
+    """Of what the critic sees, as the next friend or the network gets it; None: what the policy sees."""
+
     environment_space: spaces.Box | None = None
     """Of encoded observations before any friend; an ``EncodedBox`` says which part is where."""
 
@@ -158,6 +161,10 @@ class Friend(Hooks):
 
     def observation_space(self, space: spaces.Box) -> spaces.Box:
         """Called once after setup; what ``transform`` makes of the space."""
+        return space
+
+    def critic_observation_space(self, space: spaces.Box) -> spaces.Box:
+        """Called once after setup, if the critic sees more; what ``transform_critic`` makes of the space."""
         return space
 
     @combined_by(all_of)

@@ -41,6 +41,7 @@ class FriendGroup(Friend):
             for other in friend.conflicts:
                 if other in names or other in [type(each).__name__ for each in friends]:
                     raise UsageError(f"Friends {friend.name} and {other} can't work together: remove one.")
+        self.critic_space: spaces.Box | None = None
         self.members = dict(zip(names, friends, strict=True))
         for hook, method in inspect.getmembers(Friend, inspect.isfunction):
             if hasattr(method, "combine"):
@@ -71,11 +72,14 @@ class FriendGroup(Friend):
         return tuple(streams)
 
     def setup_all(self, context: FriendContext) -> spaces.Box:
-        """Set up all; returns the observation space that the network gets."""
-        space = context.observation_space
+        """Set up all; returns the observation space that the network gets, and sets ``critic_space``."""
+        space, self.critic_space = context.observation_space, context.critic_space
         for friend in self:
-            friend.setup(replace(context, observation_space=space, friends=tuple(self)))
+            own = replace(context, observation_space=space, critic_space=self.critic_space)
+            friend.setup(replace(own, friends=tuple(self)))
             space = friend.observation_space(space)
+            if self.critic_space is not None:
+                self.critic_space = friend.critic_observation_space(self.critic_space)
         self.build(space)
         return space
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ Array = NDArray[Any]
 
 KEPT_NUMBERS = 2**19
 """Numbers that ObservationNormalizer keeps before it adds them up: 4 MB."""
+
+
+NO_STREAM = ObservationStream(fresh=np.zeros(0, bool))
+"""For a transform that needs none."""
 
 
 class ObservationNormalizer(Friend):
@@ -59,6 +64,11 @@ class ObservationNormalizer(Friend):
                 f"ObservationNormalizer works on vectors, not on observations of shape {shape}: "
                 "use --without ObservationNormalizer."
             )
+        self._critic: ObservationNormalizer | None = None
+        if context.critic_space is not None:
+            self._critic = ObservationNormalizer(self.epsilon)
+            self._critic.setup(replace(context, observation_space=context.critic_space, critic_space=None))
+            self.own("critic", self._critic.state)
         self.count = self.statistic("count", np.zeros(()))
         self.mean = self.statistic("mean", np.zeros(shape))
         self.variance = self.statistic("variance", np.ones(shape))
@@ -76,6 +86,15 @@ class ObservationNormalizer(Friend):
         """Unbounded floats."""
         dtype = np.float64 if space.dtype == np.float64 else np.float32
         return spaces.Box(-np.inf, np.inf, space.shape, dtype)
+
+    def critic_observation_space(self, space: spaces.Box) -> spaces.Box:
+        """Unbounded floats."""
+        return self.observation_space(space)
+
+    def transform_critic(self, observations: Data) -> Data:
+        """As ``transform``, with statistics of their own."""
+        assert self._critic is not None
+        return self._critic.transform(observations, NO_STREAM)
 
     def statistics(self) -> tuple[Array, Array]:
         """Mean and 1 / deviation, [*obs] each; anew when the statistics changed or were loaded."""
@@ -108,11 +127,15 @@ class ObservationNormalizer(Friend):
 
     def before_rollout(self, request: RolloutRequest) -> None:
         """Forget what a rollout that was broken off left behind."""
+        if self._critic is not None:
+            self._critic.before_rollout(request)
         self._step = 0
         self._sums[:] = 0.0
 
     def observe(self, step: VectorStep) -> None:
         """Keep the observation that was acted on: a sum of many steps costs less than one for each."""
+        if self._critic is not None:
+            self._critic.observe(step)
         if isinstance(self._shifted, Tensor) and not isinstance(self._kept, Tensor):
             self._kept = torch.zeros(self._kept.shape, dtype=torch.float64, device=self._shifted.device)
         self._kept[self._step] = self._shifted
@@ -133,6 +156,8 @@ class ObservationNormalizer(Friend):
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Merge the rollout's statistics over the ranks into the run's."""
+        if self._critic is not None:
+            self._critic.after_rollout(rollout)
         self._add_up()
         packed = self._sums.copy()
         self.context.communicator.sum_(packed)

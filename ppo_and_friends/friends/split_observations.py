@@ -120,9 +120,11 @@ class SplitObservations(Friend):
             )
         generator = self.weight_generator()
         network.actor_encoder = self._encoder(network.actor_encoder, generator)  # type: ignore[assignment]
-        network.critic_encoder = (
-            network.actor_encoder if network.shared else self._encoder(network.critic_encoder, generator)  # type: ignore[assignment]
-        )
+        # What the critic alone sees has other columns, and stays together.
+        if self.context.critic_space is None:
+            network.critic_encoder = (
+                network.actor_encoder if network.shared else self._encoder(network.critic_encoder, generator)  # type: ignore[assignment]
+            )
         if not len(network.actor) and not isinstance(network.policy_head, PolicyHead):
             raise UsageError(
                 "SplitObservations must come before StateDependentExploration where the actor has no "

@@ -89,6 +89,11 @@ class SymmetryAugmentation(Friend):
     def setup(self, context: FriendContext) -> None:
         """Find the maps and see that they fit the spaces."""
         super().setup(context)
+        if context.critic_space is not None:
+            raise UsageError(
+                "SymmetryAugmentation can't mirror what the critic alone sees: "
+                "use --without SymmetryAugmentation."
+            )
         name = context.experiment.environment.id
         mirror = self._given or BODIES.get(name)
         if mirror is None:

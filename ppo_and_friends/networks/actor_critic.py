@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.distributions import Distribution
 from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, VectorEncoder, linear, mlp
 from ppo_and_friends.networks.model import Model, Tensors
@@ -58,6 +59,8 @@ class ActorCritic(Model):
     modules with as many ``features``.
     """
 
+    reads_critic = True
+
     def __init__(
         self,
         observation_space: spaces.Box,
@@ -65,6 +68,7 @@ class ActorCritic(Model):
         settings: NetworkSettings,
         streams: Sequence[str],
         generator: torch.Generator,
+        critic_space: spaces.Box | None = None,
     ) -> None:
         """Build and initialise.
 
@@ -74,6 +78,7 @@ class ActorCritic(Model):
             settings: Widths, activation, sharing.
             streams: Names of the reward streams, one value output each.
             generator: Source of the initial weights.
+            critic_space: Of what the critic sees instead; None: the same.
 
         Raises:
             UsageError: The network doesn't fit the observations.
@@ -83,21 +88,28 @@ class ActorCritic(Model):
         convolutions = {"nature_cnn": True, "mlp": False, "auto": is_image(observation_space)}
         image = convolutions[settings.encoder]
         self.convolutional = image
-        self.shared = image if settings.shared is None else settings.shared
+        apart = critic_space is not None
+        self.shared = image and not apart if settings.shared is None else settings.shared
+        if apart and (self.shared or settings.memory_shared):
+            raise UsageError(
+                "Actor and critic see different observations, so they can't share layers: "
+                "set network.shared and network.memory_shared to false."
+            )
         self.actor_encoder = self._encoder(observation_space, image, settings, generator)
         self.critic_encoder = (
             self.actor_encoder
             if self.shared
-            else self._encoder(observation_space, image, settings, generator)
+            else self._encoder(critic_space or observation_space, image and not apart, settings, generator)
         )
         features = int(self.actor_encoder.features)
+        critic_features = int(self.critic_encoder.features)
         # Behind a shared encoder that is deep already (the CNN), hidden layers are optional.
         actor_widths = () if image else settings.actor_hidden
-        critic_widths = () if image else settings.critic_hidden
+        critic_widths = () if image and not apart else settings.critic_hidden
         self.actor = mlp(features, actor_widths, settings.activation, generator)
-        self.critic = mlp(features, critic_widths, settings.activation, generator)
+        self.critic = mlp(critic_features, critic_widths, settings.activation, generator)
         self.policy_head = PolicyHead((features, *actor_widths)[-1], distribution, settings, generator)
-        self.value_head = linear((features, *critic_widths)[-1], len(self.streams), 1.0, generator)
+        self.value_head = linear((critic_features, *critic_widths)[-1], len(self.streams), 1.0, generator)
 
     @staticmethod
     def _encoder(
@@ -123,6 +135,7 @@ class ActorCritic(Model):
             # Where nothing is hidden in between, it is the head itself that reads the features.
             size, gain = self.policy_head.outputs.out_features, self.settings.actor_output_gain
             self.policy_head.outputs = linear(features, size, gain, generator)
+        features = int(self.critic_encoder.features)
         if not fit_first_layer(self.critic, features, generator):
             self.value_head = linear(features, self.value_head.out_features, 1.0, generator)
 
@@ -140,6 +153,14 @@ class ActorCritic(Model):
         """Observations [N, *obs] to the value outputs [N, S]."""
         outputs: Tensor = self.value_head(self.critic(self.critic_encoder(observations)))
         return outputs
+
+    def sequence(self, observations: Tensors, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps without memory; see `Model.sequence`."""
+        if "critic" not in observations:
+            return super().sequence(observations, state, starts)
+        parameters = self.policy(observations["policy"].flatten(0, 1))
+        outputs = self.values(observations["critic"].flatten(0, 1))
+        return parameters.unflatten(0, starts.shape), outputs.unflatten(0, starts.shape)
 
     def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """Observations [N, *obs] to policy parameters [N, P] and value outputs [N, S]."""

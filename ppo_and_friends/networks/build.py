@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ def make_network(
     settings: NetworkSettings,
     streams: Sequence[str],
     generator: torch.Generator,
+    critic_space: spaces.Box | None = None,
 ) -> Model:
     """Create the network on the CPU; see `Model` for the arguments.
 
@@ -35,8 +37,10 @@ def make_network(
     """
     if settings.model is None:
         if settings.memory is None:
-            return ActorCritic(observation_space, distribution, settings, streams, generator)
-        network = RecurrentActorCritic(observation_space, distribution, settings, streams, generator)
+            return ActorCritic(observation_space, distribution, settings, streams, generator, critic_space)
+        network = RecurrentActorCritic(
+            observation_space, distribution, settings, streams, generator, critic_space
+        )
         network.fit_layers(generator)
         return network
     kind = find_part(settings.model, "model")
@@ -45,10 +49,18 @@ def make_network(
             f"{settings.model!r} is not a model: it must be a class derived from "
             "ppo_and_friends.networks.model.Model."
         )
+    more: dict[str, Any] = {}
+    if critic_space is not None:
+        if not kind.reads_critic:
+            raise UsageError(
+                f"Model {settings.model!r} doesn't read what the critic alone sees: leave out "
+                "environment.critic_observations, or see Model.reads_critic."
+            )
+        more["critic_space"] = critic_space
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         try:
-            model: Model = kind(observation_space, distribution, settings, streams, generator)
+            model: Model = kind(observation_space, distribution, settings, streams, generator, **more)
             _check(model, settings.model, observation_space, distribution, len(streams))
         except PPOError:
             raise

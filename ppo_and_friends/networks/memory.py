@@ -21,14 +21,20 @@ class Memory(nn.Module):
         state_size: S, numbers of the state: W for each layer, twice that with an LSTM.
     """
 
-    def __init__(self, kind: Kind, inputs: int, width: int, layers: int, generator: torch.Generator) -> None:
-        """Build and initialise: orthogonal weights, biases of 0, those of an LSTM's forget gates 1.
+    def __init__(
+        self, kind: Kind, inputs: int, width: int, layers: int, span: int, generator: torch.Generator
+    ) -> None:
+        """Build and initialise: orthogonal weights, biases of 0 but for the gates that keep the state.
+
+        These begin so that unit i keeps its state for 1 to ``span`` steps, evenly spread over the units
+        (arXiv:1804.11188, section 3.2): what is never kept is never learnt.
 
         Args:
             kind: ``lstm`` or ``gru``.
             inputs: Size of the inputs.
             width: W.
             layers: One behind the other, each of width W.
+            span: Steps, >= 1.
             generator: Source of the initial weights.
         """
         super().__init__()
@@ -41,9 +47,12 @@ class Memory(nn.Module):
                     nn.init.orthogonal_(parameter, 1.0, generator=generator)
                 else:
                     parameter.zero_()
-                    if self.is_lstm and name.startswith("bias_ih"):
-                        # What is learnt late must be remembered first (Jozefowicz et al. 2015, section 2.2).
-                        parameter[width : 2 * width] = 1.0
+                    if name.startswith("bias_ih"):
+                        kept = torch.linspace(1.0, float(span), width).log()
+                        # An LSTM's forget gate, a GRU's update gate: both the second of PyTorch's.
+                        parameter[width : 2 * width] = kept
+                        if self.is_lstm:
+                            parameter[:width] = -kept  # what is kept longer takes in less at a time
 
     def step(self, inputs: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step: inputs [B, I] and state [B, S] to outputs [B, W] and the next state [B, S]."""

@@ -38,11 +38,14 @@ class Model(nn.Module):
         convolutional: Whether torch uses all cores of the process; small layers are faster on one.
         state_size: S, numbers that the model carries from step to step; 0: it has no memory.
         policy_state_size: How many of these, the first ones, suffice to act.
+        reads_critic: Whether ``sequence`` reads ``observations["critic"]``. Such a model takes the keyword
+            argument ``critic_space``, the space of these, where there are any.
     """
 
     convolutional: bool = False
     state_size: int = 0
     policy_state_size: int = 0
+    reads_critic: bool = False
 
     def __init__(
         self,

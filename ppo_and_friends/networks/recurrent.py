@@ -27,7 +27,7 @@ class RecurrentActorCritic(ActorCritic):
         settings = self.settings
         assert settings.memory is not None
         self.before = settings.memory_place == "before"
-        widths = settings.memory_width, settings.memory_layers
+        sizes = settings.memory_width, settings.memory_layers, settings.memory_span
         encoded = int(self.actor_encoder.features), int(self.critic_encoder.features)
         read = []
         for layers, features in zip((self.actor, self.critic), encoded, strict=True):
@@ -35,10 +35,10 @@ class RecurrentActorCritic(ActorCritic):
                 fit_first_layer(layers, features, generator)
             last = [each.out_features for each in layers if isinstance(each, nn.Linear)][-1:]
             read.append(features if self.before else (features, *last)[-1])
-        self.memory = Memory(settings.memory, read[0], *widths, generator)
+        self.memory = Memory(settings.memory, read[0], *sizes, generator)
         self.critic_memory: Memory | None = None
         if not settings.memory_shared:
-            self.critic_memory = Memory(settings.memory, read[1], *widths, generator)
+            self.critic_memory = Memory(settings.memory, read[1], *sizes, generator)
         elif not self.before:
             self.critic = nn.Sequential()
         if self.before:

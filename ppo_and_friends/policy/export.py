@@ -100,7 +100,8 @@ class ExportedPolicy(nn.Module):
                 observations = transform(observations)
         if observations.is_floating_point():
             observations = observations.to(self._dtype)
-        memory = states[-1] if self._memory_size else observations.new_zeros((len(observations), 0))
+        # A state of no columns, if there is no memory: its rows are the batch's, whose size isn't fixed.
+        memory = states[-1] if self._memory_size else observations.flatten(1)[:, :0]
         parameters, memory = self.network.step({"policy": observations}, memory)
         stored = self.distribution.mode(parameters)
         stateful = (one for one in self.transforms if isinstance(one, RememberingTransform))

@@ -21,7 +21,13 @@ from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_agent
 from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint, load_latest, read_checkpoint
-from ppo_and_friends.runs.checkpoint_contents import ACTING_FRIENDS, RAW_SPACE, capture, restore_agent
+from ppo_and_friends.runs.checkpoint_contents import (
+    ACTING_FRIENDS,
+    CRITIC_SPACE,
+    RAW_SPACE,
+    capture,
+    restore_agent,
+)
 from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.codec import Encoder
@@ -209,6 +215,7 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
     identity = checkpoint.state["identity"]
     observation_space = restore(identity["observation_space"])
     assert isinstance(observation_space, spaces.Box)
+    critic_space: Any = restore(identity[CRITIC_SPACE]) if CRITIC_SPACE in identity else None
     agent = build_agent(
         experiment,
         observation_space,
@@ -216,6 +223,7 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
         SoloCommunicator(),
         Layout(1, 0, 1),
         steps=1,
+        critic_space=critic_space,
     )
     restore_agent(agent, checkpoint)
     return agent

@@ -29,6 +29,14 @@ class Agent:
 
     device: torch.device
     dtype: torch.dtype
+    critic_space: spaces.Box | None = None
+    """Of what the critic sees; None: the same."""
+
+    @property
+    def spaces(self) -> dict[str, spaces.Box]:
+        """Of all observations as the network sees them, by name."""
+        named = {"policy": self.space}
+        return named if self.critic_space is None else named | {"critic": self.critic_space}
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers by name; the tensors themselves, not copies."""

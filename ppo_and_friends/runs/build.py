@@ -53,6 +53,7 @@ def build_agent(
     steps: int,
     folder: Path | None = None,
     declared_space: spaces.Space[Any] | None = None,
+    critic_space: spaces.Box | None = None,
 ) -> Agent:
     """Create the network and the friends, identical on all ranks. Collective.
 
@@ -65,6 +66,7 @@ def build_agent(
         steps: T, the rollout's length.
         folder: The run's folder, for friends that write files; None: there is none.
         declared_space: Observation space of one environment as it declares it; None: unknown.
+        critic_space: Encoded space of what the critic sees; None: the same.
 
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
@@ -88,17 +90,25 @@ def build_agent(
             randomness=randomness,
             device=device,
             dtype=dtype,
+            critic_space=critic_space,
             environment_space=observation_space,
             declared_space=declared_space,
             folder=folder,
-            save_policy=policy_saver(experiment, observation_space, action_space, declared_space, friends),
+            save_policy=policy_saver(
+                experiment, observation_space, action_space, declared_space, friends, critic_space
+            ),
         )
     )
     extrinsic = RewardStream("extrinsic", experiment.ppo.gamma, experiment.ppo.gae_lambda)
     streams = (extrinsic, *friends.all_streams)
     generator = torch.Generator().manual_seed(randomness.integer(Purpose.INITIALISATION))
     network = make_network(
-        space, mapping.distribution, settings, [stream.name for stream in streams], generator
+        space,
+        mapping.distribution,
+        settings,
+        [stream.name for stream in streams],
+        generator,
+        friends.critic_space,
     ).to(device, dtype)
     network = friends.adapt(network)
     if experiment.kernels == "fast":
@@ -106,7 +116,7 @@ def build_agent(
             fuse_layers(module)
     check_ownership(friends, network)
     check_memory(friends, network)
-    agent = Agent(network, friends, mapping, streams, space, device, dtype)
+    agent = Agent(network, friends, mapping, streams, space, device, dtype, friends.critic_space)
     for tensor in agent.tensors().values():
         broadcast_(tensor, communicator)
     friends.attach(agent)
@@ -147,6 +157,7 @@ def build_trainer(
         steps,
         folder,
         declared_space(envs),
+        envs.other_spaces.get("critic"),
     )
     check_tensors(FriendGroup(friends_of(agent)), envs.device)
     stopwatch = Stopwatch(TIMED)
@@ -162,7 +173,7 @@ def build_trainer(
         sequence_length=chunk_length(
             experiment.ppo.sequence_length, steps, memory=agent.network.state_size > 0
         ),
-        spaces={"policy": agent.space},
+        spaces=agent.spaces,
         device=agent.device,
         dtype=agent.dtype,
         stopwatch=stopwatch,

@@ -22,6 +22,7 @@ from ppo_and_friends.vector.space_descriptions import describe
 from ppo_and_friends.vector.spaces import declared_space
 
 RAW_SPACE = "raw_observation_space"
+CRITIC_SPACE = "critic_space"
 ACTING_FRIENDS = "acting_friends"
 
 ACTING = ("observation_space", "transform", "adapt", "shape_noise")
@@ -52,7 +53,13 @@ def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[s
         "recent_scores": list(trainer.episodes.recent),
         "highest": dict(trainer.highest.numbers),
         ACTING_FRIENDS: acting_friends(trainer.experiment, friends_of(trainer.agent)),
-        **spaces_of(trainer.experiment, envs.observation_space, envs.action_space, declared_space(envs)),
+        **spaces_of(
+            trainer.experiment,
+            envs.observation_space,
+            envs.action_space,
+            declared_space(envs),
+            envs.other_spaces.get("critic"),
+        ),
     }
     return tensors, state
 
@@ -78,6 +85,7 @@ def spaces_of(
     observation_space: spaces.Box,
     action_space: spaces.Space[Any],
     declared: spaces.Space[Any],
+    critic_space: spaces.Box | None = None,
 ) -> dict[str, Any]:
     """Return what a checkpoint records about the environment: its identity and its observation space.
 
@@ -87,15 +95,19 @@ def spaces_of(
         action_space: Action space of one environment.
         declared: Observation space of one environment as it declares it, for use of the policy without
             the environment.
+        critic_space: Encoded space of what the critic sees; None: the same.
     """
     return {
         RAW_SPACE: describe(declared),
-        "identity": identity(experiment, observation_space, action_space),
+        "identity": identity(experiment, observation_space, action_space, critic_space),
     }
 
 
 def identity(
-    experiment: Experiment, observation_space: spaces.Box, action_space: spaces.Space[Any]
+    experiment: Experiment,
+    observation_space: spaces.Box,
+    action_space: spaces.Space[Any],
+    critic_space: spaces.Box | None = None,
 ) -> dict[str, Any]:
     """Return what must agree with a saved state to use it: environment, spaces, network and precision.
 
@@ -103,10 +115,13 @@ def identity(
         experiment: The run's settings.
         observation_space: Encoded observation space of one environment.
         action_space: Action space of one environment.
+        critic_space: Encoded space of what the critic sees; None: the same.
     """
+    critic = {} if critic_space is None else {CRITIC_SPACE: describe(critic_space)}
     return settings_identity(experiment) | {
         "observation_space": describe(observation_space),
         "action_space": describe(action_space),
+        **critic,
     }
 
 
@@ -197,7 +212,9 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
         IncompatibleState: The checkpoint is not compatible with the trainer.
     """
     envs = trainer.collector.envs
-    check_identity(checkpoint, identity(trainer.experiment, envs.observation_space, envs.action_space))
+    critic_space = envs.other_spaces.get("critic")
+    asked = identity(trainer.experiment, envs.observation_space, envs.action_space, critic_space)
+    check_identity(checkpoint, asked)
     notes = restore_agent(trainer.agent, checkpoint)
     prefix = "optimizer."
     moments = {

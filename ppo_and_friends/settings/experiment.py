@@ -95,6 +95,10 @@ class EnvironmentSettings:
     action_repeat: Positive = 1
     """Environment steps for which an action is repeated, their rewards added."""
 
+    critic_observations: tuple[str, ...] = ()
+    """Keys of a Dict observation that the critic alone sees (arXiv:1710.06542). The trained policy needs none
+    of them."""
+
     atari: AtariSettings | None = None
     """Preprocessing of an Atari game; None for everything else."""
 
@@ -187,6 +191,10 @@ class NetworkSettings:
 
     memory_layers: Positive = 1
     """Recurrent layers, one behind the other."""
+
+    memory_span: Positive = 32
+    """Steps over which the memory keeps something before anything is learnt: its units begin with 1 to so
+    many. What is to be remembered for longer needs more."""
 
     memory_place: Literal["before", "after"] = "before"
     """Whether the memory stands before or after the hidden layers."""

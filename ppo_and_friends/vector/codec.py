@@ -6,13 +6,14 @@ encoded, Dict and Tuple are concatenated in their own order. Images remain uint8
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.vector.spaces import Leaf, encoded_space, is_image, leaves
 
 Array = NDArray[Any]
@@ -97,6 +98,46 @@ class Encoder:
                     return leaf.key + "".join(f"[{i}]" for i in np.unravel_index(at, shape))
                 return leaf.key
         return f"observation[{index[0]}]"
+
+
+def encoders(space: spaces.Space[Any], critic_keys: Sequence[str]) -> dict[str, Encoder]:
+    """Encoders of an environment's observations, by name.
+
+    Args:
+        space: Of one environment, as it declares it.
+        critic_keys: Keys of a Dict space that the critic alone sees.
+
+    Returns:
+        ``policy``; with ``critic_keys`` also ``critic``, of all keys.
+    """
+    found = {"policy": Encoder(policy_space(space, critic_keys))}
+    return found | {"critic": Encoder(space)} if critic_keys else found
+
+
+def other_spaces(encoders: Mapping[str, Encoder]) -> Mapping[str, spaces.Box]:
+    """Encoded spaces of all observations but the actor's, by name."""
+    return {name: encoder.space for name, encoder in encoders.items() if name != "policy"}
+
+
+def policy_space(space: spaces.Space[Any], critic_keys: Sequence[str]) -> spaces.Space[Any]:
+    """A space without the keys that the critic alone sees.
+
+    Raises:
+        UsageError: It has no such keys, or no others.
+    """
+    if not critic_keys:
+        return space
+    setting = f"environment.critic_observations={','.join(critic_keys)}"
+    if not isinstance(space, spaces.Dict):
+        raise UsageError(f"{setting}: the observation space {space} is no Dict, so it has no keys.")
+    unknown = [key for key in critic_keys if key not in space.spaces]
+    if unknown:
+        keys = ", ".join(space.spaces)
+        raise UsageError(f"{setting}: there is no {unknown[0]!r} in the observation; its keys are {keys}.")
+    kept = {key: part for key, part in space.spaces.items() if key not in critic_keys}
+    if not kept:
+        raise UsageError(f"{setting}: that is every key of the observation, and leaves the actor none.")
+    return spaces.Dict(kept)
 
 
 def _pick(batch: Any, path: tuple[str | int, ...]) -> Any:

@@ -65,6 +65,8 @@ def unsupported_reason(settings: EnvironmentSettings) -> str | None:
         return "it is created by a factory"
     if settings.wrappers:
         return "it has wrappers"
+    if settings.critic_observations:
+        return "its critic sees keys of a Dict observation"
     if settings.arguments:
         return f"it has arguments ({', '.join(settings.arguments)})"
     if settings.action_repeat > 1:

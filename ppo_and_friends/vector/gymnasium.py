@@ -16,9 +16,9 @@ from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.adapter import adaptations, notice
 from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.checked_env import CheckedEnv, check_alike, left_out_notice, make_checked
-from ppo_and_friends.vector.codec import Encoder
+from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.output import Output
-from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
+from ppo_and_friends.vector.protocol import VectorStep
 from ppo_and_friends.vector.wrappers import LIFE_LOST
 
 Array = NDArray[Any]
@@ -29,7 +29,6 @@ class GymnasiumVectorEnv:
 
     backend = "gymnasium"
     device = None
-    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Create this rank's environments.
@@ -56,8 +55,10 @@ class GymnasiumVectorEnv:
             self.close()
             raise
         self.action_space: spaces.Space[Any] = first.action_space
-        self.encoder = Encoder(first.observation_space)
+        self._encoders = encoders(first.observation_space, settings.critic_observations)
+        self.encoder = self._encoders["policy"]
         self.observation_space = self.encoder.space
+        self.other_spaces = other_spaces(self._encoders)
         self._batch = ObservationBatch(first.observation_space, layout.local)
         self._resets = np.zeros(layout.local, np.bool_)
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
@@ -79,7 +80,7 @@ class GymnasiumVectorEnv:
         with self._output:
             for i, env in enumerate(self._envs):
                 self._batch.write(i, env.reset(seed=seed + i)[0])
-        return {"policy": self.encoder(self._batch.value)}
+        return {name: encode(self._batch.value) for name, encode in self._encoders.items()}
 
     def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
@@ -103,7 +104,7 @@ class GymnasiumVectorEnv:
         resets, self._resets = self._resets, finished
         rewards = np.sign(scores) if self._clip_rewards else scores
         return VectorStep(
-            observations={"policy": self.encoder(self._batch.value)},
+            observations={name: encode(self._batch.value) for name, encode in self._encoders.items()},
             rewards=rewards,
             terminated=terminated,
             truncated=finished & ~terminated,

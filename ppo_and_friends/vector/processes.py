@@ -27,9 +27,9 @@ from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.adapter import notice
 from ppo_and_friends.vector.checked_env import check_alike, left_out_notice
-from ppo_and_friends.vector.codec import Encoder
+from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.output import Output
-from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
+from ppo_and_friends.vector.protocol import VectorStep
 from ppo_and_friends.vector.worker import GONE, Failure, Reply, make_in_worker, serve, shared_batch
 
 Array = NDArray[Any]
@@ -49,7 +49,6 @@ class AsyncGymnasiumVectorEnv:
 
     backend = "async"
     device = None
-    other_spaces = NO_SPACES
 
     def __init__(self, settings: EnvironmentSettings, layout: Layout) -> None:
         """Start one process for each of this rank's environments.
@@ -73,8 +72,10 @@ class AsyncGymnasiumVectorEnv:
             self._start(settings, layout)
             declared, actions = self._spaces(settings.id)
             self.action_space: spaces.Space[Any] = actions
-            self.encoder = Encoder(declared)
+            self._encoders = encoders(declared, settings.critic_observations)
+            self.encoder = self._encoders["policy"]
             self.observation_space = self.encoder.space
+            self.other_spaces = other_spaces(self._encoders)
             self._declared = declared
             with _shared_file() as path:
                 self._batch = shared_batch(path, declared, self.num_envs)
@@ -96,7 +97,7 @@ class AsyncGymnasiumVectorEnv:
         self._tell([("reset", seed + i) for i in range(self.num_envs)])
         self._replies()
         self._resets = np.zeros(self.num_envs, np.bool_)
-        return {"policy": self.encoder(self._batch.value)}
+        return {name: encode(self._batch.value) for name, encode in self._encoders.items()}
 
     def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
@@ -109,7 +110,7 @@ class AsyncGymnasiumVectorEnv:
         finished = np.array([reply.finished for reply in replies])
         resets, self._resets = self._resets, finished
         return VectorStep(
-            observations={"policy": self.encoder(self._batch.value)},
+            observations={name: encode(self._batch.value) for name, encode in self._encoders.items()},
             rewards=np.sign(scores) if self._clip_rewards else scores,
             terminated=terminated,
             truncated=finished & ~terminated,

@@ -20,7 +20,9 @@ OURS = [known for known in all_launchers() if known.build.__module__.startswith(
 WANTED = (
     "CartPole Pendulum Acrobot MountainCar MountainCarContinuous LunarLander LunarLanderContinuous "
     "BipedalWalker BipedalWalkerHardcore InvertedPendulum InvertedDoublePendulum Hopper Walker2d "
-    "HalfCheetah Swimmer Ant Humanoid HumanoidStandup BreakoutPixels BreakoutRAM AssaultPixels AssaultRAM"
+    "HalfCheetah Swimmer Ant Humanoid HumanoidStandup BreakoutPixels BreakoutRAM AssaultPixels AssaultRAM "
+    "CartPolePositions PendulumPositions TMaze RepeatPreviousEasy RepeatPreviousMedium AutoencodeEasy "
+    "StatelessCartPole"
 )
 
 
@@ -56,7 +58,7 @@ def test_vector_and_canonical_environments_run_and_agree(known: Launcher) -> Non
         for _ in range(20):
             actions = np.stack([canonical.action_space.sample() for _ in range(2)])
             step = vector.step(actions)
-            assert step.observations.shape == (2, *vector.observation_space.shape)
+            assert step.observations["policy"].shape == (2, *vector.observation_space.shape)
             _, reward, terminated, truncated, _ = canonical.step(canonical.action_space.sample())
             assert np.isfinite(float(reward))
             if terminated or truncated:

@@ -117,7 +117,7 @@ def by_hand(memory: Memory, inputs: Tensor, state: Tensor, starts: Tensor) -> Te
 
 @kinds
 def test_gradients_are_those_of_the_loop_written_out(kind: Any) -> None:
-    memory = Memory(kind, 3, 5, 1, torch.Generator().manual_seed(1)).double()
+    memory = Memory(kind, 3, 5, 1, 8, torch.Generator().manual_seed(1)).double()
     inputs, state = draw(L, N, 3).requires_grad_(), draw(N, memory.state_size).requires_grad_()
     leaves = [inputs, state, *memory.parameters()]
     weights = draw(L, N, 5)
@@ -147,13 +147,18 @@ def test_nothing_passes_the_end_of_an_episode(kind: Any) -> None:
         assert torch.equal(changed[0][first:last, row], parameters[first:last, row])
 
 
-def test_the_forget_gate_starts_open_and_weights_are_orthogonal() -> None:
-    memory = Memory("lstm", 4, 4, 2, torch.Generator().manual_seed(1))
-    biases = dict(memory.cells.named_parameters())
-    assert biases["bias_ih_l1"].tolist() == [0.0] * 4 + [1.0] * 4 + [0.0] * 8
-    assert not biases["bias_hh_l0"].any()
-    weight = biases["weight_hh_l0"].detach()
-    torch.testing.assert_close(weight.T @ weight, torch.eye(4), atol=1e-5, rtol=0.0)
+def test_units_begin_by_keeping_1_to_so_many_steps_and_weights_are_orthogonal() -> None:
+    for kind, gates in (("lstm", 4), ("gru", 3)):
+        memory = Memory(kind, 4, 4, 2, 10, torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+        parameters = dict(memory.cells.named_parameters())
+        for layer in (0, 1):
+            biases = parameters[f"bias_ih_l{layer}"].detach().view(gates, 4)
+            # A gate at k / (k + 1) halves nothing before about k steps: log k is its bias. k: 1, 4, 7, 10.
+            torch.testing.assert_close(biases[1].sigmoid(), torch.tensor([1 / 2, 4 / 5, 7 / 8, 10 / 11]))
+            torch.testing.assert_close(biases[0], -biases[1] if kind == "lstm" else torch.zeros(4))
+            assert not biases[2:].any() and not parameters[f"bias_hh_l{layer}"].any()
+        weight = parameters["weight_hh_l0"].detach()
+        torch.testing.assert_close(weight.T @ weight, torch.eye(4), atol=1e-5, rtol=0.0)
 
 
 def test_without_memory_nothing_is_carried() -> None:
