@@ -176,6 +176,11 @@ def test_unknown_numbers_are_a_dash() -> None:
     assert "score - (last 100: -)" in line and "nan" not in line
 
 
+def iteration_lines(stream: io.StringIO) -> list[str]:
+    """The lines about iterations; ``--verbose`` adds indented ones with further numbers."""
+    return [line for line in stream.getvalue().splitlines() if line.startswith("iteration ")]
+
+
 def test_the_latest_scores_stay_while_no_episode_ends() -> None:
     stream = io.StringIO()
     reporter = ConsoleReporter(stream=stream, verbosity=1)
@@ -185,7 +190,7 @@ def test_the_latest_scores_stay_while_no_episode_ends() -> None:
     )
     for metrics in (none, {"score_mean": 7.0, "score_std": 2.0, "episode_length_mean": 33.0}, none):
         reporter.iteration(report(1, **metrics))
-    before, during, after = stream.getvalue().splitlines()[1:]
+    before, during, after = iteration_lines(stream)
     assert "score - " in before and "length - " in before
     assert "score 7 ± 2 " in during and "score 7 ± 2 " in after and "length 33 " in after
 
@@ -213,8 +218,8 @@ def test_time_left_follows_the_recent_rate() -> None:
     for iteration in (50, 51):  # 1000 steps in 0.5 s; 49,000 steps left are 24.5 s
         reporter.iteration(report(iteration, steps_per_second=2000.0))
     reporter.close()
-    assert "0:25 left" in stream.getvalue().splitlines()[1]
-    assert "0:24 left" in stream.getvalue().splitlines()[2]
+    first, second = iteration_lines(stream)
+    assert "0:25 left" in first and "0:24 left" in second
 
 
 def test_an_old_encoding_is_no_failure() -> None:
