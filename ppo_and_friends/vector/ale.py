@@ -42,6 +42,8 @@ def unsupported_reason(settings: EnvironmentSettings) -> str | None:
         return "it repeats actions"
     if settings.atari.observation != "pixels":
         return "ALE's vector environment has pixel observations only"
+    if settings.atari.fire_on_reset:
+        return "ALE's vector environment presses FIRE for one frame, where Gymnasium's does for a whole step"
     return None
 
 
@@ -94,7 +96,7 @@ class ALEVectorEnv:
             stack_num=atari.stack,
             frameskip=atari.frame_skip,
             noop_max=atari.noop_max,
-            use_fire_reset=atari.fire_on_reset,
+            use_fire_reset=False,
             # Done in `step` instead: otherwise neither the true rewards nor the end of a game is reported.
             reward_clipping=False,
             episodic_life=False,
@@ -106,20 +108,24 @@ class ALEVectorEnv:
         self._life_loss = atari.life_loss_ends_episode
         self._clip_rewards = atari.clip_rewards
         self._lives: Array = np.zeros(num_envs, np.int32)
+        self._black: Array = np.zeros(num_envs, np.int64)  # frames of the next stack from before the game
+        self._resets: Array = np.zeros(num_envs, np.bool_)
 
     def reset(self, seed: int) -> Array:
         """Reset every game; see `VectorEnv.reset`."""
         seeds = np.array([(seed + i) % SEED_LIMIT for i in range(self.num_envs)])
         observations, info = self._vector.reset(seed=seeds)
         self._lives = np.array(info["lives"])
-        return np.asarray(observations)
+        self._resets = np.zeros(self.num_envs, np.bool_)
+        return self._filled(np.asarray(observations), np.ones(self.num_envs, np.bool_))
 
     def step(self, actions: Array) -> VectorStep:
         """Step all games; see `VectorEnv.step`."""
         observations, rewards, env_terminated, env_truncated, info = self._vector.step(
             np.asarray(actions, np.int32)
         )
-        finished = env_terminated | env_truncated
+        observations = self._filled(observations, self._resets)
+        finished = self._resets = env_terminated | env_truncated
         terminated = env_terminated
         if self._life_loss:
             terminated = env_terminated | (info["lives"] < self._lives)
@@ -134,6 +140,14 @@ class ALEVectorEnv:
             scores=scores,
             finished=finished,
         )
+
+    def _filled(self, observations: Array, first: Array) -> Array:
+        """Repeat a game's first frame where the stack holds black ones of before it, as Gymnasium does."""
+        self._black = np.where(first, observations.shape[1] - 1, np.maximum(self._black - 1, 0))
+        for row in np.flatnonzero(self._black):
+            black = self._black[row]
+            observations[row, :black] = observations[row, black]
+        return observations
 
     def close(self) -> None:
         """Release the emulators."""
