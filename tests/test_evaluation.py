@@ -148,6 +148,74 @@ def test_an_endless_episode_is_cut_and_says_so() -> None:
     assert result.episodes == (Episode(17 * 10.5, 17, hit_step_limit=True),)
 
 
+class Forgetful(Toy):
+    """Pays more in each later episode: something that a reset leaves as it was."""
+
+    episodes = 0
+
+    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
+        self.episodes += 1
+        return super().reset(**arguments)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, reward, *rest = super().step(action)
+        return observation, reward * self.episodes, *rest  # type: ignore[return-value]
+
+
+def test_an_episode_depends_on_its_seed_alone() -> None:
+    made: list[Forgetful] = []
+
+    def make(settings: EnvironmentSettings, mode: str | None) -> Forgetful:
+        made.append(Forgetful())
+        return made[-1]
+
+    def play(first: int, episodes: int) -> list[Episode]:
+        return list(evaluate(Watcher(), SETTINGS, episodes=episodes, seed=first, make_env=make).episodes)
+
+    # Seeds 4, 5, 6 end after 6, 2, 3 steps of 10.5, each as the first episode of its environment.
+    assert play(4, 3) == [Episode(63.0, 6), Episode(21.0, 2), Episode(31.5, 3)]
+    assert play(4, 3) == play(4, 1) + play(5, 2)
+    assert len(made) == 9 and all(env.closed and env.episodes == 1 for env in made)
+
+
+def test_a_real_environment_that_carries_state_over_its_resets() -> None:
+    class Wild:
+        def reset(self, seed: int) -> None:
+            self.rng = np.random.default_rng(seed)
+
+        def act(self, observations: Any, deterministic: bool) -> Any:
+            return self.rng.uniform(-1.0, 1.0, (1, 4)).astype(np.float32)
+
+    walker = EnvironmentSettings(id="BipedalWalker-v3")
+    third = evaluate(Wild(), walker, episodes=3, seed=5).episodes[2]
+    assert evaluate(Wild(), walker, episodes=1, seed=7).episodes == (third,)  # -99.3 instead of -99.6
+
+
+def test_a_window_stays_open_between_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pygame
+
+    from ppo_and_friends.evaluation import evaluate as evaluation
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(evaluation, "require_display", lambda: None)
+    closed: list[int] = []
+    quit_display = pygame.display.quit
+    monkeypatch.setattr(pygame.display, "quit", lambda: (closed.append(len(played)), quit_display()))
+
+    class Left:
+        def reset(self, seed: int) -> None: ...
+
+        def act(self, observations: Any, deterministic: bool) -> Any:
+            return np.zeros(len(observations), np.int64)
+
+    played: list[Episode] = []
+    settings = EnvironmentSettings(id="CartPole-v1")
+    evaluate(
+        Left(), settings, episodes=2, seed=1, render="human", on_episode=lambda _, one: played.append(one)
+    )
+    assert len(played) == 2 and set(closed) == {2}, "closed when all was played, and not before"
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [

@@ -17,7 +17,12 @@ from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.common.infos import means
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.evaluation.player import Episode, Player, Policy
-from ppo_and_friends.evaluation.rendering import frames_per_second, prepare_offscreen, require_display
+from ppo_and_friends.evaluation.rendering import (
+    frames_per_second,
+    prepare_offscreen,
+    require_display,
+    shares_its_window,
+)
 from ppo_and_friends.evaluation.video import Choice, Recorder
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
@@ -137,6 +142,9 @@ def evaluate(
 ) -> Evaluation:
     """Play whole episodes of a policy on the canonical environment, without training-only wrappers.
 
+    Each episode has an environment of its own, so that its result depends on its seed alone, whoever plays
+    it and whatever was played before.
+
     Args:
         policy: Chooses the actions.
         environment: The environment; ``num_envs`` and settings that only apply to training are ignored.
@@ -149,7 +157,7 @@ def evaluate(
         video_path: The recording's file, a ``.gif`` or a video (``.mp4``); None: ``episode.gif``.
         video: Which episode is recorded (by its score), or all of them.
         max_episode_steps: Step limit after which an episode that hasn't ended is stopped.
-        make_env: Creates the environment; None: ``vector.canonical.make_canonical_env``.
+        make_env: Creates an episode's environment; None: ``vector.canonical.make_canonical_env``.
 
     Returns:
         The results. If the user closes the window, only the episodes that were complete by then.
@@ -168,25 +176,22 @@ def evaluate(
         recorder = Recorder(video_path or Path("episode.gif"), choice=video)
         prepare_offscreen(environment)
     mode: RenderMode = {"human": "human", "record": "rgb_array", None: None}[render]
-    if make_env is None:
-        make_env = make_canonical_env
-    env = make_env(environment, mode)
+    stage = _Stage(environment, mode, make_env or make_canonical_env)
+    done: list[Episode] = []
     try:
-        if mode is not None and mode not in env.metadata.get("render_modes", [mode]):
-            raise UsageError(f"{environment.id} can't be rendered: it doesn't support render mode {mode!r}.")
-        if recorder is not None:
-            recorder.set_speed(frames_per_second(environment, env.metadata))
-        player = Player(
-            policy,
-            env,
-            environment.id,
-            deterministic,
-            max_episode_steps,
-            recorder,
-            environment.critic_observations,
-        )
-        done: list[Episode] = []
         for index in range(episodes):
+            env = stage.fresh()
+            if index == 0 and recorder is not None:
+                recorder.set_speed(frames_per_second(environment, env.metadata))
+            player = Player(
+                policy,
+                env,
+                environment.id,
+                deterministic,
+                max_episode_steps,
+                recorder,
+                environment.critic_observations,
+            )
             episode = player.play(index, seed + index)
             if episode is None:
                 break
@@ -194,9 +199,40 @@ def evaluate(
             if on_episode is not None:
                 on_episode(index, episode)
     finally:
-        with contextlib.suppress(Exception):
-            env.close()
+        stage.clear()
     if not done:
         raise UsageError("The window was closed before the first episode ended, so there are no results.")
     written = recorder.write() if recorder is not None else None
     return Evaluation(environment.id, timesteps, tuple(done), deterministic, seed, written)
+
+
+class _Stage:
+    """Creates a new environment for each episode, so that an episode depends on its seed alone.
+
+    Some environments carry something over a reset: BipedalWalker goes on in the same Box2D world, and an
+    environment of one's own may forget to reset a member.
+    """
+
+    def __init__(self, settings: EnvironmentSettings, mode: RenderMode, make_env: MakeEnv) -> None:
+        self._settings = settings
+        self._mode = mode
+        self._make_env = make_env
+        self._open: list[gym.Env[Any, Any]] = []
+
+    def fresh(self) -> gym.Env[Any, Any]:
+        """Replace the environment; a window stays open where the next environment draws into it."""
+        if not (self._mode == "human" and shares_its_window()):
+            self.clear()
+        env = self._make_env(self._settings, self._mode)
+        self._open.append(env)
+        if self._mode is not None and self._mode not in env.metadata.get("render_modes", [self._mode]):
+            raise UsageError(
+                f"{self._settings.id} can't be rendered: it doesn't support render mode {self._mode!r}."
+            )
+        return env
+
+    def clear(self) -> None:
+        """Close every environment that is still open."""
+        while self._open:
+            with contextlib.suppress(Exception):
+                self._open.pop().close()

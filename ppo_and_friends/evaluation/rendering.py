@@ -105,6 +105,16 @@ def frames_per_second(environment: EnvironmentSettings, metadata: Mapping[str, A
     return fps / environment.action_repeat
 
 
+def shares_its_window() -> bool:
+    """Return whether the next environment would draw into the window that is open.
+
+    A process has a single pygame window, which closing any environment closes. Of MuJoCo's, each
+    environment opens its own.
+    """
+    pygame = sys.modules.get("pygame")
+    return pygame is not None and bool(pygame.display.get_init())
+
+
 def window_closed() -> bool:
     """Return whether the user closed the window of a pygame environment, which Gymnasium ignores."""
     pygame = sys.modules.get("pygame")

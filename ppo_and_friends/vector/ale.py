@@ -44,6 +44,8 @@ def unsupported_reason(settings: EnvironmentSettings) -> str | None:
         return "it repeats actions"
     if settings.atari.observation != "pixels":
         return "ALE's vector environment has pixel observations only"
+    if settings.atari.fire_on_reset:
+        return "ALE's vector environment presses FIRE for one frame, where Gymnasium's does for a whole step"
     return None
 
 
@@ -98,7 +100,7 @@ class ALEVectorEnv:
             stack_num=atari.stack,
             frameskip=atari.frame_skip,
             noop_max=atari.noop_max,
-            use_fire_reset=atari.fire_on_reset,
+            use_fire_reset=False,
             # Done in `step` instead: otherwise neither the true rewards nor the end of a game is reported.
             reward_clipping=False,
             episodic_life=False,
@@ -110,6 +112,7 @@ class ALEVectorEnv:
         self._life_loss = atari.life_loss_ends_episode
         self._clip_rewards = atari.clip_rewards
         self._lives: Array = np.zeros(num_envs, np.int32)
+        self._black: Array = np.zeros(num_envs, np.int64)  # frames of the next stack from before the game
         self._resets: Array = np.zeros(num_envs, np.bool_)
 
     def reset(self, seed: int) -> dict[str, Array]:
@@ -118,13 +121,14 @@ class ALEVectorEnv:
         observations, info = self._vector.reset(seed=seeds)
         self._lives = np.array(info["lives"])
         self._resets = np.zeros(self.num_envs, np.bool_)
-        return {"policy": np.asarray(observations)}
+        return {"policy": self._filled(np.asarray(observations), np.ones(self.num_envs, np.bool_))}
 
     def step(self, actions: Array) -> VectorStep:
         """Step all games; see `VectorEnv.step`."""
         observations, rewards, env_terminated, env_truncated, info = self._vector.step(
             np.asarray(actions, np.int32)
         )
+        observations = self._filled(observations, self._resets)
         finished = env_terminated | env_truncated
         resets, self._resets = self._resets, finished
         terminated = env_terminated
@@ -142,6 +146,14 @@ class ALEVectorEnv:
             scores=scores,
             finished=finished,
         )
+
+    def _filled(self, observations: Array, first: Array) -> Array:
+        """Repeat a game's first frame where the stack holds black ones of before it, as Gymnasium does."""
+        self._black = np.where(first, observations.shape[1] - 1, np.maximum(self._black - 1, 0))
+        for row in np.flatnonzero(self._black):
+            black = self._black[row]
+            observations[row, :black] = observations[row, black]
+        return observations
 
     def close(self) -> None:
         """Release the emulators."""

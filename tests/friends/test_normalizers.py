@@ -24,7 +24,7 @@ from tests.rollouts import arrays
 
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
 ENVIRONMENTS: dict[str, Any] = {
-    "EnvPool": "Pendulum-v1",
+    "EnvPool": "MountainCarContinuous-v0",
     "Gymnasium": BOX,
     "reset rows": partial(Episodes, (3, 4)),
 }

@@ -95,7 +95,7 @@ def test_next_step_autoreset_written_out(make: Make, backend: str, ending: str) 
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("id", ["CartPole-v1", "MountainCarContinuous-v0"])
 def test_stock_environments_keep_the_contract(make: Make, backend: str, id: str) -> None:
     env = make(EnvironmentSettings(id=id, backend=backend, max_episode_steps=12), 3)  # type: ignore[arg-type]
     assert env.backend == backend
