@@ -33,9 +33,9 @@ INSIDE = 0.999
 class BehaviourCloning(Friend):
     r"""Imitate the episodes of a Minari data set before the first rollout.
 
-    Minimises :math:`-\log \pi(a \,|\, o)` with Adam. An observation normaliser takes its first statistics
-    from the data set, so that the imitated policy sees the same units when PPO begins. Needs the extra
-    ``minari``.
+    Minimises :math:`-\log \pi(a \,|\, o)` with Adam. The first statistics of an observation normaliser
+    are those of the data set, so that the imitated policy sees the same units when PPO begins. Needs the
+    extra ``minari``.
     """
 
     source = "Pomerleau 1991, doi:10.1162/neco.1991.3.1.88"
