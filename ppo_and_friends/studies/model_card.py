@@ -26,8 +26,8 @@ A policy trained with PPO and Friends for {timesteps:,} timesteps.
 
 ## Use
 
-`NAME.zip` stands for the packed file. `load_policy` also accepts a folder with the same files, as downloaded
-from the hub.
+`NAME.zip` stands for the packed file. `load_policy` also accepts a folder with the same files, which is what
+a download of this repository gives.
 
     python main.py --policy NAME.zip --num_test_runs 5 --render
     python main.py -e {launcher} --init_from NAME.zip
