@@ -78,6 +78,11 @@ setup(
             "ruff>=0.17",
         ],
         "memory": ["popgym>=1.0.7"],
+        # arch, which rliable needs, doesn't work with pandas 3.
+        "study": ["pandas<3", "rliable>=1.2"],
+        "tune": ["optuna>=5"],
+        "minari": ["minari[hdf5]>=0.5"],
+        "hub": ["huggingface-hub>=2"],
         "track": ["wandb>=0.19"],
         "export": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.4"],
         "bench": ["psutil>=6", "scipy>=1.14"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -67,10 +69,25 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _run(
-    options: AllOptions, command_line: tuple[str, ...], communicator: Communicator, place: dict[str, str]
+    options: AllOptions,
+    command_line: tuple[str, ...],
+    communicator: Communicator,
+    place: dict[str, str],
+    results: Path | None = None,
 ) -> int:
+    if options.policy is not None and zipfile.is_zipfile(options.policy):
+        from ppo_and_friends.runs.packed import unpacked
+
+        packed = Path(options.policy)
+        with unpacked(packed) as source:
+            inside = replace(options, policy=str(source))
+            return _run(inside, command_line, communicator, place, packed.with_suffix(""))
     if options.of_runs:
         return _plot_or_report(options, communicator)
+    if options.tune is not None:
+        from ppo_and_friends.cli.tune import tune_command
+
+        return tune_command(options, communicator)
     if options.of_study:
         from ppo_and_friends.cli.study import study
 
@@ -92,7 +109,7 @@ def _run(
     trained = pretrained_folder(experiment.name) if options.pretrained else None
     if options.policy is not None:
         trained = folder / BEST if options.policy == BEST else Path(options.policy)
-        folder = _folder_of_results(trained)
+        folder = results or _folder_of_results(trained)
     request = Request(
         experiment,
         folder,
@@ -147,7 +164,7 @@ def _folder_of_results(policy: Path) -> Path:
     return policy.resolve().parents[1] if (policy / MANIFEST).is_file() else policy
 
 
-def _plot_or_report(options: Options, communicator: Communicator) -> int:
+def _plot_or_report(options: AllOptions, communicator: Communicator) -> int:
     """Draw or describe runs that are there, on rank 0."""
     from ppo_and_friends.cli.plot import plot_or_report
 

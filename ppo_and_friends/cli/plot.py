@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ppo_and_friends.cli.options import Options
+from ppo_and_friends.cli.study_options import AllOptions
 from ppo_and_friends.errors import UsageError
 
 
-def plot_or_report(options: Options) -> None:
+def plot_or_report(options: AllOptions) -> None:
     """Do what the options ask for, and say where it is. On rank 0.
 
     Raises:
@@ -20,6 +21,20 @@ def plot_or_report(options: Options) -> None:
         folders = options.plot or saved_runs(options)
         paths = plot(folders, column=options.plot_column, axis=options.plot_axis, output=options.plot_file)
         print(f"Drawn: {paths[0]}, and to look into: {paths[1]}")
+    if options.compare:
+        from ppo_and_friends.studies.compare import compare
+
+        paths = compare(options.compare, column=options.compare_column, output=options.compare_file)
+        print(f"Drawn: {paths[0]}, numbers: {paths[1]}")
+    if options.pack is not None:
+        from ppo_and_friends.studies.pack import pack
+
+        packed = pack(options.pack, options.pack_file)
+        print(f"Packed: {packed}")
+        if options.push is not None:
+            from ppo_and_friends.studies.hub import push
+
+            print(f"Uploaded: {push(packed, options.push)}")
     if options.report is not None:
         from ppo_and_friends.reporting.page import write_report
 

@@ -8,7 +8,7 @@ and the check that all ranks agree come for free.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -53,6 +53,24 @@ class SavePolicy(Protocol):
             CheckpointError: It can't be written.
         """
         ...
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A policy that a friend starts from."""
+
+    tensors: Mapping[str, Tensor]
+    """Parameters and buffers, as ``Agent.tensors`` names them."""
+
+    observation_space: Any
+    """Of encoded observations, as `vector.space_descriptions.describe` has it."""
+
+    action_space: Any
+    """Likewise."""
+
+
+LoadPolicy = Callable[[Path], SavedPolicy]
+"""Reads a saved policy; raises UsageError or CheckpointError."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +122,9 @@ class FriendContext:
 
     save_policy: SavePolicy | None = None
     """Writes a policy into a folder, on rank 0 alone; None: nothing can be saved."""
+
+    load_policy: LoadPolicy | None = None
+    """Reads a policy of another run, on rank 0 alone."""
 
     friends: tuple[Friend, ...] = ()
     """All friends of the run, this one among them, in the order of their calls."""

@@ -28,6 +28,7 @@ from ppo_and_friends.runs.checkpoint_contents import (
     capture,
     restore_agent,
 )
+from ppo_and_friends.runs.packed import is_packed, unpacked
 from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.codec import Encoder
@@ -147,7 +148,8 @@ def load_policy(
 
     Args:
         path: A run's folder (``saved_states/Humanoid``), of which the newest intact checkpoint is loaded;
-            or a run's best policy (``saved_states/Humanoid/best``); or a single checkpoint's folder.
+            or a run's best policy (``saved_states/Humanoid/best``); or a single checkpoint's folder; or a
+            packed policy (``Humanoid.zip``, see ``--pack``).
         trust: Whether code saved with the experiment may be executed; required if the experiment isn't
             plain data.
         device: Device of the network.
@@ -159,6 +161,9 @@ def load_policy(
         UsageError: No policy is saved there, or its experiment contains code and ``trust`` is False.
         CheckpointError: The saved files are damaged.
     """
+    if is_packed(Path(path)):
+        with unpacked(Path(path)) as run:
+            return load_policy(run, device=device)
     checkpoint, home = find_policy(path)
     experiment = load_experiment(home, trust)
     return TrainedPolicy(replace(experiment, device=device), checkpoint)

@@ -36,6 +36,7 @@ from ppo_and_friends.ppo.rollout import RewardStream
 from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.best_policy import policy_saver
+from ppo_and_friends.runs.saved_policy import load_saved_policy
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.protocol import VectorEnv
 from ppo_and_friends.vector.spaces import declared_space
@@ -97,6 +98,7 @@ def build_agent(
             save_policy=policy_saver(
                 experiment, observation_space, action_space, declared_space, friends, critic_space
             ),
+            load_policy=load_saved_policy,
         )
     )
     extrinsic = RewardStream("extrinsic", experiment.ppo.gamma, experiment.ppo.gae_lambda)

@@ -1,0 +1,204 @@
+"""Learning from a file of episodes before PPO begins."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ppo_and_friends.common.metric import Metric
+from ppo_and_friends.distributed.agreement import on_main
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.friends.normalizers import ObservationNormalizer
+from ppo_and_friends.networks.action_mapping import ActionMapping
+from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
+from ppo_and_friends.vector.codec import Encoder
+
+Array = NDArray[Any]
+
+INSIDE = 0.999
+"""Largest action before tanh is undone."""
+
+
+class BehaviourCloning(Friend):
+    r"""Imitate the episodes of a Minari data set before the first rollout.
+
+    Minimises :math:`-\log \pi(a \,|\, o)` with Adam. The first statistics of an observation normaliser
+    are those of the data set, so that the imitated policy sees the same units when PPO begins. Needs the
+    extra ``minari``.
+    """
+
+    source = "Pomerleau 1991, doi:10.1162/neco.1991.3.1.88"
+    reported = (
+        Metric("loss", "Negative log-likelihood of the data set's actions in the last epoch, in nats"),
+    )
+
+    finished_cloning: Tensor
+    nll: Tensor
+
+    def __init__(
+        self, dataset: str, epochs: int = 10, minibatch_size: int = 256, learning_rate: float = 1e-3
+    ) -> None:
+        """Choose the data.
+
+        Args:
+            dataset: A Minari data set's id (``D4RL/door/expert-v2``), or the folder of one.
+            epochs: Passes over it, >= 1.
+            minibatch_size: Steps in a gradient step, >= 1.
+            learning_rate: Adam's, > 0.
+        """
+        super().__init__()
+        if epochs < 1 or minibatch_size < 1 or not learning_rate > 0.0:
+            raise UsageError("BehaviourCloning: epochs, minibatch_size and learning_rate must be positive.")
+        self.dataset, self.epochs = dataset, epochs
+        self.minibatch_size, self.step_size = minibatch_size, learning_rate
+        self.finished_cloning = self.statistic("finished", np.array(0.0))
+        self.nll = self.statistic("nll", np.array(np.nan))
+
+    def attach(self, agent: Agent) -> None:
+        """Take the agent."""
+        self._agent = agent
+
+    def before_rollout(self, request: RolloutRequest) -> None:
+        """Imitate, on rank 0, and share the network. A collective, before the first rollout only."""
+        if self.finished_cloning.item():
+            return
+        communicator = self.context.communicator
+        on_main(communicator, self._imitate)
+        if communicator.size > 1:
+            for tensor in self._agent.tensors().values():
+                flat = tensor.detach().cpu().flatten().clone()
+                communicator.broadcast_(flat.numpy())
+                tensor.data.copy_(flat.view(tensor.shape))
+        self.finished_cloning.fill_(1.0)
+
+    def _imitate(self) -> None:
+        agent, distribution = self._agent, self.context.distribution
+        raw, actions, fresh = self._steps()
+        for normalizer in self.context.others(ObservationNormalizer):
+            normalizer.count.fill_(len(raw))
+            normalizer.mean.copy_(torch.from_numpy(raw.mean(0, dtype=np.float64)))
+            normalizer.variance.copy_(torch.from_numpy(raw.var(0, dtype=np.float64)))
+        observations = np.concatenate(
+            [self._transformed(raw[first:last]) for first, last in _episodes(fresh)]
+        )
+        is_bytes = agent.space.dtype == np.uint8
+        inputs = torch.from_numpy(observations).to(agent.device, None if is_bytes else agent.dtype)
+        wanted = torch.from_numpy(actions).to(agent.device)
+        if wanted.is_floating_point():
+            wanted = wanted.to(agent.dtype)
+        parameters = [p for p in agent.network.parameters() if p.requires_grad]
+        kept = [None if p.grad is None else p.grad for p in parameters]  # views of the flat buffer
+        adam = torch.optim.Adam(parameters, lr=self.step_size)
+        generator = self.generator()
+        total = 0.0
+        for _ in range(self.epochs):
+            order = torch.from_numpy(generator.permutation(len(inputs)))
+            total = 0.0
+            for rows in order.split(self.minibatch_size):
+                for parameter in parameters:
+                    parameter.grad = None
+                loss = -distribution.log_prob(agent.network.policy(inputs[rows]), wanted[rows]).mean()
+                loss.backward()
+                adam.step()
+                total += loss.item() * len(rows)
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
+        self.nll.fill_(total / len(inputs))
+
+    def _transformed(self, raw: Array) -> Array:
+        """An episode's observations as the network sees them, through all friends."""
+        stream = ObservationStream(fresh=np.ones(1, bool))
+        rows = []
+        for observation in raw:
+            rows.append(self._agent.friends.transform(observation[None], stream)[0].copy())
+            stream = copy.copy(stream)
+            stream.fresh = np.zeros(1, bool)
+        return np.stack(rows)
+
+    def _steps(self) -> tuple[Array, Array, Array]:
+        """All steps: encoded observations [N, *obs], stored actions [N, A], first of an episode [N]."""
+        declared = self.context.declared_space or self.context.observation_space
+        encoder, mapping = Encoder(declared), self._agent.mapping
+        data = _load(self.dataset)
+        self._check(data, declared)
+        observations: list[Array] = []
+        actions: list[Array] = []
+        fresh: list[Array] = []
+        for episode in data.iterate_episodes():
+            length = len(episode.actions)
+            if length == 0:
+                continue
+            observations.append(encoder(_first(episode.observations, length)).copy())
+            actions.append(_stored(mapping, np.asarray(episode.actions)))
+            start = np.zeros(length, bool)
+            start[0] = True
+            fresh.append(start)
+        if not observations:
+            raise UsageError(f"BehaviourCloning: {self.dataset} has no steps.")
+        return np.concatenate(observations), np.concatenate(actions), np.concatenate(fresh)
+
+    def _check(self, data: Any, declared: spaces.Space[Any]) -> None:
+        for kind, here, there in (
+            ("observation", declared, data.observation_space),
+            ("action", self.context.action_space, data.action_space),
+        ):
+            if type(here) is not type(there) or here.shape != there.shape:
+                raise UsageError(
+                    f"BehaviourCloning: the {kind} space is {here} here, but {there} in {self.dataset}."
+                )
+
+    def metrics(self) -> dict[str, float]:
+        """What the imitation reached."""
+        return {"loss": self.nll.item()}
+
+
+def _load(name: str) -> Any:
+    try:
+        import minari
+    except ImportError:
+        raise UsageError(
+            "BehaviourCloning needs a package that isn't installed: pip install 'ppo-and-friends[minari]'"
+        ) from None
+    path = Path(name)
+    try:
+        if path.is_dir():
+            return minari.MinariDataset(path / "data" if (path / "data").is_dir() else path)
+        return minari.load_dataset(name)
+    except Exception as error:  # whatever the file, its library or its absence causes
+        raise UsageError(
+            f"BehaviourCloning: {name} can't be read: {' '.join(str(error).split())}."
+        ) from error
+
+
+def _first(observations: Any, length: int) -> Any:
+    """The observations that were acted on: all but the final one."""
+    if isinstance(observations, dict):
+        return {key: _first(each, length) for key, each in observations.items()}
+    if isinstance(observations, tuple):
+        return tuple(_first(each, length) for each in observations)
+    return np.asarray(observations)[:length]
+
+
+def _stored(mapping: ActionMapping, actions: Array) -> Array:
+    """An environment's actions [N, *action shape] as the policy stores them, [N, A]."""
+    flat = actions.reshape(len(actions), -1)
+    if not isinstance(mapping.space, spaces.Box):
+        return (flat - mapping.start).astype(np.int64)
+    scaled = (flat - mapping.centre) / mapping.half_range
+    return np.arctanh(np.clip(scaled, -INSIDE, INSIDE)) if mapping.squash else scaled
+
+
+def _episodes(fresh: Array) -> Iterator[tuple[int, int]]:
+    starts = [*np.flatnonzero(fresh).tolist(), len(fresh)]
+    return pairwise(starts)
