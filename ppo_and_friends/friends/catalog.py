@@ -38,9 +38,6 @@ BUILT_IN = {
     "KLPenalty": "ppo_and_friends.friends.kl_penalty",
     "ObservationHistory": "ppo_and_friends.friends.history",
     "PreviousAction": "ppo_and_friends.friends.history",
-    "InitFrom": "ppo_and_friends.friends.init_from",
-    "KLAnchor": "ppo_and_friends.friends.kl_anchor",
-    "BehaviourCloning": "ppo_and_friends.friends.behaviour_cloning",
     "ValueNormalizer": "ppo_and_friends.friends.value_scale",
     "PopArt": "ppo_and_friends.friends.value_scale",
     "ICM": "ppo_and_friends.friends.icm",
@@ -49,6 +46,13 @@ BUILT_IN = {
     "VideoRecorder": "ppo_and_friends.friends.video_recorder",
 }
 """Name to module of the friends that come with the project."""
+
+STARTING_POINTS = {
+    "InitFrom": "ppo_and_friends.friends.init_from",
+    "KLAnchor": "ppo_and_friends.friends.kl_anchor",
+    "BehaviourCloning": "ppo_and_friends.friends.behaviour_cloning",
+}
+"""Friends that begin with something on disk or stay near it, so they do not run on default arguments."""
 
 FORMER = {
     "SoftReset": "environments go on where they were unless HardReset starts them afresh",
@@ -62,7 +66,7 @@ FORMER = {
 
 def known_friends() -> list[str]:
     """Names of all registered friends."""
-    return [*BUILT_IN, *(point.name for point in installed("friend"))]
+    return [*BUILT_IN, *STARTING_POINTS, *(point.name for point in installed("friend"))]
 
 
 def find_friend(name: str) -> type[Friend]:
@@ -76,7 +80,7 @@ def find_friend(name: str) -> type[Friend]:
     """
     if name in FORMER:
         raise UsageError(f"There is no friend {name!r} any more: {FORMER[name]}.")
-    return _checked(find_part(name, "friend", BUILT_IN), name)
+    return _checked(find_part(name, "friend", BUILT_IN | STARTING_POINTS), name)
 
 
 def _checked(kind: Any, name: str) -> type[Friend]:
