@@ -145,7 +145,7 @@ def compare(id: str, steps: int, seed: int = 0, horizon: int = 40) -> Agreement:
 def _episode(
     id: str, pool: EnvPoolVectorEnv, actions: Iterator[Any], seed: int, horizon: int
 ) -> Iterator[Row]:
-    observation = pool.reset(seed)[0].copy()
+    observation = pool.reset(seed)["policy"][0].copy()
     lander = id.startswith("LunarLander")
     gym = _walker_or_lander(id, observation) if id in BOX2D else _fresh(id)
     if id in HIDDEN:
@@ -161,13 +161,13 @@ def _episode(
         expected, reward, terminated, _, _ = gym.step(action)
         if lander and (terminated or expected[6:].any()):
             break  # on ground, which is random
-        observation = theirs.observations[0].copy()
+        observation = theirs.observations["policy"][0].copy()
         yield (
             apart(observation[:width], expected[:width]),
             apart(theirs.rewards[0], reward),
             bool(theirs.terminated[0]) != bool(terminated) and not theirs.truncated[0],
         )
-        if theirs.resets[0] or terminated:
+        if theirs.finished[0] or terminated:
             break
     gym.close()
 
