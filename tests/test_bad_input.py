@@ -235,7 +235,10 @@ def test_a_state_of_other_spaces_is_refused(trained: Path, tmp_path: Path) -> No
         check_identity(found, asked)
 
 
-def test_other_settings_are_welcome(trained: Path, tmp_path: Path) -> None:
+def test_other_settings_are_taken_when_they_are_accepted(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / FOLDER, tmp_path / FOLDER)
-    done = run(*toy(tmp_path, "--set=ppo.learning_rate=1e-3:0", "--with=KLEarlyStop", timesteps=300))
+    arguments = toy(tmp_path, "--set=ppo.learning_rate=1e-3:0", "--with=KLEarlyStop", timesteps=300)
+    refused = run(*arguments)
+    assert refused.status == 2 and "KLEarlyStop is new" in refused.err
+    done = run(*arguments, "--accept_changes")
     assert done.status == 0, done.err
