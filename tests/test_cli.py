@@ -170,7 +170,7 @@ def test_the_list_fits_a_terminal_and_folds_no_name(capsys: pytest.CaptureFixtur
     assert max(map(len, lines)) <= 80
     for launcher in all_launchers():
         found = [line.split() for line in lines if line.split()[:1] == [launcher.name]]
-        assert len(found) == 1 and found[0][1] == launcher.id
+        assert len(found) == 1 and found[0][1] == launcher.id.rpartition(":")[2]
     piped = run("--list").out.splitlines()
     assert len(piped) == 1 + len(all_launchers())  # a line each, however wide
 

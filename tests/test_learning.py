@@ -100,7 +100,9 @@ def test_every_launcher_trains_and_tests(known: Launcher) -> None:
     settings = known.experiment()
     limit = 60 if settings.environment.atari is None else None
     environment = dataclasses.replace(settings.environment, num_envs=2)
-    ppo = dataclasses.replace(settings.ppo, rollout_timesteps=32, minibatch_size=16, epochs=2)
+    ppo = dataclasses.replace(
+        settings.ppo, rollout_timesteps=32, minibatch_size=16, epochs=2, sequence_length=None
+    )
     settings = dataclasses.replace(settings, environment=environment, ppo=ppo)
 
     def work(trainer: Trainer, _: Any) -> Any:

@@ -266,7 +266,7 @@ class Inspector(Friend):
 def test_stops_and_rates_are_decided_alike_on_all_ranks() -> None:
     settings = experiment(
         "Pendulum-v1",
-        (friend("KLEarlyStop", target=0.01), friend("AdaptiveLearningRate", target=0.005, decide="step")),
+        (friend("KLEarlyStop", target=0.01), friend("AdaptiveLearningRate", target=0.002, decide="step")),
         epochs=10,
         learning_rate=3e-3,
     )

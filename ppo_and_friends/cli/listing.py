@@ -52,7 +52,7 @@ def launchers(width: int | None = None) -> str:
         target = experiment.reward_threshold
         table.add_row(
             launcher.name,
-            launcher.id,
+            launcher.id.rpartition(":")[2],  # without the module that registers it
             launcher.spaces,
             short_count(experiment.num_timesteps),
             "" if target is None else f"{target:g}",
