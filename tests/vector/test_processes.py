@@ -24,12 +24,14 @@ from tests.vector.toys import Clock, toy
 ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
-import gymnasium, sys, time
+import gymnasium, signal, sys, time
 import numpy as np
 from tests.vector.toys import Clock
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.factory import make_vector_env
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits none
 
 class Own(Clock):
     pass
