@@ -232,7 +232,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"Checkpoint {path} is damaged: {name} is missing.") from None
     except OSError as error:
         raise CheckpointError(f"Checkpoint {path} can't be read: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,  # JSON that is nested too deeply
+        safetensors.SafetensorError,
+    ) as error:
         raise CheckpointError(f"Checkpoint {path} is damaged: {type(error).__name__}: {error}.") from error
     return Checkpoint(path, int(manifest["timesteps"]), tensors, state, manifest)
 

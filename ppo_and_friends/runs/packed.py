@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ppo_and_friends.errors import CheckpointError, UsageError
+from ppo_and_friends.errors import CheckpointError, PPOError, UsageError
 from ppo_and_friends.runs.checkpoint import LATEST, MANIFEST, STATE, TENSORS
 from ppo_and_friends.runs.saved_experiment import JSON_NAME
 
@@ -59,4 +59,14 @@ def unpacked(path: Path) -> Iterator[Path]:
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
             raise CheckpointError(f"{path} is damaged: {error}.") from error
         (checkpoint.parent / LATEST).write_text(f"{checkpoint.name}\n")
-        yield folder
+        try:
+            yield folder
+        except PPOError as error:
+            if home not in str(error):
+                raise
+            # The user knows the file, not the folder it was unpacked into, and has no run to start over.
+            told = str(error).splitlines()[0].partition(" Use --clobber")[0]
+            told = (
+                told.replace(f"{checkpoint}/", "").replace(f"{home}/", "").replace(str(checkpoint), "in it")
+            )
+            raise CheckpointError(f"{path} is damaged: {told} Take another copy of it.") from error

@@ -106,7 +106,7 @@ def _history_before(folder: Path, timesteps: int) -> list[Any]:
         command_line, ranks = record["command_line"], record.get("ranks", 1)
         session = {"timesteps": 0, "started_at": record.get("saved_at", ""), "ranks": ranks}
         return [session | {"command_line": command_line, "changes": {}}]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 
@@ -128,7 +128,7 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
         plain, settings = record["plain"], migrated(record["experiment"], record.get("format", 1))
     except FileNotFoundError:
         raise UsageError(f"No experiment is saved in {folder}.") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is damaged ({error}). Use --clobber to start over.") from error
     if plain:
         try:

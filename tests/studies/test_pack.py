@@ -102,6 +102,21 @@ def test_what_is_no_pack_is_refused(trained: Path, packed: Path, tmp_path: Path)
         load_policy(tmp_path / "changed.zip")
 
 
+@pytest.mark.parametrize("name", ["tensors.safetensors", "manifest.json", "state.json", "experiment.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"[" * 100_000], ids=["empty", "{}", "[1]", "deep"])
+def test_a_damaged_pack_is_named_and_not_where_it_was_unpacked(
+    packed: Path, tmp_path: Path, name: str, content: bytes
+):
+    damaged = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(packed) as source, zipfile.ZipFile(damaged, "w") as target:
+        for each in source.namelist():
+            target.writestr(each, content if each == name else source.read(each))
+    with pytest.raises(CheckpointError) as caught:
+        load_policy(damaged)
+    assert str(caught.value).startswith(f"{damaged} is damaged: ") and "\n" not in str(caught.value)
+    assert "ppo-policy-" not in str(caught.value) and "--clobber" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
