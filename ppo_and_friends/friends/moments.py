@@ -57,3 +57,30 @@ def merge_moments(
     difference = new_mean - mean
     merged = (1.0 - share) * variance + share * new_variance + share * (1.0 - share) * difference**2
     return total, mean + share * difference, merged
+
+
+def moved_sums(sums: Array, distance: Array) -> Array:
+    """Sums around another point: of x - c from those of x - s.
+
+    Args:
+        sums: [1 + 2 N], the number of rows, then for each component the sum of x - s and of its square.
+        distance: [N], s - c.
+
+    Returns:
+        [1 + 2 N], the same around c.
+    """
+    count, (total, squares) = sums[0], sums[1:].reshape(2, -1)
+    moved = total + count * distance
+    return np.concatenate(([count], moved, squares + distance * (total + moved)))
+
+
+def moments_of_sums(sums: Array, centre: Array) -> tuple[float, Array, Array]:
+    """Count, mean and population variance from sums around a point that is near the mean.
+
+    Args:
+        sums: [1 + 2 N], as `moved_sums` has them, of all ranks.
+        centre: [N], the point.
+    """
+    count = float(sums[0])
+    mean, square = sums[1:].reshape(2, -1) / max(count, 1.0)
+    return count, centre + mean, np.maximum(square - mean**2, 0.0)

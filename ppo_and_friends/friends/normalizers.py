@@ -15,7 +15,7 @@ from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.friends.moments import global_moments, merge_moments
+from ppo_and_friends.friends.moments import global_moments, merge_moments, moments_of_sums, moved_sums
 from ppo_and_friends.ppo.estimators import discounted_sums
 from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
 from ppo_and_friends.ppo.minibatches import Minibatch
@@ -27,6 +27,11 @@ Array = NDArray[Any]
 KEPT_NUMBERS = 2**19
 """Numbers that ObservationNormalizer keeps before it adds them up: 4 MB."""
 
+SMALLEST_DEVIATION = 1e-6
+"""Of an observation component: one that varied by less is taken for constant."""
+
+REWARD_ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
+"""Of rewards, relative to their size: a running sum that varied by less is taken for constant."""
 
 NO_STREAM = ObservationStream(fresh=np.zeros(0, bool))
 """For a transform that needs none."""
@@ -79,6 +84,9 @@ class ObservationNormalizer(Friend):
         self._sent: tuple[Array, Tensor, Tensor] | None = None
         self._step = 0
         self._sums: Array = np.zeros(1 + 2 * shape[0])
+        self._first: Data | None = None
+        double = context.observation_space.dtype == np.float64
+        self._rounding = 4.0 * float(np.finfo(np.float64 if double else np.float32).eps)
         self._shifted: Data = np.zeros((0, *shape))
         self._frozen: tuple[float, Array, Array] = (-1.0, np.zeros(shape), np.ones(shape))
 
@@ -100,10 +108,11 @@ class ObservationNormalizer(Friend):
         """Mean and 1 / deviation, [*obs] each; anew when the statistics changed or were loaded."""
         count = self.count.item()
         if self._frozen[0] != count:
-            deviation = np.sqrt(self.variance.numpy() + self.epsilon)
+            variance = self.variance.numpy()
             mean = self.mean.numpy().copy()
-            # A component that never varied must not blow up what little it does later.
-            scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 1.0)
+            # A component that never varied, but for rounding, must not blow up what little it does later.
+            varied = np.sqrt(variance) > np.maximum(SMALLEST_DEVIATION, self._rounding * np.abs(mean))
+            scale = 1.0 / np.where(varied, np.sqrt(variance + self.epsilon), 1.0)
             self._frozen = (count, mean, scale)
         return self._frozen[1], self._frozen[2]
 
@@ -131,6 +140,7 @@ class ObservationNormalizer(Friend):
             self._critic.before_rollout(request)
         self._step = 0
         self._sums[:] = 0.0
+        self._first = None
 
     def observe(self, step: VectorStep) -> None:
         """Keep the observation that was acted on: a sum of many steps costs less than one for each."""
@@ -146,6 +156,11 @@ class ObservationNormalizer(Friend):
     def _add_up(self) -> None:
         """Add the number, the sum and the sum of squares of what is kept to those before."""
         seen = self._kept[: self._step].reshape(-1, self._kept.shape[-1])
+        if self.count.item() == 0.0 and len(seen):
+            # Around 0, and not yet a mean, squares of large numbers would drown how much they vary.
+            if self._first is None:
+                self._first = 1.0 * seen[0]
+            seen -= self._first
         if isinstance(seen, Tensor):
             total, squares = host_array(torch.stack((seen.sum(dim=0), seen.square().sum(dim=0))))
         else:
@@ -159,16 +174,21 @@ class ObservationNormalizer(Friend):
         if self._critic is not None:
             self._critic.after_rollout(rollout)
         self._add_up()
+        centre = self.statistics()[0]
         packed = self._sums.copy()
+        if self.count.item() == 0.0:
+            # All ranks' sums around the first observation of the first environment of all.
+            ours = np.zeros_like(centre) if self._first is None else host_array(self._first)
+            first = ours.copy()
+            self.context.communicator.broadcast_(first)
+            packed = moved_sums(packed, ours - first)
+            centre = centre + first
         self.context.communicator.sum_(packed)
-        rows, (shift, square) = packed[0], packed[1:].reshape(2, -1) / packed[0]
         merged = merge_moments(
             self.count.item(),
             self.mean.numpy(),
             self.variance.numpy(),
-            rows,
-            self.statistics()[0] + shift,
-            np.maximum(square - shift**2, 0.0),
+            *moments_of_sums(packed, centre),
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
             buffer.numpy()[...] = value
@@ -242,9 +262,10 @@ class RewardNormalizer(Friend):
 
     @property
     def scale(self) -> float:
-        """What rewards are multiplied by; 1 while the sums have not varied."""
-        deviation = float(np.sqrt(self.variance.item() + self.epsilon))
-        return 1.0 / deviation if deviation > 1e-4 else 1.0
+        """What rewards are multiplied by; 1 while the sums have not varied but for rounding."""
+        variance = self.variance.item()
+        rounding = 1e-12 + REWARD_ROUNDING * abs(self.mean.item())
+        return float(1.0 / np.sqrt(variance + self.epsilon)) if np.sqrt(variance) > rounding else 1.0
 
     def metrics(self) -> dict[str, float]:
         """The factor that rewards are multiplied by."""

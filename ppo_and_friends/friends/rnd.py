@@ -15,7 +15,7 @@ from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.features import feature_network
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.friends.moments import global_moments, merge_moments
+from ppo_and_friends.friends.moments import global_moments, merge_moments, moments_of_sums
 from ppo_and_friends.friends.normalizers import RewardNormalizer
 from ppo_and_friends.networks.actor_critic import is_image
 from ppo_and_friends.ppo.minibatches import Minibatch
@@ -154,24 +154,28 @@ class RND(Friend):
         rollout.rewards["novelty"] = rewards
 
     def _merge_statistics(self, observations: Array, valid: Array) -> None:
-        """Merge moments of the valid rows of [N, *obs] over all ranks into the run's. A collective."""
+        """Merge moments of the valid rows of [N, *obs] over all ranks into the run's. Collectives."""
         mean = self.mean.numpy()
         sums = np.zeros((2, *mean.shape))
+        centre = mean.copy()
+        if self.count.item() == 0.0:
+            # Around 0, and not yet a mean, squares of large numbers would drown how much they vary.
+            centre = observations[0].astype(np.float64)
+            self.context.communicator.broadcast_(centre)
         for start in range(0, len(observations), CHUNK):
             kept = valid[start : start + CHUNK]
-            shifted = observations[start : start + CHUNK][kept] - mean
+            shifted = observations[start : start + CHUNK][kept] - centre
             sums += np.stack([shifted.sum(axis=0), np.square(shifted).sum(axis=0)])
         packed = np.concatenate(([float(valid.sum())], sums.reshape(-1)))
         self.context.communicator.sum_(packed)
-        rows = max(packed[0], 1.0)
-        shift, square = packed[1:].reshape(sums.shape) / rows
+        count, new_mean, new_variance = moments_of_sums(packed, centre.reshape(-1))
         merged = merge_moments(
             self.count.item(),
             mean,
             self.variance.numpy(),
-            packed[0],
-            mean + shift,
-            np.maximum(square - shift**2, 0.0),
+            count,
+            new_mean.reshape(mean.shape),
+            new_variance.reshape(mean.shape),
         )
         for buffer, value in zip((self.count, self.mean, self.variance), merged, strict=True):
             buffer.numpy()[...] = value

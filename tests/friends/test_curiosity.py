@@ -16,6 +16,8 @@ from ppo_and_friends.friends.rnd import RND
 from ppo_and_friends.networks.distributions import Bernoulli, Categorical, Gaussian, SquashedGaussian
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
+from tests.engine import Episodes, on_ranks
+from tests.engine import experiment as single
 from tests.friends.runs import assert_same_on_any_ranks, build, drift, experiment, trained
 from tests.rollouts import arrays
 
@@ -94,6 +96,26 @@ def test_rnd_reward_is_the_predictors_error_on_whitened_observations() -> None:
     rewards = rollout.rewards["novelty"]
     np.testing.assert_allclose(rewards[rollout.active], errors * rnd.normalizer.scale, rtol=1e-9)
     assert not rewards[~rollout.active].any() and (~rollout.active).any()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_rnd_tells_large_numbers_apart_from_the_first_rollout_on(size: int) -> None:
+    class Clock(Episodes):
+        def __init__(self) -> None:
+            super().__init__((3, 4))
+            self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+        def _observe(self) -> Any:
+            return np.array([1.7e9 + 30.0 * np.sin(self.t), 1e5 / 3.0])
+
+    def work(trainer: Trainer, _: Any) -> None:
+        rollout = trainer.collect()
+        rnd: Any = next(iter(trainer.friends))
+        trainer.friends.after_rollout(rollout)
+        # The last two bits of squares of 1.7e9 are 1,024: as much as the numbers themselves vary.
+        assert 100.0 < rnd.variance[0].item() < 900.0 and rnd.variance[1].item() == 0.0
+
+    on_ranks(single(Clock, (friend("RND"),), num_envs=4, precision="float64"), size, work)
 
 
 def test_rnd_trains_the_predictor_and_never_the_target() -> None:

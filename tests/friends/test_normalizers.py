@@ -190,6 +190,74 @@ def test_a_constant_component_does_not_blow_up() -> None:
     assert np.abs(got).max() < 10.0
 
 
+@sizes
+@pytest.mark.parametrize("kept", [1, 50, normalizers.KEPT_NUMBERS])
+def test_large_numbers_keep_their_variance_from_the_first_rollout_on(
+    size: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(Episodes):
+        """A time stamp, a large constant and a small one, a counter."""
+
+        def __init__(self, lengths: tuple[int, ...]) -> None:
+            super().__init__(lengths)
+            self.observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
+
+        def _observe(self) -> Any:
+            return np.array([1.7e9 + 30.0 * np.sin(self.t), 1e5 / 3.0, 0.1, self.t])
+
+    monkeypatch.setattr(normalizers, "KEPT_NUMBERS", kept)
+    settings = experiment(
+        partial(Clock, (3, 4)), (friend("ObservationNormalizer"),), num_envs=6, rollout_timesteps=120
+    )
+
+    # 20 steps of episodes of 3 and 4 steps, each with its last observation.
+    times = np.array([*range(4), *range(5), *range(4), *range(5), 0, 1], np.float64)
+    expected = [900.0 * np.sin(times).var(), 0.0, 0.0, times.var()]
+
+    def work(trainer: Trainer, _: Any) -> None:
+        normalizer: Any = trainer.friends.members["ObservationNormalizer"]
+        for _ in range(2):
+            rollout = trainer.collect()
+            trainer.estimate(rollout)
+            # Squares of 1.7e9 are 512 apart in double precision; the numbers themselves 2.4e-7.
+            if rollout.iteration == 1:
+                np.testing.assert_allclose(normalizer.variance.numpy(), expected, rtol=1e-7)
+                assert (normalizer.variance.numpy()[1:3] == 0.0).all()
+        assert float(rollout.observations["policy"].abs().max()) < 5.0
+
+    on_ranks(settings, size, work)
+
+
+@pytest.mark.parametrize(("dtype", "apart"), [(np.float32, 1e-5), (np.float64, 1e-7)])
+def test_a_component_that_never_varied_is_not_scaled_up_when_it_moves(dtype: Any, apart: float) -> None:
+    class Still(Episodes):
+        """Constant but for rounding: in single precision numbers near 100 are 7.6e-6 apart."""
+
+        def __init__(self, lengths: tuple[int, ...]) -> None:
+            super().__init__(lengths)
+            self.observation_space = spaces.Box(-np.inf, np.inf, (2,), dtype)
+
+        def _observe(self) -> Any:
+            return np.array([100.0 + apart * (self.t % 2), self.t], dtype)
+
+    trainers, _ = recorded(partial(Still, (3, 4)), "ObservationNormalizer", 1)
+    normalizer: Any = trainers[0].friends.members["ObservationNormalizer"]
+    got = normalizer.transform(np.array([[100.01, 2.0]]), ObservationStream(fresh=np.ones(1, bool)))
+    assert got[0, 0] == pytest.approx(0.01, abs=2e-5)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-8, 1e-2])
+def test_rewards_that_never_varied_stay_as_they_are(epsilon: float) -> None:
+    normalizer = normalizers.RewardNormalizer(epsilon=epsilon)
+    normalizer.variance.fill_(0.0)
+    normalizer.mean.fill_(0.3)
+    assert normalizer.scale == 1.0
+    normalizer.variance.fill_(1e-16)  # a deviation of 1e-8 about 0.3 is single precision's rounding
+    assert normalizer.scale == 1.0
+    normalizer.variance.fill_(4.0)
+    assert normalizer.scale == pytest.approx((4.0 + epsilon) ** -0.5)
+
+
 def test_rewards_of_nothing_stay_as_they_are() -> None:
     class Nothing(Episodes):
         def step(self, action: Any) -> Any:
