@@ -28,7 +28,7 @@ from ppo_and_friends.settings.plain import experiment_settings
 SEED = 1_000_000_007
 """Episode i of every evaluation begins with this plus i, above all seeds that training uses (< 2^30)."""
 
-CURVE = ("iteration", "timesteps", "seconds", "score_mean", "score_mean_100")
+CURVE = ("iteration", "timesteps", "seconds", "episode_return_mean", "episode_return_mean_100")
 IF_THERE = ("Evaluator/score",)
 """Columns that a curve has as well, if the run has them."""
 
@@ -47,7 +47,9 @@ def write_curve(progress: Path, path: Path) -> list[dict[str, str]]:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(thin([row for row in rows if any(row.get(name) for name in ("score_mean", *IF_THERE))]))
+    writer.writerows(
+        thin([row for row in rows if any(row.get(name) for name in ("episode_return_mean", *IF_THERE))])
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, buffer.getvalue().encode())
     return rows

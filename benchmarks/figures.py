@@ -78,7 +78,10 @@ def _curves(one: LauncherResults, folder: Path, column: str) -> list[tuple[Array
 def _draw_panel(panel: Any, one: LauncherResults, folder: Path) -> None:
     curves, color, label = _curves(one, folder, EVALUATION), OURS, "evaluations during training"
     if len(curves) < len(one.evaluations):
-        curves, label = _curves(one, folder, "score_mean_100"), "training (exploring), last 100 episodes"
+        curves, label = (
+            _curves(one, folder, "episode_return_mean_100"),
+            "training (exploring), last 100 episodes",
+        )
         if any(spec["name"] == "HardReset" for spec in one.evaluations[0]["settings"]["friends"]):
             # Each rollout begins anew: only episodes that fail within it are ever finished.
             color, label = TRAINING, "training, failed episodes alone"

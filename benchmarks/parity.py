@@ -136,7 +136,8 @@ def train_all(runs: list[Run], options: Options) -> Curves:
     curves: Curves = {run.environment: {"ours": [], "theirs": []} for run in runs}
     for run in runs:
         columns = [
-            load_run(run.folder.path).columns[name] for name in ("timesteps", "score_mean_100", "seconds")
+            load_run(run.folder.path).columns[name]
+            for name in ("timesteps", "episode_return_mean_100", "seconds")
         ]
         curves[run.environment]["ours"].append([list(row) for row in zip(*columns, strict=True)])
         rows = json.loads(their_result(run, place).read_bytes())["curve"]

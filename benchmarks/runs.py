@@ -172,4 +172,4 @@ class Run:
             return "starting"
         steps = int(rows[-1]["timesteps"] or 0)
         share = 100 * steps / self.experiment.num_timesteps
-        return f"{share:.0f}% score {rows[-1].get('score_mean_100', '')[:7]}"
+        return f"{share:.0f}% score {rows[-1].get('episode_return_mean_100', '')[:7]}"

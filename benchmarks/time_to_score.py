@@ -65,7 +65,7 @@ def first_reaching(rows: Sequence[dict[str, str]], score: float) -> dict[str, fl
     episodes = 0.0
     for row in rows:
         episodes += float(row.get("episodes") or 0)
-        mean = float(row.get("score_mean_100") or "nan")
+        mean = float(row.get("episode_return_mean_100") or "nan")
         if episodes >= EPISODES and mean >= score:
             return {"timesteps": int(row["timesteps"]), "seconds": float(row["seconds"]), "score": mean}
     return None

@@ -47,8 +47,10 @@ def test_scores_are_true_whatever_friends_do(tmp_path: Path) -> None:
     with open(tmp_path / FOLDER / "progress.csv", newline="") as file:
         for row in csv.DictReader(file):
             if row["episodes"] != "0":
-                assert 0 <= float(row["score_min"]) <= float(row["score_max"]) <= 20
-                assert float(row["score_max"]).is_integer() and float(row["episode_length_mean"]) == 20
+                assert 0 <= float(row["episode_return_min"]) <= float(row["episode_return_max"]) <= 20
+                assert (
+                    float(row["episode_return_max"]).is_integer() and float(row["episode_length_mean"]) == 20
+                )
 
 
 def test_quiet_and_verbose(tmp_path: Path) -> None:

@@ -84,17 +84,17 @@ def test_statistics() -> None:
     found = statistics.summarise(np.array([[0, 0, 2.0, 5], [1, 0, 6.0, 7]]), solo)
     assert found == {
         "episodes": 2,
-        "score_mean": 4,
-        "score_std": 2,
-        "score_min": 2,
-        "score_max": 6,
+        "episode_return_mean": 4,
+        "episode_return_std": 2,
+        "episode_return_min": 2,
+        "episode_return_max": 6,
         "episode_length_mean": 6,
-        "score_mean_100": 4,
+        "episode_return_mean_100": 4,
         "episodes_in_mean": 2,
     }
     many = np.column_stack([np.arange(150), np.zeros(150), np.arange(150), np.ones(150)])
     found = statistics.summarise(many, solo)
-    assert found["score_mean_100"] == np.arange(150)[-RECENT:].mean()
+    assert found["episode_return_mean_100"] == np.arange(150)[-RECENT:].mean()
     assert statistics.total == 152
 
 
@@ -140,7 +140,7 @@ def test_true_scores_whatever_friends_do(size: int, ending: str) -> None:
     for trainer, metrics in train(settings, 6, size):
         # 24 rows an environment: 3 steps, reset, 7 steps, reset, 3, reset, 7, reset.
         assert [each["episodes"] for each in metrics] == [4, 0, 4, 4, 0, 4]
-        assert [each["score_mean"] for each in metrics if each["episodes"]] == [6, 28, 6, 28]
+        assert [each["episode_return_mean"] for each in metrics if each["episodes"]] == [6, 28, 6, 28]
         lengths = [each["episode_length_mean"] for each in metrics if each["episodes"]]
         assert lengths == [3, 7, 3, 7]
         assert trainer.timesteps == 4 * 20 and trainer.episodes.total == 16

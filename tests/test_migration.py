@@ -15,6 +15,7 @@ from ppo_and_friends.settings.other_names import PEERS, todays_name
 from ppo_and_friends.settings.overrides import setting_names
 from ppo_and_friends.settings.plain import experiment_adapter, experiment_settings
 from ppo_and_friends.settings.registry import resolve
+from ppo_and_friends.settings.schedules import as_schedule
 from tests.command_line import read_json
 
 ROOT = Path(__file__).parent.parent
@@ -66,3 +67,14 @@ def test_results_of_an_earlier_format_count_as_the_launchers_own() -> None:
     today = experiment_settings(resolve("BipedalWalker"))
     assert settings_hash(record["settings"]) == settings_hash(today)
     assert "log_std_init" not in record["settings"]["network"]  # so that this shows something
+
+
+def test_schedules_move_by_numbers_under_todays_names() -> None:
+    rate = {"start": 1.0, "end": None, "shape": "steps", "at": [200], "values": [0.5], "by": "score_mean_100"}
+    new = migrated(
+        {"ppo": {"learning_rate": rate}, "friends": [{"name": "StdClip", "arguments": {"limit": rate}}]}, 2
+    )
+    moved = {**rate, "by": "episode_return_mean_100"}
+    assert new["ppo"]["learning_rate"] == moved and new["friends"][0]["arguments"]["limit"] == moved
+    with pytest.raises(ValueError, match="score_mean_100 is called episode_return_mean_100 now"):
+        as_schedule("1e-3,1e-4@score_mean_100>=200")

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from ppo_and_friends import load_policy
+from ppo_and_friends.common.metric import RENAMED_METRICS
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.runs.saved_experiment import load_experiment
 from ppo_and_friends.settings.experiment import Schedule, linear
-from ppo_and_friends.settings.migration import RENAMED_COLUMNS, renamed
+from ppo_and_friends.settings.migration import renamed
 from tests.command_line import latest, read_json, rows, run
 
 SAVED = Path(__file__).parent / "fixtures" / "format-1"
@@ -32,7 +33,7 @@ OPTIONS = {
         "--set=ppo.learning_rate=3e-3,1.5e-3@2000,7.5e-4@3000",
         "--set=ppo.gamma=0.98",
         "--set=ppo.gae_lambda=0.9",
-        "--set=ppo.entropy_coefficient=0.01,0.001@score_mean_100>=100",
+        "--set=ppo.entropy_coefficient=0.01,0.001@episode_return_mean_100>=100",
         "--set=ppo.value_clip_range=0.5",
         "--with=ObservationNormalizer",
         "--with=ObservationClip:limit=5",
@@ -91,7 +92,7 @@ def test_the_policy_acts_as_it_did(place: str) -> None:
 @pytest.mark.parametrize("change", [(), ("--set=kernels=plain",)], ids=["", "plain"])
 def test_training_goes_on(change: tuple[str, ...], name: str, state_path: Path) -> None:
     before = latest(state_path, name)
-    old_rows = [renamed(row, RENAMED_COLUMNS) for row in rows(state_path, name)]
+    old_rows = [renamed(row, RENAMED_METRICS) for row in rows(state_path, name)]
     asked = before.timesteps + 100
     options = ("--no_tensorboard", f"--num_timesteps={asked}", *OPTIONS[name], *change)
     done = run("-e", name, "--state_path", state_path, *options)

@@ -57,7 +57,7 @@ def test_stays_between_its_ends(start: float, end: float, progress: float) -> No
         ("1e-3:1e-5:log", logarithmic(1e-3, 1e-5)),
         ("1:0:cosine", cosine(1.0)),
         ("1,0.5@100,0.1@2e5", steps(1.0, (100, 0.5), (2e5, 0.1))),
-        ([1, "0.5@score_mean_100>=200"], steps(1.0, (200, 0.5), by="score_mean_100")),
+        ([1, "0.5@episode_return_mean_100>=200"], steps(1.0, (200, 0.5), by="episode_return_mean_100")),
         ("my_module:my_function", Schedule(function="my_module:my_function")),
     ],
 )

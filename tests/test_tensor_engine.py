@@ -115,7 +115,7 @@ def test_it_learns_and_is_tested_without_an_array() -> None:
     assert trainer.timesteps == 8 * (32 - 5) + 8 * (32 - 6)
     for _ in range(24):
         last = trainer.train_iteration()
-    assert first["score_mean"] < 2.5 and last["score_mean"] > 4.0
+    assert first["episode_return_mean"] < 2.5 and last["episode_return_mean"] > 4.0
     policy, engine = trainer.agent.policy(), Recall(6)
     observations, score = engine.reset(7), torch.zeros(6)
     for _ in range(5):
@@ -132,7 +132,7 @@ def test_with_memory_it_recalls() -> None:
     trainer = build(delay=True, memory="gru", steps=30)
     for _ in range(40):
         last = trainer.train_iteration()
-    assert last["score_mean"] > 4.0  # of 4.5; without memory 1 + 3.5 / 4 is the most
+    assert last["episode_return_mean"] > 4.0  # of 4.5; without memory 1 + 3.5 / 4 is the most
 
 
 class Crossings(TorchFunctionMode):

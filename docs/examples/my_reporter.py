@@ -18,6 +18,6 @@ class JSONLines(SilentReporter):
 
     def iteration(self, report: IterationReport) -> None:
         """Called after every iteration, on rank 0. An exception is shown and doesn't stop the training."""
-        line = {"timesteps": report.timesteps, "score": report.metric("score_mean")}
+        line = {"timesteps": report.timesteps, "score": report.metric("episode_return_mean")}
         with open(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")

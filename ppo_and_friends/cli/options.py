@@ -190,7 +190,7 @@ class Options:
     """Draw these runs' folders, as PNG and as an interactive page; seeds are averaged. With -e instead of
     folders, all saved runs of that launcher."""
 
-    plot_column: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "score_mean"
+    plot_column: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "episode_return_mean"
     """What to draw: any column of progress.csv."""
 
     plot_axis: Literal["timesteps", "seconds"] = "timesteps"

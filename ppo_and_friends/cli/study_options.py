@@ -71,7 +71,7 @@ class AllOptions(Options):
     """Compare groups of runs, given by folders or quoted globs: interquartile means, bootstrap intervals,
     probabilities of improvement, and whether there are enough seeds to tell."""
 
-    compare_column: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "score_mean_100"
+    compare_column: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "episode_return_mean_100"
     """The score to compare by: any column of progress.csv, of which the last value counts."""
 
     compare_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None

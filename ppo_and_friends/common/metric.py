@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -20,3 +21,14 @@ class Metric:
 
     tag: str = ""
     """TensorBoard's name of it, where that doesn't follow from its own name."""
+
+
+RENAMED_METRICS: Mapping[str, str] = {
+    "clip": "clip_range",
+    "score_mean": "episode_return_mean",
+    "score_std": "episode_return_std",
+    "score_min": "episode_return_min",
+    "score_max": "episode_return_max",
+    "score_mean_100": "episode_return_mean_100",
+}
+"""What numbers of an iteration (columns of ``progress.csv``) were called, and are called now."""

@@ -190,7 +190,7 @@ class BestPolicyKeeper(Friend):
         else:
             # The mean of fewer is of a run's shortest episodes, and a lucky one would decide for good.
             full = stats["episodes"] and stats["episodes_in_mean"] >= RECENT
-            score = stats["score_mean_100"] if full else np.nan
+            score = stats["episode_return_mean_100"] if full else np.nan
         if np.isnan(score) or score <= self.best.item():
             return
         self.best.fill_(score)

@@ -77,9 +77,9 @@ class EpisodeStatistics:
             communicator: A collective is made.
 
         Returns:
-            episodes (their number), score_mean, score_std, score_min, score_max,
-            episode_length_mean (NaN without episodes), score_mean_100 (of the last 100 episodes, or of as
-            many as there were) and episodes_in_mean (how many these are).
+            episodes (their number), episode_return_mean, episode_return_std, episode_return_min,
+            episode_return_max, episode_length_mean (NaN without episodes), episode_return_mean_100 (of the
+            last 100 episodes, or of as many as there were) and episodes_in_mean (how many these are).
         """
         rows = communicator.concatenate(episodes)
         # In order of time, then of environment: the same for any division over the ranks.
@@ -91,12 +91,12 @@ class EpisodeStatistics:
         nan = float("nan")
         return {
             "episodes": float(len(scores)),
-            "score_mean": float(scores.mean()) if some else nan,
-            "score_std": float(scores.std()) if some else nan,
-            "score_min": float(scores.min()) if some else nan,
-            "score_max": float(scores.max()) if some else nan,
+            "episode_return_mean": float(scores.mean()) if some else nan,
+            "episode_return_std": float(scores.std()) if some else nan,
+            "episode_return_min": float(scores.min()) if some else nan,
+            "episode_return_max": float(scores.max()) if some else nan,
             "episode_length_mean": float(rows[:, 3].mean()) if some else nan,
-            "score_mean_100": float(np.mean(self.recent)) if self.recent else nan,
+            "episode_return_mean_100": float(np.mean(self.recent)) if self.recent else nan,
             "episodes_in_mean": float(len(self.recent)),
         }
 
@@ -131,7 +131,7 @@ class Highest:
         ones, which finish first, and a single lucky one would decide for good.
         """
         for name, value in numbers.items():
-            if name == "score_mean_100" and numbers["episodes_in_mean"] < RECENT:
+            if name == "episode_return_mean_100" and numbers["episodes_in_mean"] < RECENT:
                 continue
             if not math.isnan(value):
                 self.numbers[name] = max(value, self.numbers.get(name, -math.inf))

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 
 SUMS = ("episodes",)
-LARGEST = ("score_max",)
-LEAST = ("score_min",)
-LAST = ("score_mean_100", "episodes_in_mean", "learning_rate", "clip_range")
-OF_EPISODES = ("score_mean", "score_std", "episode_length_mean")
+LARGEST = ("episode_return_max",)
+LEAST = ("episode_return_min",)
+LAST = ("episode_return_mean_100", "episodes_in_mean", "learning_rate", "clip_range")
+OF_EPISODES = ("episode_return_mean", "episode_return_std", "episode_length_mean")
 """Means over an iteration's episodes, as are all of ``info/``: weighted by the number of episodes."""
 
 

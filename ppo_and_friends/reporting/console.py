@@ -22,7 +22,13 @@ from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
 from ppo_and_friends.settings.experiment import Experiment
 
-OF_EPISODES = ("score_mean", "score_std", "score_min", "score_max", "episode_length_mean")
+OF_EPISODES = (
+    "episode_return_mean",
+    "episode_return_std",
+    "episode_return_min",
+    "episode_return_max",
+    "episode_length_mean",
+)
 """Metrics that are unknown in an iteration in which no episode ended."""
 
 REFRESHES = 1
@@ -162,7 +168,7 @@ class ConsoleReporter(SilentReporter):
 
     def _with_latest_scores(self, report: IterationReport) -> IterationReport:
         """The report, with the last known scores: of an iteration's episodes, and of an evaluation."""
-        for known, names in (("score_mean", OF_EPISODES), (EVALUATED, (EVALUATED,))):
+        for known, names in (("episode_return_mean", OF_EPISODES), (EVALUATED, (EVALUATED,))):
             if not math.isnan(report.metric(known)):
                 infos = [name for name in report.metrics if name.startswith(PREFIX) and names == OF_EPISODES]
                 self._scores |= {name: report.metric(name) for name in (*names, *infos)}

@@ -20,7 +20,10 @@ GRID = 400
 SAME_END = 0.02
 """Share of a curve's length by which the ends of runs of the same length may differ."""
 
-EXTREMES = {"score_mean": ("score_min", "score_max"), "score_mean_100": ("score_min", "score_max")}
+EXTREMES = {
+    "episode_return_mean": ("episode_return_min", "episode_return_max"),
+    "episode_return_mean_100": ("episode_return_min", "episode_return_max"),
+}
 """Columns of means to those of the least and the largest value that entered them."""
 
 
@@ -86,7 +89,7 @@ def curves(
 
     Args:
         runs: At least one.
-        column: What to draw, such as ``score_mean``.
+        column: What to draw, such as ``episode_return_mean``.
         x: Against what, such as ``timesteps`` or ``seconds``.
         window: Iterations to smooth over, before averaging.
         to_end: Hold the last known value until the run's last iteration.

@@ -25,14 +25,17 @@ TIMES = ("environment", "inference", "update", "communication")
 
 def scores(report: IterationReport) -> list[tuple[str, str]]:
     """Labels and texts of what the environments gave."""
-    low, high = report.metric("score_min"), report.metric("score_max")
+    low, high = report.metric("episode_return_min"), report.metric("episode_return_max")
     evaluated = evaluation(report)
     span = f"{format_value(low)} .. {format_value(high)}" if not math.isnan(low) else format_value(low)
     return [
         *([("evaluation", evaluated)] if evaluated else []),
-        ("score", format_spread(report.metric("score_mean"), report.metric("score_std"))),
+        (
+            "episode return",
+            format_spread(report.metric("episode_return_mean"), report.metric("episode_return_std")),
+        ),
         ("lowest .. highest", span),
-        ("last 100 episodes", format_value(report.metric("score_mean_100"))),
+        ("last 100 episodes", format_value(report.metric("episode_return_mean_100"))),
         ("episode length", format_value(report.metric("episode_length_mean"))),
         ("episodes", format_value(report.metric("episodes"))),
         ("iteration", f"{report.iteration:,}"),
@@ -131,9 +134,9 @@ def render(
 
 
 IN_THE_LINE = (
-    "score_mean",
-    "score_std",
-    "score_mean_100",
+    "episode_return_mean",
+    "episode_return_std",
+    "episode_return_mean_100",
     "episode_length_mean",
     "steps_per_second",
     "kl",
@@ -165,7 +168,7 @@ def more_lines(report: IterationReport) -> list[str]:
 
 def plain_line(report: IterationReport, seconds_left: float) -> str:
     """The iteration in one line of a log."""
-    score = format_spread(report.metric("score_mean"), report.metric("score_std"))
+    score = format_spread(report.metric("episode_return_mean"), report.metric("episode_return_std"))
     evaluated, success = evaluation(report), report.metric(SUCCESS)
     return "  ".join(
         [
@@ -174,7 +177,7 @@ def plain_line(report: IterationReport, seconds_left: float) -> str:
             f"{format_count(report.metric('steps_per_second'))}/s",
             f"{format_duration(seconds_left)} left",
             *([f"evaluation {evaluated}"] if evaluated else []),
-            f"score {score} (last 100: {format_value(report.metric('score_mean_100'))})",
+            f"return {score} (last 100: {format_value(report.metric('episode_return_mean_100'))})",
             *([f"success {success:.0%}"] if not math.isnan(success) else []),
             f"length {format_value(report.metric('episode_length_mean'))}",
             f"KL {format_value(report.metric('kl'))}",

@@ -27,19 +27,20 @@ PROGRESS = (
 """How far a run is, and where its time goes (``runs/session.py``)."""
 
 EPISODES = (
-    Metric("episodes", "Episodes that ended in the iteration, over all ranks", tag="score/episodes"),
-    Metric("score_mean", "Mean return of these episodes; blank if none ended", "reward"),
-    Metric("score_std", "Standard deviation of their returns", "reward"),
-    Metric("score_min", "Least of their returns", "reward"),
-    Metric("score_max", "Largest of their returns", "reward"),
-    Metric("episode_length_mean", "Mean length of these episodes", "timesteps", tag="score/episode_length"),
+    Metric("episodes", "Episodes that ended in the iteration, over all ranks", tag="episode/count"),
+    Metric("episode_return_mean", "Mean return of these episodes; blank if none ended", "reward"),
+    Metric("episode_return_std", "Standard deviation of their returns", "reward"),
+    Metric("episode_return_min", "Least of their returns", "reward"),
+    Metric("episode_return_max", "Largest of their returns", "reward"),
+    Metric("episode_length_mean", "Mean length of these episodes", "timesteps"),
     Metric(
-        "score_mean_100",
+        "episode_return_mean_100",
         "Mean return of the last 100 episodes, or of all where there were fewer",
         "reward",
-        tag="score/mean_of_100",
     ),
-    Metric("episodes_in_mean", "Episodes in `score_mean_100`, at most 100", tag="score/episodes_in_mean"),
+    Metric(
+        "episodes_in_mean", "Episodes in `episode_return_mean_100`, at most 100", tag="episode/in_mean_100"
+    ),
 )
 """Episodes of the training (``ppo/episodes.py``): true returns, whatever friends do to rewards."""
 
@@ -103,11 +104,11 @@ SAMPLES = (
 """Histograms in TensorBoard, taken now and then from rank 0's rollout (``reporting/samples.py``)."""
 
 FINAL = (
-    Metric("final/score_mean_100", "The last `score_mean_100`", "reward"),
+    Metric("final/episode_return_mean_100", "The last `episode_return_mean_100`", "reward"),
     Metric(
-        "final/score_mean_best",
-        "The largest score of an evaluation, if there is an Evaluator, else the largest `score_mean_100` "
-        "over a full 100 episodes",
+        "final/episode_return_best",
+        "The largest score of an evaluation, if there is an Evaluator, else the largest "
+        "`episode_return_mean_100` over a full 100 episodes",
         "reward",
     ),
     Metric("final/evaluation", "The Evaluator's last mean return, if there is an Evaluator", "reward"),

@@ -24,7 +24,7 @@ from ppo_and_friends.reporting.run_record import Run, load_run
 from ppo_and_friends.settings.flat import flatten, value_text
 
 SHOWN = (
-    "score_mean",
+    "episode_return_mean",
     "episode_length_mean",
     "value_loss",
     "explained_variance",
@@ -146,7 +146,7 @@ def _cards(run: Run, scores: Mapping[str, Any]) -> list[dict[str, str]]:
         ("timesteps", format_count(timesteps)),
         ("training time", format_duration(seconds)),
         ("steps a second, all in all", format_count(timesteps / seconds if seconds > 0 else math.nan)),
-        ("score, last 100 episodes", format_value(_last(run, "score_mean_100"))),
+        ("episode return, last 100", format_value(_last(run, "episode_return_mean_100"))),
     ]
     if not math.isnan(_last(run, EVALUATED)):
         cards.append(("last evaluation during training", format_value(_last(run, EVALUATED))))

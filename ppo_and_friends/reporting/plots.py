@@ -30,8 +30,8 @@ WRAPPED = 88
 """Characters of a label after which it goes on in the next line."""
 
 TITLES = {
-    "score_mean": "score of an episode",
-    "score_mean_100": "score, mean of the last 100 episodes",
+    "episode_return_mean": "episode return",
+    "episode_return_mean_100": "episode return, mean of the last 100",
     "episode_length_mean": "steps of an episode",
     "timesteps": "timesteps",
     "seconds": "seconds of training",
@@ -106,7 +106,11 @@ class Plot:
 
 
 def make_plot(
-    runs: Sequence[Run], column: str = "score_mean", *, x: str = "timesteps", window: int | None = None
+    runs: Sequence[Run],
+    column: str = "episode_return_mean",
+    *,
+    x: str = "timesteps",
+    window: int | None = None,
 ) -> Plot:
     """Prepare a picture of a column of one or many runs.
 
@@ -130,10 +134,16 @@ def make_plot(
     one_name = len({run.settings.get("name") for run in runs}) == 1
     heading = str(runs[0].settings.get("name", runs[0].folder.name)) if one_name else ""
     target = (
-        runs[0].settings.get("reward_threshold") if one_name and column.startswith("score_mean") else None
+        runs[0].settings.get("reward_threshold")
+        if one_name and column.startswith("episode_return_mean")
+        else None
     )
     evaluated: Sequence[Curve] = []
-    if len(drawn) == 1 and column.startswith("score_mean") and any(EVALUATED in run.columns for run in runs):
+    if (
+        len(drawn) == 1
+        and column.startswith("episode_return_mean")
+        and any(EVALUATED in run.columns for run in runs)
+    ):
         evaluated = curves(runs, EVALUATED, x=x, to_end=False)
     if target is not None and not _near(target, drawn, raw, evaluated):
         target = None
@@ -144,7 +154,7 @@ def plot_runs(
     folders: Sequence[Path],
     output: Path,
     *,
-    column: str = "score_mean",
+    column: str = "episode_return_mean",
     x: str = "timesteps",
     window: int | None = None,
 ) -> Path:
@@ -249,7 +259,7 @@ class LearningCurve(SilentReporter):
     def iteration(self, report: Any) -> None:
         """Note that there is something to draw."""
         self._iterations += 1
-        self._scores += not math.isnan(report.metric("score_mean"))
+        self._scores += not math.isnan(report.metric("episode_return_mean"))
 
     def finish(self, summary: str) -> None:
         """Draw it."""

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.metric import RENAMED_METRICS
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.settings.experiment import Experiment
-from ppo_and_friends.settings.migration import RENAMED_COLUMNS
 
 COLUMNS = (
     "iteration",
@@ -20,10 +20,10 @@ COLUMNS = (
     "seconds",
     "steps_per_second",
     "episodes",
-    "score_mean",
-    "score_std",
-    "score_min",
-    "score_max",
+    "episode_return_mean",
+    "episode_return_std",
+    "episode_return_min",
+    "episode_return_max",
     "episode_length_mean",
     "policy_loss",
     "value_loss",
@@ -79,7 +79,7 @@ def parse_rows(data: bytes) -> tuple[list[str], list[Row]]:
     lines = list(csv.reader(io.StringIO(text)))
     if not lines or (torn and len(lines) == 1):
         return [], []
-    columns = [RENAMED_COLUMNS.get(name, name) for name in lines[0]]
+    columns = [RENAMED_METRICS.get(name, name) for name in lines[0]]
     if torn:
         lines[-1] = lines[-1][:-1]
     rows = []

@@ -36,12 +36,12 @@ FINAL_SCORES = {FINAL_SCORE: "score", BEST_SCORE: "best score", EVALUATION: "eva
 
 
 def tag_of(metric: str) -> str:
-    """The scalar's tag: ``score_mean`` is ``score/mean``, ``icm/loss`` stays as it is."""
+    """The scalar's tag: ``episode_return_mean`` is ``episode/return_mean``, ``icm/loss`` stays as it is."""
     if metric in METRICS and METRICS[metric].tag:
         return METRICS[metric].tag
     if "/" in metric:
         return metric
-    for group in ("score", "time"):
+    for group in ("episode", "time"):
         if metric.startswith(f"{group}_"):
             return f"{group}/{metric.removeprefix(f'{group}_')}"
     return f"other/{metric}"
@@ -175,8 +175,8 @@ class TensorBoardReporter(SilentReporter):
         if last is not self._written:
             self._scalars(last)
         final = {
-            FINAL_SCORE: last.metric("score_mean_100"),
-            BEST_SCORE: last.highest.get(EVALUATED, last.highest.get("score_mean_100", math.nan)),
+            FINAL_SCORE: last.metric("episode_return_mean_100"),
+            BEST_SCORE: last.highest.get(EVALUATED, last.highest.get("episode_return_mean_100", math.nan)),
             EVALUATION: self._evaluation,
         }
         values = [

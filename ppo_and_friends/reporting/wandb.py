@@ -87,7 +87,7 @@ class WandbReporter(SilentReporter):
         for name, path in report.recordings.items():
             content[f"video/{name}"] = wandb.Video(str(path), format=path.suffix[1:])
         self._run.log(content | {"timesteps": report.timesteps, "iteration": report.iteration})
-        self._run.summary["score/mean_of_100"] = report.metric("score_mean_100")
+        self._run.summary["episode/return_mean_100"] = report.metric("episode_return_mean_100")
 
     def finish(self, summary: str) -> None:
         """Mark the run as done."""

@@ -8,6 +8,7 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor
 
+from ppo_and_friends.common.metric import RENAMED_METRICS
 from ppo_and_friends.errors import IncompatibleState
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.group import friends_of
@@ -15,7 +16,7 @@ from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.settings.experiment import Experiment, NetworkSettings
-from ppo_and_friends.settings.migration import ANNEALING, migrated_network
+from ppo_and_friends.settings.migration import ANNEALING, migrated_network, renamed
 from ppo_and_friends.settings.overrides import as_values, differences
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.vector.space_descriptions import describe
@@ -227,7 +228,7 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
     trainer.iteration, trainer.timesteps = state["iteration"], state["timesteps"]
     trainer.episodes.total = state["episodes"]
     trainer.episodes.recent.extend(state["recent_scores"])
-    trainer.highest.numbers.update(state.get("highest", {}))
+    trainer.highest.numbers.update(renamed(state.get("highest", {}), RENAMED_METRICS))
     return notes
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ppo_and_friends.common.metric import RENAMED_METRICS
 from ppo_and_friends.settings.schedules import Schedule
 
-FORMAT = 2
+FORMAT = 3
 """Of the settings in ``experiment.json`` and in checkpoints; a record without a number has format 1."""
 
 RENAMED: Mapping[str, Mapping[str, str]] = {
@@ -34,9 +35,6 @@ RENAMED_ARGUMENTS: Mapping[str, Mapping[str, str]] = {
 }
 """Friend to what its arguments were called in format 1, and are called now."""
 
-RENAMED_COLUMNS: Mapping[str, str] = {"clip": "clip_range"}
-"""What columns of ``progress.csv`` were called, and are called now."""
-
 
 def migrated(settings: Mapping[str, Any], format: int = 1) -> dict[str, Any]:
     """An experiment's plain settings, as they were saved, in today's format.
@@ -47,8 +45,12 @@ def migrated(settings: Mapping[str, Any], format: int = 1) -> dict[str, Any]:
             whatever is said here.
     """
     new = copy.deepcopy(dict(settings))
-    if format >= FORMAT:
-        return new
+    if format < 2:
+        new = _from_format_1(new)
+    return new if format >= FORMAT else _with_renamed_metrics(new)
+
+
+def _from_format_1(new: dict[str, Any]) -> dict[str, Any]:
     for section, names in RENAMED.items():
         place = new if not section else new.get(section)
         if isinstance(place, dict):
@@ -56,6 +58,16 @@ def migrated(settings: Mapping[str, Any], format: int = 1) -> dict[str, Any]:
     if isinstance(new.get("friends"), list | tuple):
         _migrate_friends(new)
     return new
+
+
+def _with_renamed_metrics(values: Any) -> Any:
+    """Settings whose schedules move by numbers under their names of format 2, under today's."""
+    if isinstance(values, dict):
+        new = {name: _with_renamed_metrics(value) for name, value in values.items()}
+        if "shape" in new and isinstance(new.get("by"), str):
+            new["by"] = RENAMED_METRICS.get(new["by"], new["by"])
+        return new
+    return [_with_renamed_metrics(value) for value in values] if isinstance(values, list) else values
 
 
 def migrated_network(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,5 +142,5 @@ def _annealed(setting: Any, arguments: Settings) -> Settings:
         return {"start": start, "end": end, "shape": shape}
     factor = arguments.get("factor", 0.1)
     values = [max(start * factor ** (1 + index), min(end, start)) for index in range(len(arguments["at"]))]
-    by = "score_mean_100" if arguments.get("by") == "score" else "timesteps"
+    by = "episode_return_mean_100" if arguments.get("by") == "score" else "timesteps"
     return {"start": start, "end": None, "shape": "steps", "at": arguments["at"], "values": values, "by": by}

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, model_validator
 from pydantic.dataclasses import dataclass
 
+from ppo_and_friends.common.metric import RENAMED_METRICS
 from ppo_and_friends.common.objects import resolve_object
 from ppo_and_friends.errors import UsageError
 
 Shape = Literal["linear", "cosine", "log", "steps"]
 
 STEP = re.compile(r"(?P<value>[^@]+)@(?:(?P<by>[\w/]+)>=)?(?P<bound>.+)")
-"""A step as text: ``1e-4@100000`` by timesteps, ``1e-4@score_mean_100>=200`` by anything else."""
+"""A step as text: ``1e-4@100000`` by timesteps, ``1e-4@episode_return_mean_100>=200`` by anything else."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Status:
 
     highest: Mapping[str, float] = field(default_factory=dict)
     """The highest value that each number of the run's status has had: ``timesteps``, ``iteration``,
-    ``score_mean_100`` (counted only once 100 episodes are in it), and every other metric of an iteration."""
+    ``episode_return_mean_100`` (counted only once 100 episodes are in it), and every other metric of an
+    iteration."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Schedule:
 
     On the command line: ``3e-4`` is constant, ``1e-3:0`` goes from 1e-3 to 0 in a straight line,
     ``1e-3:1e-5:log`` names the shape. ``1e-3,5e-4@100000,1e-4@200000`` goes down in steps at these timesteps,
-    ``1e-3,1e-4@score_mean_100>=200`` once a number of the run's status has reached a bound, and
+    ``1e-3,1e-4@episode_return_mean_100>=200`` once a number of the run's status has reached a bound, and
     ``my_module:my_function`` asks a function.
     """
 
@@ -224,7 +226,10 @@ def _parsed_steps(text: str) -> Schedule:
         pairs = []
     if len(pairs) != len(rest) or len(names) != 1:
         raise ValueError("steps are written START,VALUE@BOUND or START,VALUE@NAME>=BOUND, all with one NAME")
-    return steps(start, *pairs, by=names.pop())
+    name = names.pop()
+    if name in RENAMED_METRICS:
+        raise ValueError(f"{name} is called {RENAMED_METRICS[name]} now")
+    return steps(start, *pairs, by=name)
 
 
 def _not_negative(schedule: Schedule) -> Schedule:

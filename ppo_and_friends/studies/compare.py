@@ -24,7 +24,7 @@ from ppo_and_friends.studies.groups_of_runs import Comparison, Group, align, fin
 def compare(
     patterns: Sequence[str],
     *,
-    column: str = "score_mean_100",
+    column: str = "episode_return_mean_100",
     output: Path | None = None,
     stream: TextIO | None = None,
 ) -> list[Path]:

@@ -80,7 +80,7 @@ def _run_folders(place: Path) -> list[Path]:
     return [path.parent for path in place.rglob("progress.csv")] if place.is_dir() else []
 
 
-def align(groups: Sequence[Group], column: str = "score_mean_100") -> Comparison:
+def align(groups: Sequence[Group], column: str = "episode_return_mean_100") -> Comparison:
     """Scores of the environments that all groups have, at the same timesteps.
 
     Args:

@@ -150,7 +150,7 @@ def progress_of(folder: Path) -> Progress:
             tail = tail.partition(b"\n")[2]
         _, rows = parse_rows(header + tail[: tail.rfind(b"\n") + 1])
         last = rows[-1]
-        score = last.get("score_mean_100") or last.get("score_mean") or "nan"
+        score = last.get("episode_return_mean_100") or last.get("episode_return_mean") or "nan"
         return Progress(int(last["timesteps"]), float(score), float(last["seconds"] or 0))
     except (OSError, ValueError, KeyError, IndexError):
         return Progress()

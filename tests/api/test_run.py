@@ -52,7 +52,7 @@ def test_with_a_folder_it_is_trained_when_it_returns(tmp_path: Path) -> None:
     run = train(small(), tmp_path / "run", verbosity=-1)
     assert run.timesteps >= 640 and not run.interrupted
     assert run.timesteps == latest(tmp_path, "run").timesteps == run.metrics["timesteps"][-1]
-    assert len(run.metrics["score_mean"]) == run.new_iterations == len(rows(tmp_path, "run"))
+    assert len(run.metrics["episode_return_mean"]) == run.new_iterations == len(rows(tmp_path, "run"))
     policy, loaded = run.policy(), load_policy(tmp_path / "run")
     for name, tensor in policy.agent.tensors().items():
         assert torch.equal(tensor, loaded.agent.tensors()[name])

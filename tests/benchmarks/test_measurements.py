@@ -96,7 +96,7 @@ def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 
 def test_a_score_counts_from_a_hundred_episodes_on() -> None:
-    names = ("timesteps", "seconds", "episodes", "score_mean_100")
+    names = ("timesteps", "seconds", "episodes", "episode_return_mean_100")
     table = [(100, 0.5, 60, 500.0), (200, 1.0, 39, 500.0), (300, 1.5, 0, ""), (400, 2.0, 1, 480.0)]
     rows = [dict(zip(names, map(str, row), strict=True)) for row in table]
     assert first_reaching(rows, 475) == {"timesteps": 400, "seconds": 2.0, "score": 480.0}

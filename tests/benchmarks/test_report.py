@@ -40,7 +40,9 @@ def put(results: Path, launcher: str, seed: int, mean: float, **changes: Any) ->
     folder.mkdir(parents=True)
     (folder / "evaluation.json").write_text(json.dumps(record))
     rows = "".join(f"{i},{i * 1000},{i / 10},{i},{i / 2}\n" for i in range(1, 50))
-    (folder / "curve.csv").write_text("iteration,timesteps,seconds,score_mean,score_mean_100\n" + rows)
+    (folder / "curve.csv").write_text(
+        "iteration,timesteps,seconds,episode_return_mean,episode_return_mean_100\n" + rows
+    )
     return record
 
 
@@ -136,11 +138,11 @@ def test_no_results_say_so(tmp_path: Path) -> None:
 def test_a_curve_has_the_evaluations_of_a_run_that_made_them(tmp_path: Path) -> None:
     progress = tmp_path / "progress.csv"
     progress.write_text(
-        "iteration,timesteps,seconds,score_mean,score_mean_100,kl,Evaluator/score\n1,9,1,2,3,4,5\n"
+        "iteration,timesteps,seconds,episode_return_mean,episode_return_mean_100,kl,Evaluator/score\n1,9,1,2,3,4,5\n"
     )
     write_curve(progress, tmp_path / "curve.csv")
     assert (tmp_path / "curve.csv").read_text().splitlines() == [
-        "iteration,timesteps,seconds,score_mean,score_mean_100,Evaluator/score",
+        "iteration,timesteps,seconds,episode_return_mean,episode_return_mean_100,Evaluator/score",
         "1,9,1,2,3,5",
     ]
 

@@ -108,8 +108,10 @@ def test_scores_stay_true(name: str) -> None:
     for _, metrics in ranks:
         for each in metrics:
             assert each["episodes"] > 0
-            scores = {each[key] for key in ("score_mean", "score_min", "score_max")}
-            assert (scores, each["score_std"], each["episode_length_mean"]) == ({6.0}, 0.0, 3.0)
+            scores = {
+                each[key] for key in ("episode_return_mean", "episode_return_min", "episode_return_max")
+            }
+            assert (scores, each["episode_return_std"], each["episode_length_mean"]) == ({6.0}, 0.0, 3.0)
 
 
 class Picture(Episodes):

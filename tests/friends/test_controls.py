@@ -50,8 +50,8 @@ def test_steps_go_by_what_the_run_has_reached_and_survive_a_resume() -> None:
 def test_a_mean_of_few_episodes_decides_nothing() -> None:
     highest = Highest()
     for mean, many, expected in ((9.0, 2.0, None), (5.0, 99.0, None), (4.0, 100.0, 4.0), (3.0, 100.0, 4.0)):
-        highest.take({"score_mean_100": mean, "episodes_in_mean": many, "kl": math.nan})
-        assert highest.numbers.get("score_mean_100") == expected
+        highest.take({"episode_return_mean_100": mean, "episodes_in_mean": many, "kl": math.nan})
+        assert highest.numbers.get("episode_return_mean_100") == expected
     assert "kl" not in highest.numbers
 
 

@@ -78,7 +78,7 @@ def test_the_end_at_the_target_is_said(tmp_path: Path) -> None:
     assert f"Training ended before its 6,000 timesteps: {said}" in done.out
     assert f"Mean scores: last evaluation {format_value(score)}, last " in done.out
     lines = [line for line in done.out.splitlines() if line.startswith("iteration ")]
-    assert f"evaluation {format_value(score)}  score" in lines[-1] and "evaluation" not in lines[0]
+    assert f"evaluation {format_value(score)}  return" in lines[-1] and "evaluation" not in lines[0]
 
 
 @pytest.mark.parametrize("keeper_first", [True, False])
@@ -107,7 +107,7 @@ def test_without_an_evaluator_training_scores_decide(tmp_path: Path) -> None:
     early = trainer.train_iteration()
     assert early["episodes"] > 0 and math.isnan(trainer.friends.metrics()["BestPolicyKeeper/best"])
     trainer.episodes.recent.extend([5.0] * 100)
-    means = [trainer.train_iteration()["score_mean_100"] for _ in range(4)]
+    means = [trainer.train_iteration()["episode_return_mean_100"] for _ in range(4)]
     (keeper,) = trainer.friends
     assert isinstance(keeper, BestPolicyKeeper)
     assert keeper.metrics() == {"best": pytest.approx(max(means))}
@@ -147,7 +147,7 @@ def test_the_best_is_written_once_for_each_time_the_run_is_saved(
     (keeper,) = trainer.friends
     for score, done in ((1.0, 10), (2.0, 20), (1.5, 30)):
         keeper.before_update(Controls(1e-3, 0.2, 0.0, timesteps=done))
-        keeper.after_update({"score_mean_100": score, "episodes": 1.0, "episodes_in_mean": 100.0})
+        keeper.after_update({"episode_return_mean_100": score, "episodes": 1.0, "episodes_in_mean": 100.0})
     assert written == []
     keeper.before_checkpoint()
     keeper.before_checkpoint()  # nothing new
@@ -162,7 +162,7 @@ def test_a_best_that_found_no_room_is_written_the_next_time(
     trainer = build(experiment([friend("BestPolicyKeeper")]), folder=tmp_path)
     (keeper,) = trainer.friends
     keeper.before_update(Controls(1e-3, 0.2, 0.0, timesteps=10))
-    keeper.after_update({"score_mean_100": 1.0, "episodes": 1.0, "episodes_in_mean": 100.0})
+    keeper.after_update({"episode_return_mean_100": 1.0, "episodes": 1.0, "episodes_in_mean": 100.0})
 
     def full(*_: Any, **more: Any) -> Path:
         raise CheckpointError("No space left on device.")

@@ -104,5 +104,5 @@ def test_it_is_learnt(space: Any) -> None:
     )
     settings = settings.with_changes({"ppo.learning_rate": 3e-3, "ppo.gamma": 0.0})
     ((_, metrics),) = train(settings, 25)
-    first, last = metrics[0]["score_mean"] / 8, metrics[-1]["score_mean"] / 8
+    first, last = metrics[0]["episode_return_mean"] / 8, metrics[-1]["episode_return_mean"] / 8
     assert first < 0.62 and last > first + 0.2, (first, last)

@@ -25,7 +25,15 @@ from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"), num_timesteps=100_000)
 NAMES = (
-    *("steps_per_second", "episodes", "score_mean", "score_std", "score_min", "score_max", "score_mean_100"),
+    *(
+        "steps_per_second",
+        "episodes",
+        "episode_return_mean",
+        "episode_return_std",
+        "episode_return_min",
+        "episode_return_max",
+        "episode_return_mean_100",
+    ),
     *("episode_length_mean", "policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "clip_range"),
     *("explained_variance", "learning_rate", "gradient_norm", "time_environment", "time_update"),
 )
@@ -41,7 +49,8 @@ environment = EnvironmentSettings(id="Toy-v0")
 reporter.start(Experiment(name="Toy", environment=environment, num_timesteps=1000), 2, None, ["a note"])
 try:
     for i in range(1, 5):
-        metrics = {"score_mean": 123.4, "score_std": 5.0, "kl": 0.0123, "icm/" + "very_long_name" * 5: 1.0}
+        metrics = {"episode_return_mean": 123.4, "episode_return_std": 5.0, "kl": 0.0123}
+        metrics["icm/" + "very_long_name" * 5] = 1.0
         reporter.iteration(IterationReport(i, 250 * i, 1000, float(i), metrics))
         reporter.message("saved")
         print("from elsewhere")
@@ -172,8 +181,8 @@ def test_quiet_leaves_only_warnings() -> None:
 
 
 def test_unknown_numbers_are_a_dash() -> None:
-    line = plain_line(IterationReport(1, 0, 100, 0.0, {"score_mean": math.nan}), math.nan)
-    assert "score - (last 100: -)" in line and "nan" not in line
+    line = plain_line(IterationReport(1, 0, 100, 0.0, {"episode_return_mean": math.nan}), math.nan)
+    assert "return - (last 100: -)" in line and "nan" not in line
 
 
 def iteration_lines(stream: io.StringIO) -> list[str]:
@@ -186,13 +195,24 @@ def test_the_latest_scores_stay_while_no_episode_ends() -> None:
     reporter = ConsoleReporter(stream=stream, verbosity=1)
     reporter.start(EXPERIMENT, 1)
     none = dict.fromkeys(
-        ("score_mean", "score_std", "score_min", "score_max", "episode_length_mean"), math.nan
+        (
+            "episode_return_mean",
+            "episode_return_std",
+            "episode_return_min",
+            "episode_return_max",
+            "episode_length_mean",
+        ),
+        math.nan,
     )
-    for metrics in (none, {"score_mean": 7.0, "score_std": 2.0, "episode_length_mean": 33.0}, none):
+    for metrics in (
+        none,
+        {"episode_return_mean": 7.0, "episode_return_std": 2.0, "episode_length_mean": 33.0},
+        none,
+    ):
         reporter.iteration(report(1, **metrics))
     before, during, after = iteration_lines(stream)
-    assert "score - " in before and "length - " in before
-    assert "score 7 ± 2 " in during and "score 7 ± 2 " in after and "length 33 " in after
+    assert "return - " in before and "length - " in before
+    assert "return 7 ± 2 " in during and "return 7 ± 2 " in after and "length 33 " in after
 
 
 def test_long_lines_can_be_copied() -> None:
@@ -226,7 +246,7 @@ def test_an_old_encoding_is_no_failure() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     reporter = ConsoleReporter(stream=stream)
     reporter.start(EXPERIMENT, 1)
-    reporter.iteration(report(1, score_mean=1.0, score_std=1.0))
+    reporter.iteration(report(1, episode_return_mean=1.0, episode_return_std=1.0))
     reporter.finish("done")
     stream.seek(0)
     assert "1 +/- 1" in stream.read()
@@ -286,7 +306,9 @@ def test_notebooks_get_plain_text_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     stream = io.StringIO()
     reporter = ConsoleReporter(stream=stream)
     reporter.start(EXPERIMENT, 1)
-    reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"score_mean": 5.0, "score_std": 1.0}))
+    reporter.iteration(
+        IterationReport(1, 100, 1000, 1.0, {"episode_return_mean": 5.0, "episode_return_std": 1.0})
+    )
     reporter.finish("done")
     print_evaluation(Evaluation("Toy-v0", 100, (Episode(5.0, 9),)), stream)
     text = stream.getvalue()

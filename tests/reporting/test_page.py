@@ -39,7 +39,7 @@ def make_run(folder: Path, rows: int = 40, tested: bool = True) -> Path:
         "saved_at": "2026-01-02T03:04:05+00:00",
     }
     (folder / "experiment.json").write_text(json.dumps(record))
-    names = "iteration,timesteps,seconds,score_mean,score_mean_100,entropy,kl,icm/loss"
+    names = "iteration,timesteps,seconds,episode_return_mean,episode_return_mean_100,entropy,kl,icm/loss"
     lines = [f"{i},{1000 * i},{2 * i},{i},{i},{1 / i},,{i**2}" for i in range(1, rows + 1)]
     (folder / "progress.csv").write_text("\n".join([names, *lines, ""]))
     if tested:
@@ -64,7 +64,7 @@ def test_all_is_in_one_file(tmp_path: Path) -> None:
     page = Page(text)
     assert page.loads == []
     assert {"curves", "evaluation", "settings", "origin"} <= set(page.ids)
-    assert {"plot-score_mean", "plot-entropy", "plot-icm/loss"} <= set(page.ids)
+    assert {"plot-episode_return_mean", "plot-entropy", "plot-icm/loss"} <= set(page.ids)
     assert "plot-kl" not in page.ids  # it has no number
     for said in (
         "Toy &lt;b&gt;", "Toy-v0, 16 environments on 2 ranks, seed 7, begun 2026-01-02 03:04",
@@ -83,7 +83,7 @@ def test_an_untested_run_has_no_empty_parts(tmp_path: Path) -> None:
 def test_long_runs_are_thinned(tmp_path: Path) -> None:
     run = load_run(make_run(tmp_path / "run", rows=2 * MOST_POINTS + 1))
     plots = plots_of(run)
-    assert [plot.column for plot in plots] == ["score_mean", "entropy", "icm/loss"]
+    assert [plot.column for plot in plots] == ["episode_return_mean", "entropy", "icm/loss"]
     assert all(len(curve.x) <= MOST_POINTS for plot in plots for curve in plot.drawn)
     assert plots[0].drawn[0].x[-1] == 1000 * (2 * MOST_POINTS + 1)
 

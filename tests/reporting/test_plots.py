@@ -46,7 +46,7 @@ def make_run(
     }
     (folder / "experiment.json").write_text(json.dumps({"experiment": settings, "plain": True}))
     lines = [f"{i},{100 * i},{i + offset if i % 5 else ''}" for i in range(1, rows + 1)]
-    (folder / "progress.csv").write_text("\n".join(["iteration,timesteps,score_mean", *lines, ""]))
+    (folder / "progress.csv").write_text("\n".join(["iteration,timesteps,episode_return_mean", *lines, ""]))
     return folder
 
 
@@ -65,7 +65,7 @@ def test_smoothing_never_bends_a_straight_line(n: int, window: int, slope: float
 
 def test_runs_that_differ_only_in_the_seed_are_averaged(tmp_path: Path) -> None:
     runs = [load_run(make_run(tmp_path / f"s{seed}", seed, offset=2.0 * seed)) for seed in (1, 2, 3)]
-    (curve,) = curves(runs, "score_mean")
+    (curve,) = curves(runs, "episode_return_mean")
     assert curve.label == "Toy" and curve.runs == 3
     # At timestep t: t / 100 + (2, 4, 6). In the last iteration no episode ended: the score stays.
     np.testing.assert_allclose(curve.mean, np.minimum(curve.x, 5900) / 100 + 4)
@@ -74,7 +74,7 @@ def test_runs_that_differ_only_in_the_seed_are_averaged(tmp_path: Path) -> None:
 
 def test_means_end_where_the_shortest_run_ends(tmp_path: Path) -> None:
     runs = [load_run(make_run(tmp_path / str(rows), rows, rows=rows)) for rows in (31, 59)]
-    (curve,) = curves(runs, "score_mean")
+    (curve,) = curves(runs, "episode_return_mean")
     assert (curve.x[0], curve.x[-1]) == (100.0, 3100.0)
 
 
@@ -135,10 +135,10 @@ def test_png_and_page_of_several_runs(tmp_path: Path) -> None:
     folders = [
         make_run(tmp_path / "runs" / f"{clip}{seed}", seed, clip) for clip in (0.1, 0.2) for seed in (1, 2)
     ]
-    picture, page = plot(folders, column="score_mean", axis="timesteps")
+    picture, page = plot(folders, column="episode_return_mean", axis="timesteps")
     assert (picture, page) == (
-        tmp_path / "runs" / "plot_score_mean.png",
-        tmp_path / "runs" / "plot_score_mean.html",
+        tmp_path / "runs" / "plot_episode_return_mean.png",
+        tmp_path / "runs" / "plot_episode_return_mean.html",
     )
     text = page.read_text()
     assert Page(text).loads == []
@@ -153,11 +153,11 @@ def test_png_and_page_of_several_runs(tmp_path: Path) -> None:
 def test_the_axis_can_be_seconds(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     with pytest.raises(UsageError, match="No such column: seconds"):
-        plot([folder], column="score_mean", axis="seconds")
+        plot([folder], column="episode_return_mean", axis="seconds")
     text = (folder / "progress.csv").read_text().splitlines()
     lines = [f"{text[0]},seconds", *(f"{line},{i / 2}" for i, line in enumerate(text[1:], 1))]
     (folder / "progress.csv").write_text("\n".join([*lines, ""]))
-    plot([folder], column="score_mean", axis="seconds", output=tmp_path / "out" / "x.png")
+    plot([folder], column="episode_return_mean", axis="seconds", output=tmp_path / "out" / "x.png")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"x.png", "x.html"}
     assert figure(make_plot([load_run(folder)], x="seconds")).data[0].x[-1] == pytest.approx(60 / 2)
 
@@ -170,7 +170,9 @@ def test_labels_without_settings_are_the_folders(tmp_path: Path) -> None:
 
 def test_wrong_requests_are_named(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
-    with pytest.raises(UsageError, match=r"No such column: scores\. There are: iteration, score_mean"):
+    with pytest.raises(
+        UsageError, match=r"No such column: scores\. There are: episode_return_mean, iteration"
+    ):
         plot_runs([folder], tmp_path / "x.png", column="scores")
     with pytest.raises(UsageError, match="no run to plot"):
         plot_runs([tmp_path / "nowhere"], tmp_path / "x.png")
@@ -191,7 +193,7 @@ def test_learning_curve_at_the_end_of_a_run(tmp_path: Path) -> None:
     reporter = LearningCurve(folder)
     reporter.finish("nothing was trained")
     assert not (folder / "learning_curve.png").exists()
-    reporter.iteration(IterationReport(60, 6000, 6000, 1.0, {"score_mean": 60.0}))
+    reporter.iteration(IterationReport(60, 6000, 6000, 1.0, {"episode_return_mean": 60.0}))
     reporter.finish("done")
     assert (folder / "learning_curve.png").stat().st_size > 5000
 
@@ -203,7 +205,7 @@ def with_friends(*friends: tuple[str, dict[str, object]], name: str = "Toy", see
         "friends": [{"name": friend, "arguments": arguments} for friend, arguments in friends],
     }
     score = np.arange(5.0)
-    columns = {"iteration": score + 1, "timesteps": 100 * (score + 1), "score_mean": score}
+    columns = {"iteration": score + 1, "timesteps": 100 * (score + 1), "episode_return_mean": score}
     return Run(Path(f"saved/{name}-{seed}"), flatten(settings), columns)
 
 
@@ -247,8 +249,8 @@ def scored(folder: str, means: list[float], least: float, largest: float, seed: 
     score = np.array(means)
     rows = np.arange(1.0, len(means) + 1)
     columns = {
-        "iteration": rows, "timesteps": 100 * rows + seed, "score_mean": score,
-        "score_min": np.full(len(means), least), "score_max": np.full(len(means), largest),
+        "iteration": rows, "timesteps": 100 * rows + seed, "episode_return_mean": score,
+        "episode_return_min": np.full(len(means), least), "episode_return_max": np.full(len(means), largest),
     }  # fmt: skip
     return Run(Path(folder), {"name": "Toy", "random_seed": seed}, columns)
 
@@ -256,7 +258,7 @@ def scored(folder: str, means: list[float], least: float, largest: float, seed: 
 def test_a_band_stays_within_the_returns_that_there_were() -> None:
     """Means of 500 and 420, at most 500: one deviation is 56.6, and 460 + 56.6 is no possible return."""
     runs = [scored("a", [0.0, 500.0], 0.0, 500.0, 1), scored("b", [0.0, 420.0], 0.0, 500.0, 2)]
-    (curve,) = curves(runs, "score_mean")
+    (curve,) = curves(runs, "episode_return_mean")
     low, high = curve.band
     assert curve.mean[-1] == 460 and curve.spread[-1] == pytest.approx(40 * 2**0.5)
     assert high[-1] == 500 and low[-1] == pytest.approx(460 - 40 * 2**0.5)
@@ -269,7 +271,7 @@ def test_a_mean_goes_to_the_end() -> None:
     """Blank last rows hold the last score; runs of one length end some timesteps apart."""
     nan = math.nan
     runs = [scored("a", [1.0] * 98 + [nan, nan], 0, 9, 1), scored("b", [3.0] * 99 + [nan], 0, 9, 60)]
-    (curve,) = curves(runs, "score_mean")
+    (curve,) = curves(runs, "episode_return_mean")
     assert (curve.x[-1], curve.mean[-1]) == (10_060.0, 2.0)
 
 
@@ -314,7 +316,7 @@ def test_plot_of_a_launcher_never_trains(tmp_path: Path) -> None:
     records = [tmp_path / FOLDER / "progress.csv", tmp_path / f"{FOLDER}-other" / "progress.csv"]
     before = [path.read_bytes() for path in records]
     done = command(*toy(tmp_path, "--plot", timesteps=10_000))
-    assert done.status == 0 and f"Drawn: {tmp_path / 'plot_score_mean.png'}" in done.out
+    assert done.status == 0 and f"Drawn: {tmp_path / 'plot_episode_return_mean.png'}" in done.out
     assert [path.read_bytes() for path in records] == before
     done = command("--plot", "-e", NAME, "--state_path", tmp_path / "none")
     assert (done.status, done.complaint) == (

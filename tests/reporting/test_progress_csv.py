@@ -16,7 +16,7 @@ EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0")
 
 
 def report(iteration: int, **metrics: float) -> IterationReport:
-    values = {"score_mean": iteration / 3, "kl": 0.01, **metrics}
+    values = {"episode_return_mean": iteration / 3, "kl": 0.01, **metrics}
     return IterationReport(iteration, 100 * iteration, 1000, 1.5 * iteration, values)
 
 
@@ -39,7 +39,7 @@ def test_header_order_and_cells(tmp_path: Path) -> None:
     assert header.split(",") == [*COLUMNS, "icm/loss", "zebra"]
     cells = dict(zip(header.split(","), row.split(","), strict=True))
     assert cells["iteration"] == "1" and cells["timesteps"] == "100" and cells["seconds"] == "1.5"
-    assert cells["score_mean"] == "0.3333333333"
+    assert cells["episode_return_mean"] == "0.3333333333"
     assert cells["icm/loss"] == "" and cells["policy_loss"] == ""
     assert cells["zebra"] == "2" and cells["entropy"] == "1.25"
 

@@ -33,7 +33,7 @@ def write(folder: Path, iterations: range, resumed_from: int | None = None, valu
     timesteps = None if resumed_from is None else 100 * resumed_from
     reporter.start(EXPERIMENT, 1, resumed_from, resumed_timesteps=timesteps)
     for i in iterations:
-        metrics = {"score_mean": value * i, "kl": math.nan if i == 2 else 0.5, "icm/loss": 0.1}
+        metrics = {"episode_return_mean": value * i, "kl": math.nan if i == 2 else 0.5, "icm/loss": 0.1}
         reporter.iteration(IterationReport(i, 100 * i, 1000, float(i), metrics))
     reporter.finish("")
     reporter.close()
@@ -49,7 +49,7 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 def test_scalars_over_timesteps(tmp_path: Path) -> None:
     write(tmp_path, range(1, 4))
-    assert scalars(tmp_path, "score/mean") == [(100, 1.0), (200, 2.0), (300, 3.0)]
+    assert scalars(tmp_path, "episode/return_mean") == [(100, 1.0), (200, 2.0), (300, 3.0)]
     assert scalars(tmp_path, "policy/kl") == [(100, 0.5), (300, 0.5)]
     assert [step for step, _ in scalars(tmp_path, "icm/loss")] == [100, 200, 300]
 
@@ -61,7 +61,8 @@ def test_quick_iterations_share_a_point_but_the_last_one_is_there(tmp_path: Path
     for i in range(1, 10):  # 0.08 s each: 0.24 s after the first, again 0.24 s after that, and the end
         # Iteration 3 has the largest return, one episode more than the others, and the only evaluation.
         metrics = {
-            "episodes": 2.0 if i == 3 else 1.0, "score_mean": float(i), "score_max": 50.0 if i == 3 else 5.0,
+            "episodes": 2.0 if i == 3 else 1.0,
+            "episode_return_mean": float(i), "episode_return_max": 50.0 if i == 3 else 5.0,
             "Evaluator/score": 7.0 if i == 3 else nan, "learning_rate": 1.0 / i, "kl": float(i),
         }  # fmt: skip
         reporter.iteration(IterationReport(i, 100 * i, 1000, 0.08 * i, metrics))
@@ -69,9 +70,9 @@ def test_quick_iterations_share_a_point_but_the_last_one_is_there(tmp_path: Path
     reporter.close()
     # Each point is of iterations 1; 2, 3, 4; 5, 6, 7; 8, 9.
     points = {
-        "score/mean": [1.0, (2 + 2 * 3 + 4) / 4, 6.0, 8.5],
-        "score/max": [5.0, 50.0, 5.0, 5.0],
-        "score/episodes": [1.0, 4.0, 3.0, 2.0],
+        "episode/return_mean": [1.0, (2 + 2 * 3 + 4) / 4, 6.0, 8.5],
+        "episode/return_max": [5.0, 50.0, 5.0, 5.0],
+        "episode/count": [1.0, 4.0, 3.0, 2.0],
         "policy/kl": [1.0, 3.0, 6.0, 8.5],
         "schedule/learning_rate": [1.0, 1 / 4, 1 / 7, 1 / 9],
     }
@@ -87,7 +88,7 @@ def test_resume_has_no_fold(tmp_path: Path) -> None:
     first = next(tmp_path.iterdir())
     first.rename(first.with_name(first.name + ".0"))  # both starts may fall into the same second
     write(tmp_path, range(4, 7), resumed_from=3, value=10.0)
-    assert scalars(tmp_path, "score/mean") == [
+    assert scalars(tmp_path, "episode/return_mean") == [
         (100, 1.0), (200, 2.0), (300, 3.0), (400, 40.0), (500, 50.0), (600, 60.0)
     ]  # fmt: skip
 
@@ -95,7 +96,7 @@ def test_resume_has_no_fold(tmp_path: Path) -> None:
 def test_a_new_run_replaces_the_old_one(tmp_path: Path) -> None:
     write(tmp_path, range(1, 6))
     write(tmp_path, range(1, 3), value=2.0)
-    assert scalars(tmp_path, "score/mean") == [(100, 2.0), (200, 4.0)]
+    assert scalars(tmp_path, "episode/return_mean") == [(100, 2.0), (200, 4.0)]
 
 
 def test_without_the_package_one_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +138,7 @@ def test_hyperparameters_say_what_is_set() -> None:
 @pytest.mark.parametrize(
     ("metric", "tag"),
     [
-        ("score_min", "score/min"),
+        ("episode_return_min", "episode/return_min"),
         ("time_update", "time/update"),
         ("icm/loss", "icm/loss"),
         ("odd", "other/odd"),
@@ -182,7 +183,7 @@ def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
     reporter.start(EXPERIMENT, 2)
     highest = Highest()
     for i, (score, evaluation) in enumerate(((5.0, 1.0), (9.0, 80.0), (7.0, 70.0), (8.0, math.nan)), 1):
-        metrics = {"score_mean_100": score, "episodes_in_mean": 100.0, "Evaluator/score": evaluation}
+        metrics = {"episode_return_mean_100": score, "episodes_in_mean": 100.0, "Evaluator/score": evaluation}
         highest.take(metrics)
         report = IterationReport(i, 100 * i, 400, float(i), metrics, highest=dict(highest.numbers))
         reporter.iteration(report)
@@ -202,8 +203,8 @@ def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
     infos = described.metric_infos
     final = {info.name.tag: scalars(tmp_path, info.name.tag) for info in infos}
     assert final == {
-        "final/score_mean_100": [(400, 8.0)],
-        "final/score_mean_best": [(400, 80.0)],
+        "final/episode_return_mean_100": [(400, 8.0)],
+        "final/episode_return_best": [(400, 80.0)],
         "final/evaluation": [(400, 70.0)],
     }
 
@@ -213,12 +214,12 @@ def test_a_lucky_first_episode_is_not_the_best_score(tmp_path: Path) -> None:
     reporter, highest = TensorBoardReporter(tmp_path), Highest()
     reporter.start(EXPERIMENT, 1)
     for i, (score, episodes) in enumerate(((500.0, 1.0), (100.0, 100.0), (90.0, 100.0)), 1):
-        metrics = {"score_mean_100": score, "episodes_in_mean": episodes}
+        metrics = {"episode_return_mean_100": score, "episodes_in_mean": episodes}
         highest.take(metrics)
         reporter.iteration(IterationReport(i, i, 3, float(i), metrics, highest=dict(highest.numbers)))
     reporter.finish("")
     reporter.close()
-    assert scalars(tmp_path, "final/score_mean_best") == [(3, 100.0)]
+    assert scalars(tmp_path, "final/episode_return_best") == [(3, 100.0)]
 
 
 def graph_in(folder: Path) -> dict[str, Any]:

@@ -85,7 +85,9 @@ def track(folder: Path, iterations: range, resumed_from: int | None = None, proj
     reporter = WandbReporter(folder, project)
     reporter.start(EXPERIMENT, 2, resumed_from)
     for i in iterations:
-        reporter.iteration(report(i, score_mean=float(i), score_mean_100=2.0 * i, kl=math.nan))
+        reporter.iteration(
+            report(i, episode_return_mean=float(i), episode_return_mean_100=2.0 * i, kl=math.nan)
+        )
     reporter.finish("Trained.\nMore.")
     reporter.close()
     reporter.close()
@@ -98,10 +100,10 @@ def test_what_is_logged(tmp_path: Path, package: StandIn) -> None:
     assert asked["name"] == "Toy seed 3" and asked["dir"] == str(tmp_path / "run")
     assert asked["config"]["ppo.clip_range"] == 0.2 and asked["config"]["ranks"] == 2
     assert run.logged[0] == {
-        "score/mean": 1.0, "score/mean_of_100": 2.0,
+        "episode/return_mean": 1.0, "episode/return_mean_100": 2.0,
         "histograms/advantages": (5, 64), "timesteps": 100, "iteration": 1,
     }  # fmt: skip
-    assert run.summary == {"score/mean_of_100": 4.0, "outcome": "Trained."}
+    assert run.summary == {"episode/return_mean_100": 4.0, "outcome": "Trained."}
     assert run.finished == 1
 
 
@@ -122,7 +124,7 @@ def test_a_writer_that_fails_warns_once(tmp_path: Path, package: StandIn) -> Non
     reporter = make_reporter(tmp_path, True, verbosity=-1, tensorboard=False, wandb="mine", stream=said)
     reporter.start(EXPERIMENT, 1)
     for i in (1, 2, 3):
-        reporter.iteration(report(i, score_mean=1.0))
+        reporter.iteration(report(i, episode_return_mean=1.0))
     reporter.close()
     warned = [line for line in said.getvalue().splitlines() if line.startswith("Warning:")]
     assert warned == [

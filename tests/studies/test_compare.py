@@ -23,7 +23,7 @@ def write_run(
     """A run whose score rises from 0 to ``final`` in a straight line."""
     folder.mkdir(parents=True)
     rows = [f"{i},{timesteps * i // 10},{i},{final * i / 10},{final * i / 10}" for i in range(1, 11)]
-    header = "iteration,timesteps,seconds,score_mean,score_mean_100"
+    header = "iteration,timesteps,seconds,episode_return_mean,episode_return_mean_100"
     (folder / "progress.csv").write_text("\n".join([header, *rows, ""]))
     record = {"format": 2, "experiment": {"name": name, "ppo": {"gamma": gamma}}}
     (folder / "experiment.json").write_text(json.dumps(record))

@@ -137,6 +137,8 @@ def test_a_job_array_trains_what_is_not_finished(tmp_path: Path):
 
 def test_progress_of_nothing(tmp_path: Path):
     assert progress_of(tmp_path).timesteps == 0
-    (tmp_path / "progress.csv").write_text("iteration,timesteps,seconds,score_mean\n1,10,0.5,3\n2,20,0.7,")
+    (tmp_path / "progress.csv").write_text(
+        "iteration,timesteps,seconds,episode_return_mean\n1,10,0.5,3\n2,20,0.7,"
+    )
     assert progress_of(tmp_path).timesteps == 10  # the second row isn't whole
     assert os.path.exists(tmp_path)
