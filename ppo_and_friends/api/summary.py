@@ -1,4 +1,4 @@
-"""What is said when a training ends."""
+"""The summary of a training."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _ended_early(session: Session) -> list[str]:
 
 
 def _scores(session: Session) -> list[str]:
-    """The last evaluation's score first: training episodes explore, and are of a while."""
+    """The last evaluation's score first: training episodes explore, and stem from several policies."""
     trainer, said = session.trainer, []
     for friend in friends_of(trainer.agent):
         if isinstance(friend, Evaluator) and not math.isnan(score := friend.score.item()):

@@ -26,7 +26,7 @@ usage: python main.py -e NAME [options]
   python main.py --help                                    all options"""
 
 OF_TESTS = ("render", "render_gif", "video", "video_episode", "test_explore", "pretrained")
-"""Options that do nothing without ``--num_test_runs``."""
+"""Options that have no effect without ``--num_test_runs``."""
 
 OPTIONS_ELSEWHERE = {
     "env": "-e NAME",
@@ -59,7 +59,7 @@ SHORT = {
 """Settings with an option of their own."""
 
 ALIKE = 0.6
-"""How like a known option an unknown one must be to be taken for a slip, as difflib measures it."""
+"""How similar an unknown option must be to a known one to be suggested, by difflib's ratio."""
 
 FRAME = " ─-│|╭╮╰╯+"
 """What tyro's messages are framed and divided with."""
@@ -110,7 +110,7 @@ def _without_command(arguments: Sequence[str]) -> list[str]:
 
 
 def _check(options: AllOptions) -> None:
-    """Refuse what each option alone can't know."""
+    """Refuse combinations of options that make no sense."""
     for name in OF_TESTS:
         if getattr(options, name) and options.num_test_runs is None:
             raise UsageError(f"--{name} is for tests: add --num_test_runs N.")
@@ -129,7 +129,7 @@ def _check(options: AllOptions) -> None:
 
 def _unknown(word: str) -> UsageError:
     if not word.startswith("-"):
-        return UsageError(f"{word!r} belongs to no option. Is a name missing before it? See --help.")
+        return UsageError(f"{word!r} belongs to no option. Is the option's name missing? See --help.")
     names = [f"--{each.name.rstrip('_')}" for each in fields(AllOptions)] + ["--no_tensorboard", "--help"]
     name = word.partition("=")[0]
     meant = _meant(name.lstrip("-").replace("-", "_"))

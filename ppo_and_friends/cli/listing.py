@@ -18,10 +18,10 @@ from ppo_and_friends.settings.schedules import Schedule
 
 UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 NARROW = 90
-"""Columns below which the table of launchers stands closer."""
+"""Terminal width below which the table of launchers is set more tightly."""
 
 PIPED_WIDTH = 1000
-"""Columns where nobody looks: nothing is folded, so that every line can be searched."""
+"""Width of output that isn't a terminal: nothing is folded, so that every line can be searched."""
 
 
 def version() -> str:

@@ -165,7 +165,7 @@ def _folder_of_results(policy: Path) -> Path:
 
 
 def _plot_or_report(options: AllOptions, communicator: Communicator) -> int:
-    """Draw or describe runs that are there, on rank 0."""
+    """Plot or describe saved runs, on rank 0."""
     from ppo_and_friends.cli.plot import plot_or_report
 
     if communicator.is_main:
@@ -203,6 +203,6 @@ def _lists(options: Options) -> str:
 
 
 def _show(text: str) -> int:
-    """Print a long text, to the end or as far as its reader wants it."""
+    """Print a long text, as far as its reader wants it."""
     print(text, flush=True)
     return 0

@@ -74,7 +74,7 @@ _RUNS: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     str_from_instance=lambda value: [str(each) for each in value or ()],
 )
 _UNSAID = tyro.conf.arg(help_behavior_hint="")
-"""For what is off, or the launcher's, if it isn't given: "(default: None)" says nothing."""
+"""For options that are off, or the launcher's, if unset: "(default: None)" would say nothing."""
 
 BEST = "best"
 """Names the run's best policy, instead of a folder."""
@@ -89,8 +89,8 @@ Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
 class Options:
     """Train an agent with PPO, or test a trained one.
 
-    The same command runs on one core, under mpirun and under srun. Running it again goes on where
-    the last run stopped, up to the asked number of timesteps. Numbers that aren't given are the launcher's.
+    The same command runs on one core, under mpirun and under srun. Running it again resumes where the
+    last run stopped, up to the requested number of timesteps. Unset options keep the launcher's defaults.
     """
 
     environment: Annotated[
@@ -106,7 +106,7 @@ class Options:
     """Environments over all ranks."""
 
     random_seed: Count = None
-    """Everything random in the run follows from it."""
+    """Seed of all random numbers in the run."""
 
     state_path: Path = Path("saved_states")
     """Runs are kept in STATE_PATH/<launcher name>."""
@@ -122,7 +122,7 @@ class Options:
     """Resume the saved run although settings that define it have changed."""
 
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="")] = None
-    """Where the networks live: cpu, cuda or auto (CUDA for images, if it is there)."""
+    """Device of the networks: cpu, cuda or auto (CUDA for images, if available)."""
 
     set: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Change any setting, such as ppo.clip_range=0.1, network.actor_hidden=64,64 or
@@ -159,14 +159,14 @@ class Options:
     """Test the saved policy for N episodes on the canonical environment instead of training."""
 
     policy: Annotated[str | None, tyro.conf.arg(metavar="WHICH", help_behavior_hint="")] = None
-    """Test or export another policy than the run's last: best (in the run's best/, see --eval_every), or any
+    """Test or export a policy other than the run's last: best (in the run's best/, see --eval_every), or any
     run's folder, its best/, or one of its checkpoints; with a folder, -e isn't needed."""
 
     pretrained: Switch = False
     """Test the policy that comes with the project instead of your own."""
 
     test_explore: Switch = False
-    """In a test, draw actions from the policy instead of taking the most probable."""
+    """In a test, sample actions from the policy instead of taking the most probable ones."""
 
     render: Switch = False
     """In a test, open a window."""
@@ -187,32 +187,32 @@ class Options:
     """Write the saved policy to policy.onnx in the run's folder, with normalisation and scaling in it."""
 
     plot: Annotated[tuple[Path, ...] | None, _RUNS, _UNSAID] = None
-    """Draw these runs' folders, as PNG and as an interactive page; seeds are averaged. With -e instead of
-    folders, all saved runs of that launcher."""
+    """Plot the runs in these folders, as PNG and as an interactive page; seeds are averaged. With -e in place
+    of folders, all saved runs of that launcher."""
 
     plot_column: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "episode_return_mean"
-    """What to draw: any column of progress.csv."""
+    """What to plot: any column of progress.csv."""
 
     plot_axis: Literal["timesteps", "seconds"] = "timesteps"
-    """Against what to draw it."""
+    """The horizontal axis."""
 
     plot_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """Where to draw, such as curves.png; not given: beside the runs."""
+    """The plot's file, such as curves.png; unset: beside the runs."""
 
     report: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     """Write report.html into a run's folder: settings, curves, test and video on one page."""
 
     trust: Switch = False
-    """Allow loading a saved experiment that holds code (lambdas, local classes)."""
+    """Allow loading a saved experiment that contains code (lambdas, local classes)."""
 
     tensorboard: Annotated[bool, _UNSAID] = True
-    """Write event files for TensorBoard, or don't."""
+    """Write TensorBoard event files."""
 
     wandb: Annotated[str | None, _PROJECT, _UNSAID] = None
     """Log to Weights & Biases, into this project (ppo-and-friends if none is given)."""
 
     report_to: Annotated[Texts, tyro.conf.arg(metavar="REPORTER")] = ()
-    """Add a reporter of your own, such as my_package.my_module:MyReporter or path/to/file.py:MyReporter."""
+    """Add your own reporter, such as my_package.my_module:MyReporter or path/to/file.py:MyReporter."""
 
     verbose: Annotated[Switch, tyro.conf.arg(aliases=("-v",), help_behavior_hint="")] = False
     """Print every iteration with all its numbers."""

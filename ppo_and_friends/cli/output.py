@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 
 class PatientOutput:
-    """A text stream that goes on in silence when nobody reads it any more: a training isn't lost by that."""
+    """A text stream that ignores a closed pipe, so that a training doesn't end when its reader does."""
 
     def __init__(self, stream: TextIO) -> None:
         """Write to ``stream``."""
@@ -21,7 +21,7 @@ class PatientOutput:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write the text, if anybody reads it."""
+        """Write the text, unless the pipe is closed."""
         try:
             return self._stream.write(text)
         except BrokenPipeError:
@@ -29,7 +29,7 @@ class PatientOutput:
             return len(text)
 
     def flush(self) -> None:
-        """Hand over what was written, if anybody reads it."""
+        """Flush, unless the pipe is closed."""
         try:
             self._stream.flush()
         except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""The commands about runs that are there: draw their curves, report on one."""
+"""The commands about saved runs: plot their curves, report on one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ppo_and_friends.errors import UsageError
 
 
 def plot_or_report(options: AllOptions) -> None:
-    """Do what the options ask for, and say where it is. On rank 0.
+    """Do what the options ask for, and print where the result is. On rank 0.
 
     Raises:
         UsageError: A folder holds no run, or something can't be written.
@@ -20,12 +20,12 @@ def plot_or_report(options: AllOptions) -> None:
     if options.plot is not None:
         folders = options.plot or saved_runs(options)
         paths = plot(folders, column=options.plot_column, axis=options.plot_axis, output=options.plot_file)
-        print(f"Drawn: {paths[0]}, and to look into: {paths[1]}")
+        print(f"Plotted: {paths[0]}, interactive: {paths[1]}")
     if options.compare:
         from ppo_and_friends.studies.compare import compare
 
         paths = compare(options.compare, column=options.compare_column, output=options.compare_file)
-        print(f"Drawn: {paths[0]}, numbers: {paths[1]}")
+        print(f"Plotted: {paths[0]}, numbers: {paths[1]}")
     if options.pack is not None:
         from ppo_and_friends.studies.pack import pack
 
@@ -67,7 +67,7 @@ def saved_runs(options: Options) -> list[Path]:
 
 
 def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None = None) -> list[Path]:
-    """Draw a column of one or many runs as ``<output>.png`` and, to look into, ``<output>.html``.
+    """Plot a column of one or many runs as ``<output>.png`` and, interactively, ``<output>.html``.
 
     Args:
         folders: The runs' folders.

@@ -12,7 +12,7 @@ from ppo_and_friends.cli.options import Count, Options, Texts
 from ppo_and_friends.errors import UsageError
 
 ONLY_STUDIES = ("jobs", "group", "slurm")
-"""Options that do nothing without a study."""
+"""Options that have no effect without a study."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class BehaviourCloning(Friend):
         self.nll = self.statistic("nll", np.array(np.nan))
 
     def attach(self, agent: Agent) -> None:
-        """Take the agent."""
+        """Keep the agent."""
         self._agent = agent
 
     def before_rollout(self, request: RolloutRequest) -> None:
@@ -159,7 +159,7 @@ class BehaviourCloning(Friend):
                 )
 
     def metrics(self) -> dict[str, float]:
-        """What the imitation reached."""
+        """The loss that cloning reached."""
         return {"loss": self.nll.item()}
 
 

@@ -52,7 +52,7 @@ STARTING_POINTS = {
     "KLAnchor": "ppo_and_friends.friends.kl_anchor",
     "BehaviourCloning": "ppo_and_friends.friends.behaviour_cloning",
 }
-"""Friends that begin with something on disk or stay near it, so they do not run on default arguments."""
+"""Friends that start from something on disk or stay close to it, and have no usable default arguments."""
 
 FORMER = {
     "SoftReset": "environments go on where they were unless HardReset starts them afresh",
@@ -116,7 +116,7 @@ def make_friend(spec: FriendSpec) -> Friend:
             problem = error.errors()[0]["msg"]
             raise UsageError(f"{kind.__name__}: {name}={value!r} is not right: {problem}.") from error
         if _has_nan(arguments[name]):
-            # It would pass every comparison by which friends check their ranges.
+            # NaN would pass the comparisons by which friends check their ranges.
             raise UsageError(f"{kind.__name__}: {name}={value!r} is not a number.")
     try:
         return kind(**arguments)

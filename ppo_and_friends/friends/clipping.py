@@ -61,8 +61,8 @@ class ObservationClip(Friend):
 class RewardClip(Friend):
     """Clip the rewards that are learned from to [low, high]; scores stay true.
 
-    A lower end that falls makes a punishment small at first, when fear of it would keep the agent from
-    trying anything, and true at last.
+    A falling lower end makes a penalty small at first, when it would keep the agent from exploring, and true
+    at the end.
     """
 
     source = "doi:10.1038/nature14236"

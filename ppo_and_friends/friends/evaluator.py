@@ -23,7 +23,7 @@ from ppo_and_friends.ppo.hooks import Controls
 class Evaluator(Friend):
     """Play episodes on the canonical environment every so often; end the training at a target score.
 
-    Statistics are frozen and randomness is its own, so that training goes on as if nothing was.
+    Statistics are frozen and the random streams are separate, so training is unaffected.
     """
 
     source = "arXiv:1709.06560, section 5"
@@ -67,22 +67,22 @@ class Evaluator(Friend):
         self._infos: dict[str, float] = {}
 
     def attach(self, agent: Agent) -> None:
-        """Take the policy, with whatever the other friends make of observations."""
+        """Keep the policy, including the other friends' observation transforms."""
         self._policy = agent.policy()
 
     def before_update(self, controls: Controls) -> None:
-        """Learn how far the training is."""
+        """Keep track of the training's progress."""
         self._timesteps = controls.timesteps
 
     def after_update(self, stats: dict[str, float]) -> None:
-        """Evaluate, if it is time."""
+        """Evaluate, if an evaluation is due."""
         self.evaluate_if_due()
 
     def evaluate_if_due(self) -> bool:
-        """Evaluate the policy as it is, unless that is done or not yet due. A collective.
+        """Evaluate the current policy, unless that is done already or not yet due. A collective.
 
         Returns:
-            Whether ``score`` is of the policy as it is.
+            Whether ``score`` is that of the current policy.
         """
         if self._evaluated == self._timesteps > 0:
             return True
@@ -116,7 +116,7 @@ class Evaluator(Friend):
             )
             scores, infos = evaluation.scores, [episode.info for episode in evaluation.episodes]
         self._infos = info_means(infos, communicator, anyones=communicator.any(bool(infos)))
-        # In the order of the episodes, whoever played them: the mean has the same bits.
+        # In the order of the episodes, whichever rank played them, so that the mean is equal to the bit.
         return float(communicator.concatenate(scores).mean())
 
     def finished(self) -> bool:
@@ -137,13 +137,13 @@ class Evaluator(Friend):
 
 @dataclass(frozen=True)
 class Kept:
-    """A policy that waits to be written."""
+    """A policy waiting to be written."""
 
     score: float
     """Mean return of its episodes."""
 
     timesteps: int
-    """Of the run, when it was the policy."""
+    """Of the run, when it had this policy."""
 
     tensors: dict[str, Tensor]
     """Copies of the agent's parameters and buffers, by name."""
@@ -152,9 +152,9 @@ class Kept:
 class BestPolicyKeeper(Friend):
     """Keep the policy with the best score in the run's folder, under ``best``, apart from the last.
 
-    Scores are those of the Evaluator, if there is one; else the mean of the last 100 training
-    episodes, which the policies of a while played. It is written when the run is saved: early in
-    training every iteration is the best so far, and a file takes longer than an iteration.
+    Scores are those of the Evaluator, if there is one; else the mean return of the last 100 training
+    episodes, which recent policies played. The policy is written when the run is saved: early in training
+    every iteration is the best so far, and writing a file takes longer than an iteration.
     """
 
     source = "PPO and Friends"
@@ -166,29 +166,29 @@ class BestPolicyKeeper(Friend):
     best: Tensor
 
     def __init__(self) -> None:
-        """Start with no policy."""
+        """Start without a policy."""
         super().__init__()
         self.best = self.statistic("best", np.array(np.nan))
         self._timesteps = 0
         self._kept: Kept | None = None
 
     def attach(self, agent: Agent) -> None:
-        """Take the agent, and find the evaluator."""
+        """Keep the agent, and find the evaluator."""
         self._agent = agent
         self._evaluators = self.context.others(Evaluator)
 
     def before_update(self, controls: Controls) -> None:
-        """Learn how far the training is."""
+        """Keep track of the training's progress."""
         self._timesteps = controls.timesteps
 
     def after_update(self, stats: dict[str, float]) -> None:
         """Keep the policy in memory if there is a new best score."""
         if self._evaluators:
-            # Asked here, so that it doesn't matter which of the two friends comes first.
+            # Called here, so that the order of the two friends doesn't matter.
             new = self._evaluators[0].evaluate_if_due()
             score = self._evaluators[0].score.item() if new else np.nan
         else:
-            # The mean of fewer is of a run's shortest episodes, and a lucky one would decide for good.
+            # A mean of fewer is of a run's shortest episodes, and a lucky one would decide for good.
             full = stats["episodes"] and stats["episodes_in_mean"] >= RECENT
             score = stats["episode_return_mean_100"] if full else np.nan
         if np.isnan(score) or score <= self.best.item():
@@ -208,7 +208,7 @@ class BestPolicyKeeper(Friend):
             try:
                 save_policy(folder, kept.tensors, kept.timesteps, kept.score)
             except CheckpointError as error:
-                # Training is worth more than its best moment, which the next time may find room.
+                # A failed save must not end the training; the next attempt may succeed.
                 warnings.warn(str(error), stacklevel=2)
                 return False
             return True

@@ -41,7 +41,7 @@ def coloured(white: Array, exponent: float) -> Array:
 
 
 class CorrelatedNoise(Friend):
-    """Draw actions with coloured noise, so that exploration goes one way for longer.
+    """Draw actions with coloured noise, so that exploration keeps its direction for longer.
 
     The noise is coloured within a rollout. Discrete actions, drawn from uniform noise, get uniform
     noise with the same correlations (by way of the normal distribution).

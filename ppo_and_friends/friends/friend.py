@@ -1,8 +1,8 @@
 """The protocol of friends: plug-ins that change what PPO learns from, or how.
 
 A friend overrides the hooks it needs (``ppo/hooks.py``); the others do nothing and cost nothing. What it
-must remember is a parameter or a buffer of its ``state``: then checkpoints, the broadcast at the start
-and the check that all ranks agree come for free.
+must remember is a parameter or a buffer of its ``state``, which makes it part of checkpoints, of the
+broadcast at the start and of the check that all ranks agree.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SavedPolicy:
     """Of encoded observations, as `vector.space_descriptions.describe` has it."""
 
     action_space: Any
-    """Likewise."""
+    """Of encoded actions, likewise."""
 
 
 LoadPolicy = Callable[[Path], SavedPolicy]
@@ -81,8 +81,9 @@ class FriendContext:
     """Every setting."""
 
     communicator: Communicator
-    """The ranks. Collectives only in setup, after_rollout, after_estimation, before_minibatch (a dear
-    place), after_update and before_checkpoint, and never under a condition that can differ by rank."""
+    """The ranks. Collectives only in setup, after_rollout, after_estimation, before_minibatch
+    (expensive: once a gradient step), after_update and before_checkpoint, and never under a condition that
+    can differ by rank."""
 
     observation_space: spaces.Box
     """Of one environment's encoded observations, as the next friend or the network gets them."""
@@ -135,7 +136,7 @@ class FriendContext:
 
 
 class Friend(Hooks):
-    """Base of all friends. Subclasses take their settings as typed keyword arguments."""
+    """Base class of all friends. Subclasses take their settings as typed keyword arguments."""
 
     state: nn.Module
     """What is saved, broadcast and checked: parameters and buffers, by `own` and `statistic`."""
@@ -159,7 +160,7 @@ class Friend(Hooks):
     """Names of friends that can't be in a run with it; saying so on one side is enough."""
 
     works_with_memory: bool = True
-    """Whether it can be in a run whose model has memory. One that runs the network itself usually can't."""
+    """Whether it supports models with memory. A friend that runs the network itself usually doesn't."""
 
     takes_tensors: bool = False
     """Whether ``transform``, ``transform_critic`` and ``observe`` work on tensors, too, which engines on a
@@ -168,7 +169,7 @@ class Friend(Hooks):
     context: FriendContext
 
     def __init__(self) -> None:
-        """Take no settings; subclasses that have some call this first."""
+        """Subclasses with settings call this first."""
         self.state = nn.Module()
 
     @property
@@ -229,7 +230,7 @@ class Friend(Hooks):
         return module
 
     def why_finished(self) -> str:
-        """Why the training ends, in words, when ``finished`` says so."""
+        """The reason for ending the training, once ``finished`` returned True."""
         return f"{self.name} ended the training"
 
     def tensors(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""All friends of a run, called in order; hooks nobody overrides cost nothing."""
+"""All friends of a run, called in order; hooks that no friend overrides cost nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ppo_and_friends.ppo.rollout import RewardStream
 class FriendGroup(Friend):
     """Several friends as one: each hook is called on every friend that has it, in the launcher's order.
 
-    No hook is written out here: how the friends' answers are combined stands beside the hook itself.
+    No hook is written out here: each hook's decorator says how the friends' results are combined.
     """
 
     def __init__(self, friends: Sequence[Friend]) -> None:
@@ -36,7 +36,7 @@ class FriendGroup(Friend):
         names = [friend.name for friend in friends]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise UsageError(f"Friend {twice[0]} is there twice: remove one, or give it another name.")
+            raise UsageError(f"There are two friends named {twice[0]}: remove one, or give it another name.")
         for friend in friends:
             for other in friend.conflicts:
                 if other in names or other in [type(each).__name__ for each in friends]:
@@ -68,7 +68,7 @@ class FriendGroup(Friend):
         names = ["extrinsic", *(stream.name for stream in streams)]
         for name in names:
             if names.count(name) > 1:
-                raise UsageError(f"Reward stream {name!r} is brought by two friends: remove one.")
+                raise UsageError(f"Two friends have a reward stream {name!r}: remove one of them.")
         return tuple(streams)
 
     def setup_all(self, context: FriendContext) -> spaces.Box:
@@ -90,7 +90,7 @@ class FriendGroup(Friend):
 
 
 def check_ownership(friends: FriendGroup, network: nn.Module) -> None:
-    """Refuse a friend that made a module which nobody would train, save or broadcast.
+    """Refuse a friend with a module that would be neither trained, saved nor broadcast.
 
     Raises:
         UsageError: Names the friend and the attribute.

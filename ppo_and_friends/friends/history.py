@@ -1,4 +1,4 @@
-"""Friends that show the policy what went before."""
+"""Friends that show the policy earlier observations and actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curiosity: a reward for what the agent can't yet predict of its own doing."""
+"""Curiosity: a reward for consequences of its actions that the agent can't yet predict."""
 
 from __future__ import annotations
 

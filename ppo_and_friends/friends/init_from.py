@@ -29,7 +29,7 @@ class InitFrom(Friend):
     """Begin with another run's network and normalisers, instead of random weights.
 
     It is loaded once, before the first rollout; a resumed run goes on with its own. Layers can be frozen for
-    some timesteps, such as the actor while a new critic learns what the actor is worth.
+    some timesteps, such as the actor while a new critic learns the actor's values.
     """
 
     source = "PPO and Friends"
@@ -66,7 +66,7 @@ class InitFrom(Friend):
         self._frozen: list[nn.Parameter] = []
 
     def attach(self, agent: Agent) -> None:
-        """Take the agent, and find what to freeze."""
+        """Keep the agent, and find what to freeze."""
         self._agent = agent
         parameters = dict(agent.network.named_parameters())
         for name in self.freeze:
@@ -79,7 +79,7 @@ class InitFrom(Friend):
             self._frozen += found
 
     def before_rollout(self, request: RolloutRequest) -> None:
-        """Load, before the first rollout of all. A collective."""
+        """Load, before the run's first rollout. A collective."""
         if self.loaded.item():
             return
         communicator = self.context.communicator
@@ -136,7 +136,7 @@ class InitFrom(Friend):
     def _is_wanted(self, name: str) -> bool:
         kind, _, rest = name.partition(".")
         if kind == "friends":
-            # Nothing else of friends: how far they are in the other run means nothing in this one.
+            # Nothing else of friends: their progress in the other run is meaningless in this one.
             kept = {friend.name for friend in self.context.friends if isinstance(friend, NORMALIZERS)}
             return self.normalizers and rest.partition(".")[0] in kept
         if self.parts == "all":
@@ -145,7 +145,7 @@ class InitFrom(Friend):
         return _is_under(rest, _parts(network, self.parts))
 
     def before_update(self, controls: Controls) -> None:
-        """Learn how far the training is."""
+        """Keep track of the training's progress."""
         self._timesteps = controls.timesteps
 
     def before_step(self, gradients: Tensor) -> None:

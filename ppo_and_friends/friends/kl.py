@@ -41,7 +41,7 @@ class StepWatch:
         self.target, self.kl = target, 0.0
 
     def restart(self) -> None:
-        """A new update begins, at a divergence of 0."""
+        """Start an update, at a divergence of 0."""
         self.kl = 0.0
 
     def reached(self, kl: float) -> bool:
@@ -61,7 +61,7 @@ class KLEarlyStop(Friend):
 
         Args:
             target: KL(old || new) in nats, > 0.
-            decide: After each gradient step, by where its size leads, or after the first epoch whose
+            decide: After each gradient step, by the divergence it leads to, or after the first epoch whose
                 mean exceeds the target.
         """
         super().__init__()
@@ -71,7 +71,7 @@ class KLEarlyStop(Friend):
         self._watch = StepWatch(target)
 
     def before_update(self, controls: Controls) -> None:
-        """Begin anew."""
+        """Start an update."""
         self._watch.restart()
 
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
@@ -137,19 +137,19 @@ class AdaptiveLearningRate(Friend):
         self.rate = self.statistic("rate", np.zeros(()))
 
     def setup(self, context: FriendContext) -> None:
-        """Start at PPO's learning rate."""
+        """Set the rate to PPO's learning rate."""
         super().setup(context)
         self.rate.fill_(context.experiment.ppo.learning_rate.value(Status(0.0), least=0.0))
 
     def before_update(self, controls: Controls) -> None:
-        """Take the place of the schedule."""
+        """Override the schedule's learning rate."""
         controls.learning_rate = float(self.rate)
         self.target = self.schedule.value(controls.status, least=SMALLEST_TARGET)
         self._watch = StepWatch(self.target)
         self._early = False
 
     def before_epoch(self, epoch: int, rollout: Rollout) -> bool:
-        """Know which epoch it is."""
+        """Keep track of the epoch."""
         self._epoch = epoch
         return False
 

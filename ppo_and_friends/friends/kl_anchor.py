@@ -19,7 +19,7 @@ from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, as_schedu
 
 
 class KLAnchor(Friend):
-    r"""Charge for the divergence from the policy that the run began with; the charge fades.
+    r"""Penalise the divergence from the policy that the run started with; the penalty fades.
 
     The loss gains :math:`\beta\,\mathrm{KL}(\pi \,\|\, \pi_0)`. The policy :math:`\pi_0` is the one before
     the first update, after `InitFrom` or `BehaviourCloning`, and is saved with the run. Both see the same
@@ -42,7 +42,7 @@ class KLAnchor(Friend):
         self.taken = self.statistic("taken", np.array(0.0))
 
     def attach(self, agent: Agent) -> None:
-        """Make room for a copy of the network."""
+        """Allocate a copy of the network."""
         self._network = agent.network
         self._anchor = copy.deepcopy(agent.network).requires_grad_(False)
 
@@ -54,7 +54,7 @@ class KLAnchor(Friend):
         return own
 
     def after_rollout(self, rollout: Rollout) -> None:
-        """Copy the policy before the first update of all."""
+        """Copy the policy before the run's first update."""
         if self.taken.item():
             return
         for here, there in zip(

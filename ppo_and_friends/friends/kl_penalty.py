@@ -12,7 +12,7 @@ from ppo_and_friends.ppo.minibatches import Minibatch
 
 
 class KLPenalty(Friend):
-    r"""Charge for the KL divergence of an update, at a price that adapts towards a target.
+    r"""Penalise the KL divergence of an update, with a coefficient that adapts towards a target.
 
     The loss gains :math:`\beta\,\mathrm{KL}(old \,\|\, new)`. Beta doubles after an update that ended above
     1.5 times the target, and halves after one that ended below the target / 1.5. For the penalty
@@ -30,7 +30,7 @@ class KLPenalty(Friend):
     def __init__(
         self, target: float = 0.01, start: float = 1.0, minimum: float = 1e-4, maximum: float = 1e4
     ) -> None:
-        """Choose where to hold the divergence.
+        """Choose the target and the coefficient's range.
 
         Args:
             target: KL(old || new) after an update, in nats, > 0.
@@ -48,7 +48,7 @@ class KLPenalty(Friend):
         self.coefficient = self.statistic("coefficient", np.array(start, np.float64))
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
-        """The analytic divergence, in which there is a gradient, times beta."""
+        """Beta times the analytic divergence, which is differentiable."""
         kl = self.context.distribution.kl(minibatch.old_policy_parameters, minibatch.policy_parameters)
         return {"loss": minibatch.mean(kl) * float(self.coefficient)}
 

@@ -20,7 +20,7 @@ Array = NDArray[Any]
 class BootstrapClip(Friend):
     """Clip the values that stand for the future where a rollout or a truncated episode ends.
 
-    A critic that knows little can put any number there, and it enters every return before it. All
+    An untrained critic can predict any number there, and it enters every return before it. All
     other values stay as they are.
     """
 
@@ -50,7 +50,7 @@ class BootstrapClip(Friend):
         self.seen = self.statistic("seen", np.full(2, -np.inf))
 
     def after_rollout(self, rollout: Rollout) -> None:
-        """See the rewards of all ranks, and which values will be bootstrapped from."""
+        """Take in the rewards of all ranks, and find the values that are bootstrapped from."""
         rewards = rollout.rewards["extrinsic"][rollout.active].double().cpu().numpy()
         seen = np.array([-rewards.min(), rewards.max()]) if len(rewards) else np.full(2, -np.inf)
         self.context.communicator.max_(seen)
@@ -81,7 +81,7 @@ class BootstrapClip(Friend):
 class ValueErrorClip(Friend):
     """Hold value targets within a distance of the predictions the rollout was made with.
 
-    So the value loss, and its gradient, is bounded at the start of an update. (PPO's own clipping
+    This bounds the value loss and its gradient at the start of an update. (PPO's own clipping
     of the predictions is the setting ``ppo.value_clip_range``.)
     """
 
@@ -95,7 +95,7 @@ class ValueErrorClip(Friend):
         self.limit = limit
 
     def before_minibatch(self, minibatch: Minibatch) -> None:
-        """Move far targets nearer."""
+        """Clip the targets."""
         old = minibatch.old_value_outputs
         minibatch.value_targets = old + (minibatch.value_targets - old).clamp(-self.limit, self.limit)
 
@@ -113,6 +113,6 @@ class GradientClip(Friend):
         self.limit = limit
 
     def before_step(self, gradients: Tensor) -> None:
-        """Clip in place; what isn't finite stays so, that the step is skipped."""
+        """Clip in place; what isn't finite stays so, and the step is skipped."""
         infinite = torch.isinf(gradients)
         gradients.clamp_(-self.limit, self.limit).masked_fill_(infinite, torch.nan)

@@ -1,4 +1,4 @@
-"""Friends that bring observations, rewards and advantages to a common scale."""
+"""Friends that normalise observations, rewards and advantages."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class RND(Friend):
         return errors
 
     def after_rollout(self, rollout: Rollout) -> None:
-        """Take in the observations' statistics, score every step by its next observation."""
+        """Update the observations' statistics, and score every step by its next observation."""
         envs, steps = rollout.num_envs, rollout.steps
         frames = self._frames(rollout.observations["policy"].flatten(0, 1))
         self._merge_statistics(host_array(frames)[envs:], host_array(rollout.active).reshape(-1))

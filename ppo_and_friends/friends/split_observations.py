@@ -1,4 +1,4 @@
-"""A friend that reads the senses of the body and those of the surroundings separately."""
+"""A friend that gives proprioceptive and exteroceptive observations separate encoders."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SplitObservations(Friend):
         self.widths = (exteroceptive_widths, proprioceptive_widths)
 
     def setup(self, context: FriendContext) -> None:
-        """Look the parts up.
+        """Find the components of each part.
 
         Raises:
             UsageError: Observations are images, or there is no such component or key.

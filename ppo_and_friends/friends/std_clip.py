@@ -1,4 +1,4 @@
-"""The friend that lets exploration fade: an upper bound on the policy's standard deviation."""
+"""A friend that reduces exploration: an upper bound on the policy's standard deviation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SMALLEST_LIMIT = 1e-12
 class StdClip(Friend):
     """Keep a Gaussian policy's standard deviation below a bound, which may fall over the run.
 
-    The policy learns what is best with its own noise. With less of it towards the end, its most probable
-    actions, which are what is tested, take fewer precautions. Below the bound it is learned as ever.
+    A policy learns what is best given its own noise. With less noise towards the end, its most probable
+    actions, which are what tests use, need fewer precautions. Below the bound it is learned as usual.
     """
 
     source = "PPO and Friends"
@@ -53,7 +53,7 @@ class StdClip(Friend):
         self._log_std = head.log_std
 
     def before_update(self, controls: Controls) -> None:
-        """Note how far the run is, this iteration's rollout included."""
+        """Note the run's progress, including this iteration's rollout."""
         progress = min(1.0, controls.timesteps / self.context.experiment.num_timesteps)
         self._status = Status(progress, controls.status.highest)
 

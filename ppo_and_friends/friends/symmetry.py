@@ -1,4 +1,4 @@
-"""A friend that teaches the policy that left and right are alike."""
+"""A friend that teaches the policy a left-right symmetry."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SignedIndex:
 
 
 class SymmetryAugmentation(Friend):
-    """Learn from the mirror image of experience, too, where left and right are alike.
+    """Learn from the mirror image of experience as well, where left and right are equivalent.
 
     Every minibatch is doubled by its mirror image, whose actions were as probable as the true ones; or a
     loss pulls the mirrored policy and value towards the unmirrored ones. Both double the update's
@@ -82,12 +82,12 @@ class SymmetryAugmentation(Friend):
             raise UsageError("SymmetryAugmentation: give both observation and action, or neither.")
         self.method, self.weight = method, weight
         if method == "loss":
-            # ICM reads what follows from the true rollout: doubled rows alone have no such next one.
+            # ICM reads next observations from the original rollout; mirrored rows have none.
             self.conflicts = ("ObservationHistory", "PreviousAction")
         self._given = Mirror(observation, action) if observation else None
 
     def setup(self, context: FriendContext) -> None:
-        """Find the maps and see that they fit the spaces."""
+        """Find the maps and check that they fit the spaces."""
         super().setup(context)
         if context.critic_space is not None:
             raise UsageError(
@@ -163,7 +163,7 @@ class SymmetryAugmentation(Friend):
             mean.copy_(0.5 * (mean + mirrored))
 
     def before_epoch(self, epoch: int, rollout: Rollout) -> bool:
-        """Before the first epoch, see what the old policy makes of the mirrored rollout."""
+        """Before the first epoch, evaluate the old policy on the mirrored rollout."""
         if self.method == "augment" and epoch == 0:
             mirrored = {"policy": self._observation(rollout.observations["policy"])}
             parameters, values = evaluate_network(self._network, rollout, mirrored)
@@ -184,7 +184,7 @@ class SymmetryAugmentation(Friend):
         seen = minibatch.observations["policy"]
         minibatch.observations = {"policy": torch.cat((seen, self._observation(seen)))}
         minibatch.actions = torch.cat((actions, mirrored))
-        # The mirror image came about with the probability of the true row (arXiv:2403.04359).
+        # The mirror image was sampled with the probability of the original row (arXiv:2403.04359).
         for name in (
             "rows",
             "states",

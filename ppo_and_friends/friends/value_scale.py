@@ -1,4 +1,4 @@
-"""Friends that let the critic learn returns of any size, by learning them shifted and scaled."""
+"""Friends that normalise the critic's targets, so that it can learn returns of any magnitude."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class PopArt(ValueNormalizer):
             head.weight[index] = head.weight[index].double() * (old_deviation / deviation)
             exact = (head.bias[index].double() * old_deviation + centre - new) / deviation
             head.bias[index] = exact
-            # What the bias can't hold in its precision goes into c.
+            # The part that the bias can't represent in its precision goes into c.
             new += (exact - head.bias[index].double()).item() * deviation
         self.centre[index] = new
         rollout.value_outputs[stream] = ((predictions - new) / deviation).to(outputs.dtype)

@@ -1,4 +1,4 @@
-"""A friend that films the policy while it is trained."""
+"""A friend that records videos of the policy during training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class VideoRecorder(Friend):
     """Record an episode of the policy every so often, into ``videos/`` in the run's folder.
 
     TensorBoard and the other trackers show it, too. Rank 0 plays it on the canonical
-    environment with frozen statistics and randomness of its own, so that training goes on as if nothing was.
+    environment with frozen statistics and separate random streams, so training is unaffected.
     """
 
     source = "PPO and Friends"
@@ -47,7 +47,7 @@ class VideoRecorder(Friend):
         self._new: dict[str, Path] = {}
 
     def setup(self, context: FriendContext) -> None:
-        """See that there is a way to draw, before anything is trained."""
+        """Check that the environment can be rendered, before anything is trained."""
         super().setup(context)
         self._records = context.communicator.is_main and context.folder is not None
         if self._records:
@@ -56,15 +56,15 @@ class VideoRecorder(Friend):
             prepare_offscreen(context.experiment.environment)
 
     def attach(self, agent: Agent) -> None:
-        """Take the policy, with whatever the other friends make of observations."""
+        """Keep the policy, including the other friends' observation transforms."""
         self._policy = agent.policy()
 
     def before_update(self, controls: Controls) -> None:
-        """Learn how far the training is."""
+        """Keep track of the training's progress."""
         self._timesteps = controls.timesteps
 
     def after_update(self, stats: dict[str, float]) -> None:
-        """Record, if it is time."""
+        """Record, if a recording is due."""
         if self._timesteps < self.due.item():
             return
         self.due.fill_((self._timesteps // self.every + 1) * self.every)
@@ -89,11 +89,11 @@ class VideoRecorder(Friend):
             )
             self._new = {self.name: path}
         except PPOError as error:
-            # Training is worth more than its pictures.
+            # A failed recording must not end the training.
             self._records = False
             warnings.warn(f"VideoRecorder stops: {error}", stacklevel=2)
 
     def recordings(self) -> dict[str, Path]:
-        """The film of this iteration, if there is one."""
+        """This iteration's video, if there is one."""
         new, self._new = self._new, {}
         return new

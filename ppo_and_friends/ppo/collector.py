@@ -28,14 +28,14 @@ StepFunction = Callable[[Tensors, Tensor], tuple[Tensor, Tensor]]
 """As `Model.step`, without gradients."""
 
 EVALUATION_NUMBERS = 2**24
-"""Numbers in the observations that the network sees at once when a rollout is evaluated: 64 MiB."""
+"""Most numbers of observations in one batch when a rollout is evaluated: 64 MiB."""
 
 EVALUATION_ROWS = 2048
-"""Most observations at once: more are no faster."""
+"""Most observations in one batch: larger batches are no faster."""
 
 
 class Collector:
-    """This rank's environments and the observations under way."""
+    """Steps this rank's environments; holds their current observations."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Collector:
             device: Where the network lives.
             dtype: The network's precision.
             stopwatch: Told the time spent in ``environment`` and ``inference``.
-            step_function: Makes of the network what acts during a rollout.
+            step_function: Turns the network into the function that acts during a rollout.
         """
         self.envs, self.network, self.friends = envs, network, friends
         self.mapping, self.randomness, self.layout = mapping, randomness, layout
@@ -92,7 +92,7 @@ class Collector:
         self._state = torch.zeros_like(self.rollout.states[-1])
 
     def reset(self, iteration: int) -> None:
-        """Start all environments afresh, with seeds that follow from the iteration."""
+        """Reset all environments, with seeds derived from the iteration."""
         seed = self.randomness.integer(Purpose.RESET, iteration) + self.layout.first
         self._raw = self.envs.reset(seed)
         fresh = np.ones(self.layout.local, bool)
@@ -101,23 +101,23 @@ class Collector:
 
     @property
     def rollout(self) -> Rollout:
-        """The last one; its tensors are used again by the next."""
+        """The last rollout; the next one reuses its tensors."""
         return self._storage.rollout
 
     @property
     def needs_reset(self) -> bool:
-        """Whether the environments were never started."""
+        """Whether the environments have never been reset."""
         return self._raw is None
 
     @torch.no_grad()
     def collect(self, request: RolloutRequest) -> Rollout:
-        """Step T times; then evaluate the network on everything that was seen.
+        """Step T times, then evaluate the network on all observations of the rollout.
 
         Args:
-            request: The rollout's noise, after the friends saw it.
+            request: The rollout's exploration noise, after the friends changed it.
 
         Returns:
-            The rollout, whose tensors are used again by the next call.
+            The rollout; the next call reuses its tensors.
 
         Raises:
             EnvironmentFault: An environment raised, or returned something unusable.
@@ -185,7 +185,7 @@ def evaluate_network(
     Args:
         network: Actor and critic.
         rollout: With T + 1 observations.
-        observations: To see instead of the rollout's, of the same shapes.
+        observations: Used instead of the rollout's, with the same shapes.
 
     Returns:
         Policy parameters [T+1, B, P] and value outputs [T+1, B, number of streams].
@@ -194,7 +194,7 @@ def evaluate_network(
     length, steps = rollout.sequence_length, rollout.steps
     numbers = max(tensor[0, 0].numel() for tensor in observations.values())
     columns = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // numbers) // length)
-    # The last observation is a chunk of its own, which the others join where all are of length 1.
+    # The last observation is a chunk of its own; where all chunks have length 1, it joins the others.
     spans = [(0, steps + 1, 1)] if length == 1 else [(0, steps, length), (steps, steps + 1, 1)]
     parts: list[tuple[Tensor, Tensor]] = []
     for first, last, size in spans:

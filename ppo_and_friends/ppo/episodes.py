@@ -1,4 +1,4 @@
-"""True scores of whole episodes, however many rollouts they span."""
+"""Returns and lengths of whole episodes, over however many rollouts they span."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ RECENT = 100
 
 
 class EpisodeTracker:
-    """Adds up scores and lengths of this rank's episodes; carries unfinished ones over."""
+    """Adds up returns and lengths of this rank's episodes, also over several rollouts."""
 
     def __init__(self, layout: Layout) -> None:
-        """Begin with no episode under way in any environment of ``layout``."""
+        """Start with no unfinished episode in any environment of ``layout``."""
         self._first = layout.first
         self._score: Array = np.zeros(layout.local)
         self._length: Array = np.zeros(layout.local)
 
     def restart(self) -> None:
-        """Forget the episodes under way, since all environments start afresh."""
+        """Drop the unfinished episodes, since all environments are reset."""
         self._score[:] = 0.0
         self._length[:] = 0.0
 
@@ -44,7 +44,7 @@ class EpisodeTracker:
 
         Returns:
             [n, 4] float64, a row for each finished episode: the step t at which it ended, the
-            global environment index, its score and its length in steps.
+            global environment index, its return and its length in steps.
         """
         score = self._score + np.cumsum(scores * valid, axis=0, dtype=np.float64)
         length = self._length + np.cumsum(valid, axis=0, dtype=np.float64)
@@ -62,7 +62,7 @@ class EpisodeTracker:
 
 
 class EpisodeStatistics:
-    """Scores of all ranks' episodes; the same on every rank."""
+    """Returns of all ranks' episodes; equal on every rank."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -82,7 +82,7 @@ class EpisodeStatistics:
             last 100 episodes, or of as many as there were) and episodes_in_mean (how many these are).
         """
         rows = communicator.concatenate(episodes)
-        # In order of time, then of environment: the same for any division over the ranks.
+        # Ordered by time, then by environment: the same for any division among the ranks.
         rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
         scores = rows[:, 2]
         self.recent.extend(scores.tolist())
@@ -125,7 +125,7 @@ class Highest:
         self.numbers: dict[str, float] = {}
 
     def take(self, numbers: Mapping[str, float]) -> None:
-        """Take in an iteration's numbers, equal on all ranks; what isn't a number is left out.
+        """Add an iteration's numbers, equal on all ranks; NaN is ignored.
 
         A moving mean counts only over a full window: that of a run's first episodes is of the shortest
         ones, which finish first, and a single lucky one would decide for good.

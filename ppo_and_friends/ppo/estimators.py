@@ -1,6 +1,6 @@
 """Advantages and returns: pure functions of [T, B] arrays.
 
-They go through the steps one by one, on the host: there a step of a few numbers costs least.
+The recursions run step by step on the host, where a step of a few numbers is cheapest.
 """
 
 from __future__ import annotations

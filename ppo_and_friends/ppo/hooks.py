@@ -1,4 +1,4 @@
-"""The hooks of a training: what the trainer calls, when, and what it hands over.
+"""The hooks of training: what the trainer calls, when, and with what.
 
 `Hooks` is the one statement of them. A friend overrides those that it needs; a group of friends calls each on
 all that have it, in the way that the hook's decorator names.
@@ -38,7 +38,7 @@ class Controls:
     """Weight of the entropy bonus."""
 
     status: Status = Status(0.0)
-    """How far the run is: progress as it was before this iteration, numbers with this iteration's rollout."""
+    """Progress of the run: the share done before this iteration, numbers including this one's rollout."""
 
     timesteps: int = 0
     """Agent steps of the run, this iteration's included."""
@@ -75,7 +75,7 @@ class RolloutRequest:
     """Set to start all environments of all ranks afresh. Must be equal on all ranks."""
 
     status: Status = Status(0.0)
-    """How far the run is."""
+    """Progress of the run."""
 
 
 def all_of(calls: Sequence[Call], *arguments: Any) -> None:
@@ -85,24 +85,24 @@ def all_of(calls: Sequence[Call], *arguments: Any) -> None:
 
 
 def pipe(calls: Sequence[Call], value: Any, *arguments: Any) -> Any:
-    """Hand a value through all, in order: each gets what the one before made of it."""
+    """Pass a value through all, in order: each receives the previous one's result."""
     for call in calls:
         value = call(value, *arguments)
     return value
 
 
 def pipe_back(calls: Sequence[Call], value: Any, *arguments: Any) -> Any:
-    """Hand a value through all, the last one first."""
+    """Pass a value through all, in reverse order."""
     return pipe(calls[::-1], value, *arguments)
 
 
 def any_of(calls: Sequence[Call], *arguments: Any) -> bool:
-    """Whether any says yes. All are asked, since each may change its state or make collectives."""
+    """Whether any returns True. All are called, since each may change its state or make collectives."""
     return any([call(*arguments) for call in calls])  # noqa: C419
 
 
 def union(calls: Sequence[Call], *arguments: Any) -> dict[str, Any]:
-    """What all return, in one dictionary."""
+    """The union of the dictionaries that all return."""
     return {name: value for call in calls for name, value in call(*arguments).items()}
 
 
@@ -139,7 +139,7 @@ class Hooks:
 
     @combined_by(pipe)
     def shape_noise(self, noise: Tensor, observations: Tensor) -> Tensor:
-        """Called before each drawing of training actions, with [B, noise size] and [B, *obs']."""
+        """Called before training actions are sampled, with [B, noise size] and [B, *obs']."""
         return noise
 
     @combined_by(all_of)
@@ -152,7 +152,7 @@ class Hooks:
 
     @combined_by(pipe)
     def decode_values(self, outputs: Tensor, stream: str) -> Tensor:
-        """Called before estimation: the critic's outputs in the rewards' units, [T+1, B]."""
+        """Called before estimation; returns the critic's outputs in the rewards' units, [T+1, B]."""
         return outputs
 
     @combined_by(pipe)
@@ -175,7 +175,7 @@ class Hooks:
 
     @combined_by(any_of)
     def before_epoch(self, epoch: int, rollout: Rollout) -> bool:
-        """Called before each epoch (from 0). True asks for values and advantages to be made anew."""
+        """Called before each epoch (from 0). True asks for values and advantages to be recomputed."""
         return False
 
     @combined_by(all_of)
@@ -211,12 +211,12 @@ class Hooks:
 
     @combined_by(union)
     def recordings(self) -> dict[str, Path]:
-        """Called once an iteration, after metrics; films made since the last call, on rank 0 alone."""
+        """Called once an iteration, after metrics; videos recorded since the last call, on rank 0 only."""
         return {}
 
     @combined_by(all_of)
     def before_checkpoint(self) -> None:
-        """Called before the run is saved, at its end too; write what waits. Collectives allowed."""
+        """Called before the run is saved, also at its end; write what is pending. Collectives allowed."""
 
     @combined_by(any_of)
     def finished(self) -> bool:

@@ -86,19 +86,19 @@ class Minibatch:
 
 
 MAX_SEQUENCE = 16
-"""Longest chunk with memory, if no length is set."""
+"""Longest chunk with memory, if ``ppo.sequence_length`` is unset."""
 
 
 def chunk_length(asked: int | None, steps: int, *, memory: bool) -> int:
     """L, the steps of a chunk.
 
     Args:
-        asked: By the setting ``ppo.sequence_length``.
+        asked: The setting ``ppo.sequence_length``.
         steps: T, the rollout's length.
-        memory: Whether the model has any.
+        memory: Whether the model has memory.
 
     Raises:
-        UsageError: What is asked doesn't divide the rollout.
+        UsageError: The requested length doesn't divide the rollout.
     """
     if asked is None:
         return max(n for n in range(1, MAX_SEQUENCE + 1) if steps % n == 0) if memory else 1
@@ -172,7 +172,7 @@ class MinibatchSource:
         envs, length, device = rollout.num_envs, rollout.sequence_length, rollout.actions.device
         chunks = torch.from_numpy((order * envs + np.arange(envs)).reshape(-1)).to(device)
         rows = _rows_of(chunks, envs, length, bounds)
-        # Estimation can be repeated between epochs, so its results are taken afresh in each.
+        # Estimation can be repeated between epochs, so its results are read anew in each.
         targets = [rollout.value_targets[name] for name in self.streams]
         tensors = {
             **self._fixed,

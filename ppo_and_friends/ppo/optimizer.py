@@ -1,7 +1,7 @@
 """One flat buffer for all parameters, one for all gradients, and fused Adam on their segments.
 
-So averaging the gradients over the ranks is a single Allreduce, clipping a single norm, and a step
-a few fused kernels, however many layers there are.
+Averaging the gradients over the ranks is then a single Allreduce, clipping a single norm, and a step a few
+fused kernels, however many layers there are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.gradient_sum import Sum, make_sum
 
 STATISTICS = 64
-"""Places behind the gradients for statistics that are to be summed with them."""
+"""Slots behind the gradients for statistics that are summed with them."""
 
 
 BETAS = (0.9, 0.999)
@@ -87,7 +87,7 @@ class FlatOptimizer:
             )
 
     def zero_gradients(self) -> None:
-        """Before a backward pass: gradients and statistics to zero, in place."""
+        """Zero gradients and statistics, in place, before a backward pass."""
         self._buffer.zero_()
 
     def reduce(self, communicator: Communicator) -> None:
@@ -153,10 +153,10 @@ class FlatOptimizer:
         }
 
     def load(self, state: dict[str, Tensor]) -> list[str]:
-        """Restore what ``state`` gave.
+        """Restore what ``state`` returned.
 
         Returns:
-            Names of the groups that were not in it, or with another size: they start afresh.
+            Names of the groups that are missing from it or have another size: these start with zero moments.
         """
         fresh = []
         for group, moments in zip(self.groups, self._moments, strict=True):

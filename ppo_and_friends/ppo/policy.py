@@ -30,7 +30,7 @@ class Policy:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        """Wrap the parts of a trainer; they are used, not copied."""
+        """Wrap the parts of a trainer, without copying them."""
         self.network, self.friends, self.mapping = network, friends, mapping
         self._device, self._dtype = device, dtype
         self._stream: ObservationStream | None = None
@@ -41,8 +41,8 @@ class Policy:
         """Begin new episodes.
 
         Args:
-            seed: Of the actions' randomness, if they are to be drawn; None: go on with it.
-            rows: [B] bool, in which rows; the others go on with theirs. None: in all, as many as come next.
+            seed: Of the random actions, if these are sampled; None: keep the current random state.
+            rows: [B] bool, the rows in which episodes begin; the others continue. None: all rows.
         """
         if rows is None:
             self._stream = None
@@ -58,7 +58,7 @@ class Policy:
         Args:
             observations: By name, [B, *obs] each, encoded as the vector environments do. What the critic
                 alone sees isn't needed.
-            deterministic: The most probable action; False: draw one.
+            deterministic: The most probable action; False: sample one.
 
         Returns:
             [B, *action shape], as the environment takes them; a tensor if the observations are.
@@ -88,11 +88,11 @@ class Policy:
         return self.mapping.to_environment(stored)
 
     def _input(self, data: Data) -> Tensor:
-        """As the network takes it."""
+        """As a tensor on the network's device, in its precision."""
         tensor = torch.as_tensor(data).to(self._device)
         return tensor.to(self._dtype) if tensor.is_floating_point() else tensor
 
 
 def _like(array: Array, data: Data) -> Data:
-    """An array as data are: a tensor on their device, if they are tensors."""
+    """The array in the form of ``data``: a tensor on its device, if it is a tensor."""
     return torch.from_numpy(array).to(data.device) if isinstance(data, Tensor) else array

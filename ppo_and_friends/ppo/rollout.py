@@ -1,4 +1,4 @@
-"""A rollout: what one rank experienced between two updates."""
+"""A rollout: one rank's experience between two updates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RewardStream:
 class Rollout:
     """T steps of B rows of one rank, as tensors on the agent's device.
 
-    They are written in place and used again by the next rollout: copy what you keep.
+    They are written in place and reused by the next rollout: copy what you keep.
     """
 
     observations: dict[str, Tensor]
@@ -98,7 +98,7 @@ class Rollout:
     """Numbers that environments reported where whole episodes ended, one entry an episode."""
 
     restarted: bool = False
-    """Whether all environments were started afresh before the first step."""
+    """Whether all environments were reset before the first step."""
 
     @property
     def steps(self) -> int:

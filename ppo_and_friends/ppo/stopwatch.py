@@ -6,7 +6,7 @@ import time
 
 
 class Lap:
-    """A context whose seconds are added up. It can't be entered again inside itself."""
+    """A context manager that adds up the time spent inside. It isn't reentrant."""
 
     __slots__ = ("_start", "seconds")
 
@@ -20,7 +20,7 @@ class Lap:
         self._start = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        """Add the time since; also when an exception ended the body."""
+        """Add the elapsed time, also after an exception."""
         self.seconds += time.perf_counter() - self._start
 
 
@@ -36,7 +36,7 @@ class Stopwatch:
         return self._laps[name]
 
     def take(self) -> dict[str, float]:
-        """The sums by name, in seconds; they start at 0 again."""
+        """The sums by name, in seconds; resets them to 0."""
         taken = {name: lap.seconds for name, lap in self._laps.items()}
         for lap in self._laps.values():
             lap.seconds = 0.0

@@ -1,4 +1,4 @@
-"""A rollout's memory, written a step at a time from wherever the engine keeps its data."""
+"""The tensors of a rollout, written one step at a time from wherever the engine keeps its data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RolloutStorage:
 
     Data come as NumPy arrays or as tensors. Arrays go straight into the tensors' own memory where that is the
     host's; for a GPU into page-locked memory first: observations are sent on at once, since the policy acts
-    on them, everything else in one go by ``finish``.
+    on them, everything else at once by ``finish``.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class RolloutStorage:
             starts: [B] bool, where they are the first ones of an episode.
 
         Returns:
-            Them as the network takes them, on its device.
+            The observations as the network takes them, on its device.
         """
         rows = self._observations[t]
         if isinstance(starts, Tensor):
@@ -132,7 +132,7 @@ class RolloutStorage:
             if self._on_host:
                 array[t] = observations[name]
             else:
-                # Used again at each step: by then the actions were fetched, and so this transfer is over.
+                # Reused at each step: the actions were fetched by then, so this transfer is complete.
                 array[0] = observations[name]
                 rows[name].copy_(torch.from_numpy(array[0]), non_blocking=True)
         if not self._on_host:
@@ -140,7 +140,7 @@ class RolloutStorage:
         return rows
 
     def put_actions(self, t: int, actions: Tensor, *, as_array: bool) -> Data:
-        """Write the actions [B, A] of step t; returns them as an array, if so asked, or as they are."""
+        """Write the actions [B, A] of step t; returns them as an array if asked to, else unchanged."""
         if not as_array:
             self.rollout.actions[t] = actions
             return actions
@@ -152,7 +152,7 @@ class RolloutStorage:
         return array
 
     def put_step(self, t: int, step: VectorStep) -> None:
-        """Write what step t gave, but for its observations."""
+        """Write what step t returned, except its observations."""
         self.rollout.infos.extend(step.infos.values())
         if isinstance(step.rewards, Tensor):
             self._from_arrays = False
@@ -169,8 +169,8 @@ class RolloutStorage:
             first: Global index of the first environment, for messages.
 
         Raises:
-            EnvironmentFault: A number that came in a tensor isn't finite. It is looked for only now: to ask
-                at each step would be to wait for the device. Arrays were checked at their step.
+            EnvironmentFault: A number that came in a tensor isn't finite. This is checked only now, since a
+                check at each step would wait for the device. Arrays were checked at their step.
         """
         if not self._from_arrays:
             numbers = {"reward": self._rewards, "score": self.rollout.scores, **self.rollout.observations}
@@ -189,7 +189,7 @@ def _write(row: Tensor, data: Tensor, name: str) -> None:
 
 
 def _check_finite(tensor: Tensor, name: str, first: int) -> None:
-    """Find the first number of [T, B, ...] that isn't finite."""
+    """Raise for the first number of [T, B, ...] that isn't finite."""
     finite = tensor.isfinite()
     if not finite.all():
         t, row, *index = (~finite).nonzero()[0].tolist()

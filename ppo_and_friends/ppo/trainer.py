@@ -1,6 +1,6 @@
 """Proximal policy optimisation: Algorithm 1 of arXiv:1707.06347.
 
-Collect a rollout, estimate advantages, improve the policy. What else a run does stands elsewhere:
+Collect a rollout, estimate advantages, improve the policy. Everything else a run does is elsewhere:
 friends change what is learned from, ``session.py`` saves and reports.
 """
 
@@ -28,7 +28,7 @@ from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.schedules import Status
 
 MAX_SKIPPED = 10
-"""Gradient steps in a row that may be skipped for not being finite, before the run is given up."""
+"""Consecutive gradient steps that may be skipped because they aren't finite, before the run fails."""
 
 
 class Trainer:
@@ -46,7 +46,7 @@ class Trainer:
         stopwatch: Stopwatch,
         loss: LossFunction,
     ) -> None:
-        """Put the parts together; ``build.py`` makes them.
+        """Assemble the parts, which ``build.py`` creates.
 
         Args:
             experiment: Every setting.
@@ -83,7 +83,7 @@ class Trainer:
 
     @property
     def status(self) -> Status:
-        """How far the run is, for schedules."""
+        """Progress of the run, for schedules."""
         return Status(self.progress, self.highest.numbers)
 
     def train_iteration(self) -> dict[str, float]:
@@ -161,7 +161,7 @@ class Trainer:
             history.append(_mean(taken))
             if self.friends.wants_to_stop(history[-1]) or controls.stop:
                 break
-        # KL and clip fraction are of the last epoch: how far the policy went, not its mean on the way.
+        # KL and clip fraction of the last epoch: where the policy ended up, not the mean on the way.
         last = {name: history[-1][name] for name in ("kl", "clip_fraction")}
         return _mean(history) | last | {"epochs": float(len(history))}
 
@@ -194,13 +194,13 @@ class Trainer:
         return stats
 
     def reestimate(self, rollout: Rollout) -> None:
-        """Values, advantages and returns anew with the current critic (arXiv:2006.05990, 3.5)."""
+        """Recompute values, advantages and returns with the current critic (arXiv:2006.05990, 3.5)."""
         _, outputs = evaluate_network(self.network, rollout)
         rollout.value_outputs = split_streams(self.network, outputs)
         self.estimate(rollout)
 
     def _scheduled_controls(self, progress: float, stats: dict[str, float]) -> Controls:
-        """The step sizes of an update, by what was done before the iteration and what its rollout showed."""
+        """The step sizes of an update, from the progress before it and the numbers of its rollout."""
         settings = self.settings
         self.highest.take(stats | {"timesteps": self.timesteps, "iteration": self.iteration})
         status = Status(progress, self.highest.numbers)
@@ -234,7 +234,7 @@ class Trainer:
             self.communicator.sum_(array)
 
     def _count_skipped(self, norm: float) -> None:
-        # The norm is of the reduced gradient, so that all ranks count, and give up, alike.
+        # This is the norm of the reduced gradient, so all ranks count, and give up, together.
         self._skipped = 0 if np.isfinite(norm) else self._skipped + 1
         if self._skipped >= MAX_SKIPPED:
             raise PPOError(

@@ -1,1 +1,1 @@
-"""Telling how a run goes: terminal, ``progress.csv``, TensorBoard, tables and plots."""
+"""Reporting: terminal, ``progress.csv``, TensorBoard, tables and plots."""

@@ -1,4 +1,4 @@
-"""Several iterations as one point of a curve, so that no number is lost where points are rationed."""
+"""Several iterations combined into one point of a curve, so that none is lost where points are limited."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Accumulator:
         self._rows: list[Mapping[str, float]] = []
 
     def add(self, metrics: Mapping[str, float]) -> None:
-        """Take in an iteration's metrics."""
+        """Add an iteration's metrics."""
         self._rows.append(metrics)
 
     def take(self) -> dict[str, float]:
-        """All metrics as of one long iteration, and begin anew; what isn't known in any is left out.
+        """All metrics as if of one long iteration; clears them. What is unknown in all is left out.
 
         Numbers of episodes add up. The largest and the least return stay, ``best`` numbers and moving means
         are the last ones. Means over episodes are weighted by their numbers; everything else is a mean.

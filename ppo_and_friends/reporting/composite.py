@@ -16,8 +16,8 @@ from ppo_and_friends.settings.experiment import Experiment
 class CompositeReporter(SilentReporter):
     """Several reporters as one; one that fails never stops the training.
 
-    The first failure of a reporter is told through the others. It is then dropped, unless it is the
-    run's record (``must_not_stop``), which is tried again and again.
+    The first failure of a reporter is reported by the others. It is then dropped, unless it is the run's
+    record (``must_not_stop``), which is tried again at every iteration.
     """
 
     def __init__(self, reporters: Sequence[SilentReporter]) -> None:
@@ -44,7 +44,8 @@ class CompositeReporter(SilentReporter):
         what = f"{type(reporter).__name__} failed ({type(error).__name__}: {error})"
         if reporter.must_not_stop:
             text = (
-                f"{what}. THE RECORD OF THIS RUN IS INCOMPLETE on disk; training goes on and so do attempts"
+                f"{what}. THE RECORD OF THIS RUN IS INCOMPLETE on disk; training continues, and writing is "
+                "tried again"
             )
         else:
             text = f"{what}; training goes on without it"
@@ -68,7 +69,7 @@ class CompositeReporter(SilentReporter):
         )
 
     def model(self, agent: Agent) -> None:
-        """Show every reporter what is trained."""
+        """Pass the agent to every reporter."""
         self._each(lambda one: one.model(agent))
 
     def wants_samples(self) -> bool:
@@ -90,7 +91,7 @@ class CompositeReporter(SilentReporter):
         return any(one.interrupted(text) for one in tuple(self._reporters))
 
     def finish(self, summary: str) -> None:
-        """Finish every reporter, the record before the one that speaks."""
+        """Finish every reporter, the record before the terminal."""
         self._each(lambda one: one.finish(summary))
 
     def close(self) -> None:
@@ -110,11 +111,11 @@ def make_reporter(
 ) -> SilentReporter:
     """The reporters of a run: terminal, ``progress.csv``, TensorBoard and ``learning_curve.png``.
 
-    Other ranks than the main one get silence.
+    Ranks other than the main one get a silent reporter.
 
     Args:
         folder: The run's folder, where all files are written; None: no files.
-        is_main: Whether this rank speaks.
+        is_main: Whether this rank reports.
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Whether to write TensorBoard's event files.
         wandb: Project of Weights & Biases to log to; None: don't.

@@ -53,14 +53,14 @@ def line_interval(elapsed: float) -> float:
 
 
 class _Console(Console):
-    """A console that leaves the cursor visible, so that even a killed run leaves the terminal sane."""
+    """A console that keeps the cursor visible, so that even a killed run leaves the terminal usable."""
 
     def show_cursor(self, show: bool = True) -> bool:
         return False
 
 
 class ConsoleReporter(SilentReporter):
-    """Shows the progress to the person who started the run."""
+    """Shows the progress in the terminal."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class ConsoleReporter(SilentReporter):
     def iteration(self, report: IterationReport) -> None:
         """Renew the display, or print a line if the last one is long enough ago."""
         report = self._with_latest_scores(report)
-        # In this order, since another thread may draw the report as soon as it is there.
+        # In this order, since another thread may draw the report as soon as it is set.
         self._recent.append((report.timesteps, report.seconds))
         first, self._last, self._last_shown = self._last is None, report, False
         if self._verbosity < 0:

@@ -1,4 +1,4 @@
-"""How an iteration looks: a picture for the terminal, a line for a log. Pure functions."""
+"""Formatting of an iteration: a live display for the terminal, a line for a log. Pure functions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMES = ("environment", "inference", "update", "communication")
 
 
 def scores(report: IterationReport) -> list[tuple[str, str]]:
-    """Labels and texts of what the environments gave."""
+    """Labels and texts of the episodes' numbers."""
     low, high = report.metric("episode_return_min"), report.metric("episode_return_max")
     evaluated = evaluation(report)
     span = f"{format_value(low)} .. {format_value(high)}" if not math.isnan(low) else format_value(low)
@@ -53,7 +53,7 @@ def evaluation(report: IterationReport) -> str:
 
 
 def losses(report: IterationReport) -> list[tuple[str, str]]:
-    """Labels and texts of what the update did."""
+    """Labels and texts of the update's numbers."""
     return [
         ("policy loss", format_value(report.metric("policy_loss"))),
         ("value loss", format_value(report.metric("value_loss"))),

@@ -17,7 +17,7 @@ LEFT_OUT = ("name", "device", "checkpoint_seconds", "keep_checkpoints", "environ
 """Settings that change nothing about what is learned."""
 
 UNSET = (None, "[]", "{}")
-"""Values that say nothing."""
+"""Values that carry no information."""
 
 
 def hyperparameters(experiment: Experiment, ranks: int) -> dict[str, Value]:

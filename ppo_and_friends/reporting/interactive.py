@@ -1,4 +1,4 @@
-"""The same pictures to look into with a mouse: one HTML file each, which needs no network."""
+"""The same plots as interactive pages: one HTML file each, which needs no network."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def default_window(runs: Sequence[Run]) -> int:
 
 
 def axis_count(value: float) -> str:
-    """A number at an axis: as short as it can be, 0, 0.5, 500, 20k, 1.5M."""
+    """A number on an axis, as short as possible: 0, 0.5, 500, 20k, 1.5M."""
     if abs(value) < 999.5:
         return f"{value:.6g}"
     text = format_count(value)

@@ -1,4 +1,4 @@
-"""What the trainer tells about an iteration."""
+"""What is reported of an iteration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class IterationReport:
     """One iteration of training, as every reporter gets it."""
 
     iteration: int
-    """1 for the first iteration of the run; a resumed run counts on."""
+    """1 for the first iteration of the run; a resumed run continues counting."""
 
     timesteps: int
     """Agent steps done so far, over all ranks and all resumes."""
@@ -34,7 +34,7 @@ class IterationReport:
     """Numbers of this rank's last rollout by name, each [n], for histograms; mostly empty."""
 
     recordings: Mapping[str, Path] = field(default_factory=dict)
-    """Films made in this iteration: by the friend that made it, the file; mostly empty."""
+    """Videos recorded in this iteration: friend to file; mostly empty."""
 
     highest: Mapping[str, float] = field(default_factory=dict)
     """The highest value that each metric has had in the run, over all resumes. A mean of the last 100

@@ -1,4 +1,4 @@
-"""What a reporter is, and one that says nothing."""
+"""The interface of reporters, and one that reports nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Level = Literal["note", "warning"]
 
 
 class Reporter(Protocol):
-    """Tells somebody (a person, a file, a service) how the run goes. Lives on every rank."""
+    """Reports the run's progress to a person, a file or a service. Exists on every rank."""
 
     def start(
         self,
@@ -36,7 +36,7 @@ class Reporter(Protocol):
         ...
 
     def model(self, agent: Agent) -> None:
-        """Called once, after ``start``, with what is trained; it must be left as it is."""
+        """Called once, after ``start``, with the agent, which must not be changed."""
         ...
 
     def wants_samples(self) -> bool:
@@ -65,7 +65,7 @@ class Reporter(Protocol):
 
 
 class SilentReporter:
-    """Says nothing: for all ranks but the first, and a base for reporters with fewer methods."""
+    """Reports nothing: for all ranks but the first, and as a base class for reporters."""
 
     must_not_stop = False
     """Keep calling this reporter after it failed (the plain record of the run)."""

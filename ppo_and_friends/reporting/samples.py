@@ -1,4 +1,4 @@
-"""What a rollout looked like: a few thousand of its numbers, for histograms. Taken only now and then."""
+"""Samples of a rollout for histograms: a few thousand numbers, taken occasionally."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROWS_FOR_DEVIATION = 64
 
 
 class SampleClock:
-    """When samples are worth their time: at first, then every 20th report, at the latest after 30 s.
+    """Decides when to take samples: at the first report, then every 20th, at the latest after 30 s.
 
     But never more often than every 5 s, so that quick iterations aren't slowed down.
     """

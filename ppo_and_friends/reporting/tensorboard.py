@@ -48,12 +48,12 @@ def tag_of(metric: str) -> str:
 
 
 class TensorBoardReporter(SilentReporter):
-    """Writes scalars, histograms and films over timesteps, in an event file for each start of the run.
+    """Writes scalars, histograms and videos over timesteps, in an event file for each start of the run.
 
     The settings and the final scores are in the HParams tab, the network is in the Graphs tab.
 
     After a resume, the points that were trained after the checkpoint and are trained again are
-    purged, so that the curves go on without a fold.
+    purged, so that the curves continue without overlapping.
     """
 
     def __init__(self, folder: Path, *, note: Callable[[str], Any] | None = None) -> None:
@@ -80,7 +80,7 @@ class TensorBoardReporter(SilentReporter):
         *,
         resumed_timesteps: int | None = None,
     ) -> None:
-        """Open an event file; without the package, say so and do nothing ever after."""
+        """Open an event file; without the package, say so and write nothing."""
         try:
             from tensorboard.compat.proto import event_pb2, summary_pb2
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -91,7 +91,7 @@ class TensorBoardReporter(SilentReporter):
                 )
             return
         if resumed_from is None:
-            # A run that begins anew must not be drawn over the remains of another one.
+            # A new run must not be drawn over what is left of another one.
             for old in self._folder.glob("events.out.tfevents.*"):
                 old.unlink()
         self._event, self._summary = event_pb2, summary_pb2
@@ -168,7 +168,7 @@ class TensorBoardReporter(SilentReporter):
                 self._write(report.timesteps, summary=histogram_pb(tag, values, HISTOGRAM_BUCKETS))
 
     def finish(self, summary: str) -> None:
-        """Write the final scores, and make sure that everything is on disk."""
+        """Write the final scores, and flush everything to disk."""
         if self._writer is None or self._last is None:
             return
         last = self._last

@@ -64,7 +64,7 @@ class WandbReporter(SilentReporter):
             group=experiment.name,
             config=hyperparameters(experiment, ranks),
             dir=str(self._folder),
-            # It would take the terminal away from the live display.
+            # W&B's console capture would interfere with the live display.
             settings=wandb.Settings(console="off", quiet=True),
         )
         self._run.define_metric("timesteps")
@@ -95,7 +95,7 @@ class WandbReporter(SilentReporter):
             self._run.summary["outcome"] = summary.partition("\n")[0]
 
     def close(self) -> None:
-        """Hand over what is left, and end."""
+        """Send what is pending, and finish."""
         run, self._run = self._run, None
         if run is not None:
             run.finish()

@@ -182,9 +182,9 @@ class Needy(Friend):
 @pytest.mark.parametrize(
     ("friends", "said"),
     [
-        ((friend(Extra), friend(Extra)), "Extra is there twice"),
-        ((friend(Extra), friend(Extra, label="Other")), "'novelty' is brought by two"),
-        ((friend(Extra, stream="extrinsic"),), "'extrinsic' is brought by two"),
+        ((friend(Extra), friend(Extra)), "two friends named Extra"),
+        ((friend(Extra), friend(Extra, label="Other")), "Two friends have a reward stream 'novelty'"),
+        ((friend(Extra, stream="extrinsic"),), "Two friends have a reward stream 'extrinsic'"),
         ((friend("KLEarlyStopp"),), "Did you mean KLEarlyStop"),
         ((friend("no_module:Mine"),), "can't be imported"),
         ((friend("ppo_and_friends.ppo.trainer:Trainer"),), "not a friend"),

@@ -316,7 +316,7 @@ def test_plot_of_a_launcher_never_trains(tmp_path: Path) -> None:
     records = [tmp_path / FOLDER / "progress.csv", tmp_path / f"{FOLDER}-other" / "progress.csv"]
     before = [path.read_bytes() for path in records]
     done = command(*toy(tmp_path, "--plot", timesteps=10_000))
-    assert done.status == 0 and f"Drawn: {tmp_path / 'plot_episode_return_mean.png'}" in done.out
+    assert done.status == 0 and f"Plotted: {tmp_path / 'plot_episode_return_mean.png'}" in done.out
     assert [path.read_bytes() for path in records] == before
     done = command("--plot", "-e", NAME, "--state_path", tmp_path / "none")
     assert (done.status, done.complaint) == (
