@@ -32,7 +32,7 @@ from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.reporting.composite import CompositeReporter
 from ppo_and_friends.reporting.progress_csv import ProgressCSV
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.runs.run_folder import RunFolder
@@ -139,7 +139,7 @@ def growth(name: str, iterations: int) -> dict[str, float]:
         folder = RunFolder(place)
         reporter = CompositeReporter([ProgressCSV(folder.progress), watch])
         trainer = build_trainer(experiment, communicator, envs)
-        reporter.start(experiment, 1)
+        reporter.start(RunStart(experiment, 1))
         Session(trainer, communicator, folder, reporter, Interrupts()).run()
     envs.close()
     return {

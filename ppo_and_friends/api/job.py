@@ -20,6 +20,7 @@ from ppo_and_friends.policy.trained_policy import policy_checkpoint
 from ppo_and_friends.reporting.catalog import find_reporter, make_reporters
 from ppo_and_friends.reporting.composite import make_reporter
 from ppo_and_friends.reporting.notebook import make_console
+from ppo_and_friends.reporting.report import RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.wandb import require_wandb
 from ppo_and_friends.runs.build import build_trainer
@@ -82,13 +83,14 @@ class Job:
         session.reporter = reporter = reporter_of(reporting, folder, session.communicator)
         self._tells = True
         resumed = trainer.iteration > 0
-        reporter.start(
+        start = RunStart(
             trainer.experiment,
             session.communicator.size,
-            trainer.iteration if resumed else None,
-            self.notes,
+            resumed_from=trainer.iteration if resumed else None,
             resumed_timesteps=trainer.timesteps if resumed else None,
+            notes=self.notes,
         )
+        reporter.start(start)
         reporter.model(trainer.agent)
 
     def end_reports(self) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TextIO
 
 from ppo_and_friends.ppo.agent import Agent
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
-from ppo_and_friends.settings.experiment import Experiment
 
 
 class CompositeReporter(SilentReporter):
@@ -54,19 +53,9 @@ class CompositeReporter(SilentReporter):
                 with contextlib.suppress(Exception):
                     other.message(text, level="warning")
 
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
+    def start(self, run: RunStart) -> None:
         """Start every reporter."""
-        self._each(
-            lambda one: one.start(experiment, ranks, resumed_from, notes, resumed_timesteps=resumed_timesteps)
-        )
+        self._each(lambda one: one.start(run))
 
     def model(self, agent: Agent) -> None:
         """Pass the agent to every reporter."""

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TextIO
 
@@ -18,9 +18,8 @@ from rich.text import Text
 from ppo_and_friends.common.infos import PREFIX
 from ppo_and_friends.reporting.display import more_lines, plain_line, render
 from ppo_and_friends.reporting.metrics import EVALUATED
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
-from ppo_and_friends.settings.experiment import Experiment
 
 OF_EPISODES = (
     "episode_return_mean",
@@ -89,29 +88,22 @@ class ConsoleReporter(SilentReporter):
         self._begun = self._printed_at = 0.0
         self._recent: deque[tuple[int, float]] = deque(maxlen=RATE_WINDOW + 1)
 
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
+    def start(self, run: RunStart) -> None:
         """Show what is trained, and begin the live display."""
         self._begun = self._clock()
         self._recent.clear()
         self._last = None
         self._scores = {}
+        experiment, ranks = run.experiment, run.ranks
         where = f"{ranks} rank{'s' * (ranks != 1)}"
         self._title = f"{experiment.name}, {where}"
         if self._verbosity >= 0 and is_live(self._stream):
             self._console = _Console(file=self._stream, highlight=False, force_jupyter=False)
         if self._verbosity >= 0:
             environments = f"{experiment.environment.num_envs} environments on {where}"
-            begin = "new run" if resumed_from is None else f"resumed after iteration {resumed_from}"
+            begin = "new run" if run.resumed_from is None else f"resumed after iteration {run.resumed_from}"
             self._print(f"{experiment.name} ({experiment.environment.id}): {environments}, {begin}")
-            for note in notes:
+            for note in run.notes:
                 self._print(note)
         if self._console is not None:
             self._live = Live(

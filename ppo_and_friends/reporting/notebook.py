@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from rich.console import Console
 
 from ppo_and_friends.reporting.console import ConsoleReporter
-from ppo_and_friends.reporting.report import IterationReport
-from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 
 UPDATE_SECONDS = 1.0
 """Minimum seconds between updates."""
@@ -82,17 +81,9 @@ class NotebookReporter(ConsoleReporter):
         self._display: Any = None
         self._drawn_at = 0.0
 
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
+    def start(self, run: RunStart) -> None:
         """Show what is trained, and create the output."""
-        super().start(experiment, ranks, resumed_from, notes, resumed_timesteps=resumed_timesteps)
+        super().start(run)
         if self._verbosity >= 0:
             show = sys.modules["IPython"].display.display
             self._display = show(_Picture(self._picture()), display_id=True)

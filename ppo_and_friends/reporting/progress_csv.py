@@ -10,9 +10,8 @@ from pathlib import Path
 
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.common.metric import RENAMED_METRICS
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
-from ppo_and_friends.settings.experiment import Experiment
 
 COLUMNS = (
     "iteration",
@@ -128,17 +127,9 @@ class ProgressCSV(SilentReporter):
         self._size = 0
         """Bytes of the file that are whole rows; what lies beyond is a failed attempt."""
 
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
-        """Begin the file, or take up the one that is there, up to and with row ``resumed_from``."""
-        self._resumed_from, self._begun = resumed_from, False
+    def start(self, run: RunStart) -> None:
+        """Begin the file, or take up the one that is there, up to and with row ``run.resumed_from``."""
+        self._resumed_from, self._begun = run.resumed_from, False
         self._begin()
 
     def iteration(self, report: IterationReport) -> None:

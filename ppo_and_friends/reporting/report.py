@@ -1,14 +1,36 @@
-"""What is reported of an iteration."""
+"""What is reported of a run and of an iteration."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+
+from ppo_and_friends.settings.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """What reporters are told before the first iteration."""
+
+    experiment: Experiment
+    """What is trained."""
+
+    ranks: int
+    """W, the number of ranks."""
+
+    resumed_from: int | None = None
+    """The last iteration in the checkpoint that training continues from; None: a new run."""
+
+    resumed_timesteps: int | None = None
+    """Agent steps in that checkpoint, if known."""
+
+    notes: Sequence[str] = ()
+    """Lines to show at the start."""
 
 
 @dataclass(frozen=True)

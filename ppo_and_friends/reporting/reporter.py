@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from ppo_and_friends.ppo.agent import Agent
-from ppo_and_friends.reporting.report import IterationReport
-from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 
 Level = Literal["note", "warning"]
 
@@ -15,24 +13,8 @@ Level = Literal["note", "warning"]
 class Reporter(Protocol):
     """Reports the run's progress to a person, a file or a service. Exists on every rank."""
 
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
-        """Called once, before the first iteration.
-
-        Args:
-            experiment: What is trained.
-            ranks: W, the number of ranks.
-            resumed_from: The last iteration in the checkpoint that training goes on from; None: a new run.
-            notes: Lines to show at the start.
-            resumed_timesteps: Agent steps in that checkpoint, if known.
-        """
+    def start(self, run: RunStart) -> None:
+        """Called once, before the first iteration."""
         ...
 
     def model(self, agent: Agent) -> None:
@@ -70,15 +52,7 @@ class SilentReporter:
     must_not_stop = False
     """Keep calling this reporter after it failed (the plain record of the run)."""
 
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
+    def start(self, run: RunStart) -> None:
         """See `Reporter`."""
 
     def model(self, agent: Agent) -> None:

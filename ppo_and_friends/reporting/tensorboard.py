@@ -6,17 +6,16 @@ import contextlib
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppo_and_friends.reporting.accumulation import Accumulator
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries
 from ppo_and_friends.reporting.metrics import EVALUATED, FINAL, METRICS
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.samples import SampleClock
-from ppo_and_friends.settings.experiment import Experiment
 
 if TYPE_CHECKING:
     from ppo_and_friends.ppo.agent import Agent
@@ -71,15 +70,7 @@ class TensorBoardReporter(SilentReporter):
         self._pending = Accumulator()
         self._evaluation = math.nan
 
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
+    def start(self, run: RunStart) -> None:
         """Open an event file; without the package, say so and write nothing."""
         try:
             from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -90,15 +81,15 @@ class TensorBoardReporter(SilentReporter):
                     "TensorBoard isn't installed, so no event files are written (pip install tensorboard)"
                 )
             return
-        if resumed_from is None:
+        if run.resumed_from is None:
             # A new run must not be drawn over what is left of another one.
             for old in self._folder.glob("events.out.tfevents.*"):
                 old.unlink()
         self._event, self._summary = event_pb2, summary_pb2
-        self._purge, self._resumed_timesteps = resumed_from is not None, resumed_timesteps
+        self._purge, self._resumed_timesteps = run.resumed_from is not None, run.resumed_timesteps
         self._writer = EventFileWriter(str(self._folder), flush_secs=10)
-        for content in hparams_summaries(experiment, ranks, FINAL_SCORES):
-            self._write(resumed_timesteps or 0, summary=content)
+        for content in hparams_summaries(run.experiment, run.ranks, FINAL_SCORES):
+            self._write(run.resumed_timesteps or 0, summary=content)
 
     def model(self, agent: Agent) -> None:
         """Write the network's graph, once in a run; one that can't be followed is left out."""

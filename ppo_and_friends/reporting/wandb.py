@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.hyperparameters import hyperparameters
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.tensorboard import tag_of
-from ppo_and_friends.settings.experiment import Experiment
 
 PROJECT = "ppo-and-friends"
 ID_FILE = "wandb.json"
@@ -42,19 +40,12 @@ class WandbReporter(SilentReporter):
         self._folder, self._project = folder, project
         self._run: Any = None
 
-    def start(
-        self,
-        experiment: Experiment,
-        ranks: int,
-        resumed_from: int | None = None,
-        notes: Sequence[str] = (),
-        *,
-        resumed_timesteps: int | None = None,
-    ) -> None:
+    def start(self, run: RunStart) -> None:
         """Begin a run, or take up the one whose id is in the folder."""
         import wandb
 
-        known = self._saved_id() if resumed_from is not None else None
+        experiment = run.experiment
+        known = self._saved_id() if run.resumed_from is not None else None
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             project=self._project,
@@ -62,7 +53,7 @@ class WandbReporter(SilentReporter):
             resume="allow" if known else None,
             name=f"{experiment.name} seed {experiment.random_seed}",
             group=experiment.name,
-            config=hyperparameters(experiment, ranks),
+            config=hyperparameters(experiment, run.ranks),
             dir=str(self._folder),
             # W&B's console capture would interfere with the live display.
             settings=wandb.Settings(console="off", quiet=True),

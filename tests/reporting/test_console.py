@@ -19,7 +19,7 @@ from rich.console import Console
 from ppo_and_friends.evaluation.evaluate import Episode, Evaluation
 from ppo_and_friends.reporting.console import ConsoleReporter, is_live, line_interval
 from ppo_and_friends.reporting.display import plain_line, render
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.tables import print_evaluation
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
@@ -43,10 +43,10 @@ PROGRAM = """
 import sys
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 from ppo_and_friends.reporting.console import ConsoleReporter
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 reporter = ConsoleReporter()
-environment = EnvironmentSettings(id="Toy-v0")
-reporter.start(Experiment(name="Toy", environment=environment, num_timesteps=1000), 2, None, ["a note"])
+experiment = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"), num_timesteps=1000)
+reporter.start(RunStart(experiment, 2, notes=["a note"]))
 try:
     for i in range(1, 5):
         metrics = {"episode_return_mean": 123.4, "episode_return_std": 5.0, "kl": 0.0123}
@@ -147,7 +147,7 @@ class Clock:
 def lines_of(seconds_per_iteration: float, count: int, verbosity: int = 0) -> list[int]:
     clock, stream = Clock(), io.StringIO()
     reporter = ConsoleReporter(stream=stream, clock=clock, verbosity=verbosity)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     for iteration in range(1, count + 1):
         clock.now += seconds_per_iteration
         reporter.iteration(report(iteration))
@@ -172,7 +172,7 @@ def test_the_interval_grows_with_the_run() -> None:
 def test_quiet_leaves_only_warnings() -> None:
     stream = io.StringIO()
     reporter = ConsoleReporter(stream=stream, verbosity=-1)
-    reporter.start(EXPERIMENT, 1, None, ["a note"])
+    reporter.start(RunStart(EXPERIMENT, 1, notes=["a note"]))
     reporter.iteration(report(1))
     reporter.message("saved")
     reporter.message("odd", level="warning")
@@ -193,7 +193,7 @@ def iteration_lines(stream: io.StringIO) -> list[str]:
 def test_the_latest_scores_stay_while_no_episode_ends() -> None:
     stream = io.StringIO()
     reporter = ConsoleReporter(stream=stream, verbosity=1)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     none = dict.fromkeys(
         (
             "episode_return_mean",
@@ -220,7 +220,7 @@ def test_long_lines_can_be_copied() -> None:
     text, data = ("word " * 40 + "end").encode(), b""
     with os.fdopen(terminal, "w") as stream:
         reporter = ConsoleReporter(stream=stream)
-        reporter.start(EXPERIMENT, 1)
+        reporter.start(RunStart(EXPERIMENT, 1))
         reporter.finish(text.decode())
         reporter.close()
         stream.flush()
@@ -234,7 +234,7 @@ def test_long_lines_can_be_copied() -> None:
 def test_time_left_follows_the_recent_rate() -> None:
     stream = io.StringIO()
     reporter = ConsoleReporter(stream=stream, verbosity=1)
-    reporter.start(EXPERIMENT, 1, resumed_from=49)
+    reporter.start(RunStart(EXPERIMENT, 1, resumed_from=49))
     for iteration in (50, 51):  # 1000 steps in 0.5 s; 49,000 steps left are 24.5 s
         reporter.iteration(report(iteration, steps_per_second=2000.0))
     reporter.close()
@@ -245,7 +245,7 @@ def test_time_left_follows_the_recent_rate() -> None:
 def test_an_old_encoding_is_no_failure() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     reporter = ConsoleReporter(stream=stream)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     reporter.iteration(report(1, episode_return_mean=1.0, episode_return_std=1.0))
     reporter.finish("done")
     stream.seek(0)
@@ -279,7 +279,7 @@ def test_an_announcement_waits_for_the_display(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("ppo_and_friends.reporting.console.is_live", lambda stream: True)
     stream = io.StringIO()
     reporter = ConsoleReporter(stream=stream)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     assert reporter.interrupted("SIGINT: saving.")
     assert "saving" not in stream.getvalue()  # nothing is written inside the handler
     lines = Console(width=80, file=io.StringIO()).render_lines(reporter._picture())
@@ -297,7 +297,7 @@ def test_a_report_can_be_drawn_as_soon_as_it_is_there() -> None:
                 self._picture()  # as the display's own thread may
 
     reporter = DrawnAtOnce(stream=io.StringIO())
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     reporter.iteration(report(1))
 
 
@@ -305,7 +305,7 @@ def test_notebooks_get_plain_text_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     stream = io.StringIO()
     reporter = ConsoleReporter(stream=stream)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     reporter.iteration(
         IterationReport(1, 100, 1000, 1.0, {"episode_return_mean": 5.0, "episode_return_std": 1.0})
     )

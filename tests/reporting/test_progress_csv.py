@@ -9,7 +9,7 @@ import pytest
 
 from ppo_and_friends.reporting import progress_csv
 from ppo_and_friends.reporting.progress_csv import COLUMNS, ProgressCSV, read_rows
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"))
@@ -22,7 +22,7 @@ def report(iteration: int, **metrics: float) -> IterationReport:
 
 def run(path: Path, iterations: range, resumed_from: int | None = None, **metrics: float) -> ProgressCSV:
     reporter = ProgressCSV(path)
-    reporter.start(EXPERIMENT, 1, resumed_from)
+    reporter.start(RunStart(EXPERIMENT, 1, resumed_from))
     for iteration in iterations:
         reporter.iteration(report(iteration, **metrics))
     return reporter
@@ -47,7 +47,7 @@ def test_header_order_and_cells(tmp_path: Path) -> None:
 def test_every_row_is_on_disk_at_once(tmp_path: Path) -> None:
     path = tmp_path / "progress.csv"
     reporter = ProgressCSV(path)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     for iteration in range(1, 4):
         reporter.iteration(report(iteration))
         assert iterations(path) == list(range(1, iteration + 1))
@@ -145,7 +145,7 @@ def test_failed_start_does_not_touch_the_old_rows(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(progress_csv, "replace_file", full)
         with pytest.raises(OSError, match="No space"):
-            reporter.start(EXPERIMENT, 1, 3)
+            reporter.start(RunStart(EXPERIMENT, 1, 3))
         with pytest.raises(OSError, match="No space"):
             reporter.iteration(report(4))
     assert iterations(path) == [1, 2, 3, 4, 5]

@@ -11,7 +11,7 @@ import pytest
 
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.reporting.composite import CompositeReporter, make_reporter
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
@@ -50,7 +50,7 @@ class BrokenRecord(Broken):
 def test_a_reporter_that_fails_is_dropped_with_one_warning() -> None:
     good, bad = Recording(), Broken()
     both = CompositeReporter([bad, good])
-    both.start(EXPERIMENT, 1)
+    both.start(RunStart(EXPERIMENT, 1))
     for _ in range(3):
         both.iteration(REPORT)
     both.close()
@@ -81,7 +81,7 @@ def test_an_interrupt_is_not_swallowed() -> None:
 def test_only_the_main_rank_speaks_and_writes(tmp_path: Path) -> None:
     stream = io.StringIO()
     reporter = make_reporter(tmp_path, False, stream=stream)
-    reporter.start(EXPERIMENT, 2)
+    reporter.start(RunStart(EXPERIMENT, 2))
     reporter.iteration(REPORT)
     reporter.finish("done")
     reporter.close()
@@ -91,7 +91,7 @@ def test_only_the_main_rank_speaks_and_writes(tmp_path: Path) -> None:
 def test_the_main_rank_gets_all_of_them(tmp_path: Path) -> None:
     stream = io.StringIO()
     reporter = make_reporter(tmp_path, True, stream=stream)
-    reporter.start(EXPERIMENT, 2)
+    reporter.start(RunStart(EXPERIMENT, 2))
     reporter.iteration(REPORT)
     reporter.finish("all done")
     reporter.close()

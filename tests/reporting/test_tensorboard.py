@@ -20,7 +20,7 @@ from torch import nn
 from ppo_and_friends.evaluation.video import Recorder
 from ppo_and_friends.ppo.episodes import Highest
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries, hyperparameters
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.tensorboard import TensorBoardReporter, tag_of
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, PPOSettings, friend
 from tests.friends.runs import build, experiment
@@ -31,7 +31,7 @@ EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0")
 def write(folder: Path, iterations: range, resumed_from: int | None = None, value: float = 1.0) -> None:
     reporter = TensorBoardReporter(folder)
     timesteps = None if resumed_from is None else 100 * resumed_from
-    reporter.start(EXPERIMENT, 1, resumed_from, resumed_timesteps=timesteps)
+    reporter.start(RunStart(EXPERIMENT, 1, resumed_from, resumed_timesteps=timesteps))
     for i in iterations:
         metrics = {"episode_return_mean": value * i, "kl": math.nan if i == 2 else 0.5, "icm/loss": 0.1}
         reporter.iteration(IterationReport(i, 100 * i, 1000, float(i), metrics))
@@ -56,7 +56,7 @@ def test_scalars_over_timesteps(tmp_path: Path) -> None:
 
 def test_quick_iterations_share_a_point_but_the_last_one_is_there(tmp_path: Path) -> None:
     reporter = TensorBoardReporter(tmp_path)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     nan = math.nan
     for i in range(1, 10):  # 0.08 s each: 0.24 s after the first, again 0.24 s after that, and the end
         # Iteration 3 has the largest return, one episode more than the others, and the only evaluation.
@@ -104,7 +104,7 @@ def test_without_the_package_one_note(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setitem(sys.modules, name, None)
     notes: list[str] = []
     reporter = TensorBoardReporter(tmp_path, note=notes.append)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"kl": 0.5}))
     reporter.finish("")
     reporter.close()
@@ -158,7 +158,7 @@ def accumulator(folder: Path) -> Any:
 
 def test_histograms_have_all_their_numbers(tmp_path: Path) -> None:
     reporter = TensorBoardReporter(tmp_path)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     samples = {
         "observations": np.arange(100.0),
         "actions/0": np.full(7, 2.0),
@@ -180,7 +180,7 @@ def test_histograms_have_all_their_numbers(tmp_path: Path) -> None:
 
 def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
     reporter = TensorBoardReporter(tmp_path)
-    reporter.start(EXPERIMENT, 2)
+    reporter.start(RunStart(EXPERIMENT, 2))
     highest = Highest()
     for i, (score, evaluation) in enumerate(((5.0, 1.0), (9.0, 80.0), (7.0, 70.0), (8.0, math.nan)), 1):
         metrics = {"episode_return_mean_100": score, "episodes_in_mean": 100.0, "Evaluator/score": evaluation}
@@ -212,7 +212,7 @@ def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
 def test_a_lucky_first_episode_is_not_the_best_score(tmp_path: Path) -> None:
     """500 in the only episode, then a mean of 100 in 100 of them."""
     reporter, highest = TensorBoardReporter(tmp_path), Highest()
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     for i, (score, episodes) in enumerate(((500.0, 1.0), (100.0, 100.0), (90.0, 100.0)), 1):
         metrics = {"episode_return_mean_100": score, "episodes_in_mean": episodes}
         highest.take(metrics)
@@ -230,7 +230,7 @@ def graph_in(folder: Path) -> dict[str, Any]:
 def test_the_networks_graph(tmp_path: Path) -> None:
     agent = build(experiment()).agent  # 3 -> 8 -> 2 means and 2 deviations, 3 -> 8 -> 1 value
     reporter = TensorBoardReporter(tmp_path)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     before = {name: tensor.clone() for name, tensor in agent.tensors().items()}
     reporter.model(agent)
     reporter.close()
@@ -257,7 +257,7 @@ def test_a_resumed_run_has_one_graph_and_an_odd_network_none(tmp_path: Path) -> 
     agent = build(experiment()).agent
     for folder, network, resumed in (("odd", nn.Bilinear(3, 3, 1), None), ("resumed", agent.network, 3)):
         reporter = TensorBoardReporter(tmp_path / folder)
-        reporter.start(EXPERIMENT, 1, resumed)
+        reporter.start(RunStart(EXPERIMENT, 1, resumed))
         reporter.model(replace(agent, network=network))
         reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"kl": 0.5}))
         reporter.close()
@@ -275,7 +275,7 @@ def test_films_are_in_the_images_tab(tmp_path: Path, suffix: str) -> None:
     recorder.end(1.0)
     path = recorder.write()
     reporter = TensorBoardReporter(tmp_path / "events")
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     films = {"VideoRecorder": path, "Other": tmp_path / "gone.gif"}
     reporter.iteration(IterationReport(1, 100, 1000, 1.0, {"kl": 0.5}, recordings=films))
     reporter.close()

@@ -18,7 +18,7 @@ from ppo_and_friends.cli.command_line import parse
 from ppo_and_friends.cli.main import main
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.composite import make_reporter
-from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.wandb import WandbReporter, require_wandb
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
@@ -83,7 +83,7 @@ def report(iteration: int, **metrics: float) -> IterationReport:
 
 def track(folder: Path, iterations: range, resumed_from: int | None = None, project: str = "mine") -> None:
     reporter = WandbReporter(folder, project)
-    reporter.start(EXPERIMENT, 2, resumed_from)
+    reporter.start(RunStart(EXPERIMENT, 2, resumed_from))
     for i in iterations:
         reporter.iteration(
             report(i, episode_return_mean=float(i), episode_return_mean_100=2.0 * i, kl=math.nan)
@@ -122,7 +122,7 @@ def test_a_writer_that_fails_warns_once(tmp_path: Path, package: StandIn) -> Non
     package.fail = True
     said = io.StringIO()
     reporter = make_reporter(tmp_path, True, verbosity=-1, tensorboard=False, wandb="mine", stream=said)
-    reporter.start(EXPERIMENT, 1)
+    reporter.start(RunStart(EXPERIMENT, 1))
     for i in (1, 2, 3):
         reporter.iteration(report(i, episode_return_mean=1.0))
     reporter.close()
