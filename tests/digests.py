@@ -208,6 +208,15 @@ def numbered_places() -> Experiment:
     )
 
 
+def changing_cart_poles() -> Experiment:
+    friends = (
+        friend("Curriculum", attributes={"length": "0.5,0.8@128", "force_mag": linear(10.0, 5.0)}),
+        friend("DomainRandomisation", scales={"gravity": (0.5, 2.0)}, options={"low": (-0.2, -0.1)}),
+    )
+    environment = EnvironmentSettings(id="CartPole-v1", num_envs=NUM_ENVS, backend="gymnasium")
+    return small(environment, friends, network=layers("tanh"))
+
+
 def cards() -> Experiment:
     return small("Blackjack-v1", (friend("PopArt"),), network=layers("tanh"), learning_rate=3e-3)
 
@@ -229,6 +238,7 @@ FRIENDLY: tuple[Callable[[], Experiment], ...] = (
     mirrored_pendulum,
     mirrored_cart_pole,
     numbered_places,
+    changing_cart_poles,
     cards,
     pictures,
 )

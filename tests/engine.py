@@ -40,6 +40,7 @@ class Episodes(gymnasium.Env[Any, Any]):
 
     def __init__(self, lengths: tuple[int, ...] = (3,), ending: str = "truncated") -> None:
         self.lengths, self.ending = lengths, ending
+        self.gain = 1.0  # without effect
         self.observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
         self.action_space = spaces.Discrete(2)
         self.episode, self.t = -1, 0
@@ -68,6 +69,7 @@ class Identity(gymnasium.Env[Any, Any]):
     def __init__(self, action_space: spaces.Space[Any], low: Any = None, high: Any = None) -> None:
         """Targets of a Box are between ``low`` and ``high``, its bounds if these are finite."""
         self.action_space = copy.deepcopy(action_space)  # whose generator is this environment's own
+        self.gain = 1.0
         if isinstance(action_space, spaces.Box):
             low = action_space.low if low is None else np.full(action_space.shape, low)
             high = action_space.high if high is None else np.full(action_space.shape, high)
@@ -101,7 +103,7 @@ class Identity(gymnasium.Env[Any, Any]):
             each = [_hits(part, pick(action, path), pick(self._target, path)) for path, part in self._parts]
             reward = float(np.mean(each))
         self._t += 1
-        return self._observe(), reward, False, self._t >= 8, {}
+        return self._observe(), self.gain * reward, False, self._t >= 8, {}
 
 
 def _hits(space: spaces.Space[Any], action: Any, target: Any) -> float:

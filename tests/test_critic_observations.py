@@ -31,7 +31,7 @@ class Hidden(gymnasium.Env[Any, Any]):
             time=spaces.Box(-np.inf, np.inf, (1,)), noise=spaces.Box(-np.inf, np.inf, (2,))
         )
         self.action_space = spaces.Box(-1.0, 1.0, (1,))
-        self.t = 0
+        self.t, self.limit = 0, 6
 
     def _observe(self) -> Any:
         return {
@@ -46,7 +46,7 @@ class Hidden(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> Any:
         self.t += 1
-        return self._observe(), 1.0, self.t == 6, False, {}
+        return self._observe(), 1.0, self.t == self.limit, False, {}
 
 
 def settings(
@@ -154,6 +154,8 @@ def test_every_friend_works_with_it_or_refuses_by_name(name: str) -> None:
     chosen = spec(name)
     if name == "SymmetryAugmentation":
         chosen = friend(name, observation=(-1, 2), action=(-1,))
+    if name in ("Curriculum", "DomainRandomisation"):
+        chosen = friend(name, attributes={"limit": (3, 5, 7) if name[0] == "D" else 5})
     run = partial(on_ranks, settings(chosen), 1)
     if name == "SymmetryAugmentation":
         with pytest.raises(UsageError, match="can't mirror what the critic alone sees"):

@@ -71,7 +71,7 @@ def test_every_friend_has_one_place_in_the_table() -> None:
 def test_hooks_are_listed_in_the_order_of_their_calls() -> None:
     order = [
         *(*SETUP[:2], "critic_observation_space", *SETUP[2:]),  # where the critic sees more
-        "before_rollout",
+        *("before_rollout", "choose_task"),
         *(STEP[0], "transform_critic", *STEP[1:]),  # where the critic has observations of its own
         "after_rollout",
         *("decode_values", "adjust_values", "after_estimation", "encode_returns", "before_update"),
@@ -86,6 +86,7 @@ def test_hooks_are_listed_in_the_order_of_their_calls() -> None:
 
 WITH_METRICS = (
     *("RewardNormalizer", "RewardClip:low=-1:-10", "ValueNormalizer", "ICM", "RND", "StdClip", "KLPenalty"),
+    'Curriculum:attributes={"g": "10,9@4000"}',
     *("SymmetryAugmentation:method=loss", "Evaluator:every=100,episodes=1", "BestPolicyKeeper"),
 )
 """All that report something, but for PopArt, which excludes ValueNormalizer and reports the same."""

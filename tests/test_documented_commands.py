@@ -68,6 +68,17 @@ def test_the_commands_about_own_environments_run(tmp_path: Path, monkeypatch: py
     assert ran >= 7
 
 
+def test_the_examples_of_curricula_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "curriculum.md"
+    example_files(page, tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    own = [text for text in commands(page) if "hardcore_later" in text or "my_stages" in text]
+    for place, text in enumerate(own):
+        done = run(*shlex.split(text), "--num_timesteps=1", f"--state_path={tmp_path / str(place)}", *SMALL)
+        assert done.status == 0, (text, done.err)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_setting_and_file_that_is_mentioned_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -74,3 +74,10 @@ def test_it_is_distributed_as_it_says() -> None:
     # Environments are independent: correlations are about 1 / sqrt(1000).
     correlation = np.corrcoef(normal.transpose(1, 0, 2).reshape(8, -1))
     assert np.abs(correlation - np.eye(8)).max() < 0.15
+
+
+def test_neighbouring_places_are_independent_however_large() -> None:
+    """Above 2^63, too, where a float can't tell them apart."""
+    random = Randomness(5)
+    drawn = [random.generator(Purpose.FRIENDS, 3, 1, 2**64 - back).random() for back in range(1, 9)]
+    assert len(set(drawn)) == 8

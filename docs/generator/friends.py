@@ -37,6 +37,7 @@ GROUPS = {
     ),
     "Exploration": ("ICM", "RND", "CorrelatedNoise", "StdClip", "StateDependentExploration"),
     "The size of a policy update": ("KLEarlyStop", "KLPenalty", "AdaptiveLearningRate", "GradientClip"),
+    "The environments": ("Curriculum", "DomainRandomisation"),
     "The run": ("HardReset", "Evaluator", "BestPolicyKeeper", "VideoRecorder"),
 }
 """Where the friends of the catalog stand in the table."""

@@ -41,7 +41,8 @@ class Randomness:
 
     def generator(self, purpose: int, *position: int) -> np.random.Generator:
         """Return a new generator for ``purpose`` at ``position`` (up to three integers in [0, 2^64))."""
-        counter = (0, *position, *(0,) * (3 - len(position)))
+        # NumPy would make floats of integers of which some are above 2^63, and lose their last digits.
+        counter = np.array((0, *position, *(0,) * (3 - len(position))), np.uint64)
         return np.random.Generator(np.random.Philox(key=(self.seed, int(purpose)), counter=counter))
 
     def integer(self, purpose: int, *position: int) -> int:

@@ -43,6 +43,8 @@ BUILT_IN = {
     "ICM": "ppo_and_friends.friends.icm",
     "RND": "ppo_and_friends.friends.rnd",
     "SymmetryAugmentation": "ppo_and_friends.friends.symmetry",
+    "Curriculum": "ppo_and_friends.friends.curriculum",
+    "DomainRandomisation": "ppo_and_friends.friends.domain_randomisation",
     "VideoRecorder": "ppo_and_friends.friends.video_recorder",
 }
 """Name to module of the friends that come with the project."""

@@ -177,6 +177,10 @@ class Friend(Hooks):
         """Unique in the run; the key of its state in checkpoints."""
         return type(self).__name__
 
+    def has(self, hook: str) -> bool:
+        """Whether it overrides a hook."""
+        return getattr(type(self), hook) is not getattr(Friend, hook)
+
     def setup(self, context: FriendContext) -> None:
         """Called once, before the network exists, with the space that earlier friends left."""
         self.context = context

@@ -57,9 +57,7 @@ class FriendGroup(Friend):
 
     def calls(self, hook: str) -> tuple[Callable[..., Any], ...]:
         """A hook's methods of the friends that override it, in order."""
-        own = getattr(Friend, hook)
-        having = [friend for friend in self if getattr(type(friend), hook) is not own]
-        return tuple(_labelled(friend, hook) for friend in having)
+        return tuple(_labelled(friend, hook) for friend in self if friend.has(hook))
 
     @property
     def all_streams(self) -> tuple[RewardStream, ...]:
@@ -127,8 +125,7 @@ def check_tensors(friends: FriendGroup, device: torch.device | None) -> None:
     """
     for hook in ("transform", "transform_critic", "observe"):
         for friend in friends:
-            has = getattr(type(friend), hook) is not getattr(Friend, hook)
-            if device is not None and has and not friend.takes_tensors:
+            if device is not None and friend.has(hook) and not friend.takes_tensors:
                 raise UsageError(
                     f"{friend.name} works on NumPy arrays, but the environments' observations are tensors: "
                     f"use --without {friend.name}."

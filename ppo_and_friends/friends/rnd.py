@@ -187,7 +187,7 @@ class RND(Friend):
         if self.share < 1.0:
             first = self.context.layout.first
             for row in range(rollout.num_envs):
-                draws = self.generator(rollout.iteration, first + row, 1).random(rollout.steps)
+                draws = self.generator(rollout.iteration, first + row).random(rollout.steps)
                 chosen[:, row] = (draws < self.share) / self.share
         return chosen.reshape(-1)
 

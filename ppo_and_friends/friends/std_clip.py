@@ -55,7 +55,7 @@ class StdClip(Friend):
     def before_update(self, controls: Controls) -> None:
         """Note the run's progress, including this iteration's rollout."""
         progress = min(1.0, controls.timesteps / self.context.experiment.num_timesteps)
-        self._status = Status(progress, controls.status.highest)
+        self._status = Status(progress, controls.status.highest, controls.status.latest)
 
     def after_update(self, stats: dict[str, float]) -> None:
         """Lower the standard deviation where it is above the bound."""

@@ -16,11 +16,11 @@ from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.model import Model, Tensors, begun
-from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, RolloutRequest, transformed
+from ppo_and_friends.ppo.hooks import Episode, Hooks, ObservationStream, RolloutRequest, transformed
 from ppo_and_friends.ppo.rollout import Rollout, in_chunks, in_steps
 from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.ppo.storage import RolloutStorage
-from ppo_and_friends.vector.protocol import Data, Observations, VectorEnv
+from ppo_and_friends.vector.protocol import Data, Observations, Task, VectorEnv
 
 Array = NDArray[Any]
 
@@ -87,17 +87,25 @@ class Collector:
             dtype=dtype,
         )
         self._step_function = step_function
+        self._since, self._begun = 0, np.zeros(layout.local, np.int64)
         self._raw: Observations | None = None
         self._stream = ObservationStream(fresh=np.ones(layout.local, bool))
         self._state = torch.zeros_like(self.rollout.states[-1])
 
     def reset(self, iteration: int) -> None:
         """Reset all environments, with seeds derived from the iteration."""
+        self._since, self._begun[:] = iteration, 0
         seed = self.randomness.integer(Purpose.RESET, iteration) + self.layout.first
         self._raw = self.envs.reset(seed)
         fresh = np.ones(self.layout.local, bool)
         on_device = self.envs.device is not None
         self._stream = ObservationStream(torch.from_numpy(fresh).to(self.envs.device) if on_device else fresh)
+
+    def task_of(self, row: int) -> Task:
+        """What the friends ask of a row's environment in the episode that it begins now."""
+        episode = Episode(self.layout.first + row, self._since, int(self._begun[row]))
+        self._begun[row] += 1
+        return self.friends.choose_task(Task(), episode)
 
     @property
     def rollout(self) -> Rollout:

@@ -118,11 +118,22 @@ def info_means(
 
 
 class Highest:
-    """The highest value that each number of a run's status has had: a bound that is reached stays reached."""
+    """The highest value that each number of a run's status has had: a bound that is reached stays reached.
+
+    Attributes:
+        numbers: These values by name.
+        latest: The numbers of the last iteration.
+    """
 
     def __init__(self) -> None:
         """Begin with none."""
         self.numbers: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
+
+    def begin(self, numbers: Mapping[str, float]) -> None:
+        """Take in the first numbers of an iteration; `take` adds others."""
+        self.latest.clear()
+        self.take(numbers)
 
     def take(self, numbers: Mapping[str, float]) -> None:
         """Add an iteration's numbers, equal on all ranks; NaN is ignored.
@@ -131,6 +142,8 @@ class Highest:
         ones, which finish first, and a single lucky one would decide for good.
         """
         for name, value in numbers.items():
+            if not math.isnan(value):
+                self.latest[name] = value
             if name == "episode_return_mean_100" and numbers["episodes_in_mean"] < RECENT:
                 continue
             if not math.isnan(value):

@@ -17,7 +17,7 @@ from torch import Tensor
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.settings.schedules import Status
-from ppo_and_friends.vector.protocol import Data, Observations, VectorStep
+from ppo_and_friends.vector.protocol import Data, Observations, Task, VectorStep
 
 Array = NDArray[Any]
 Call = Callable[..., Any]
@@ -78,6 +78,20 @@ class RolloutRequest:
     """Progress of the run."""
 
 
+@dataclass(frozen=True)
+class Episode:
+    """A training episode that is about to begin, by numbers that don't depend on the layout."""
+
+    environment: int
+    """Its environment's global index."""
+
+    since: int
+    """The iteration in which all environments were last started afresh, 1-based."""
+
+    number: int
+    """Episodes that its environment began since then, before this one."""
+
+
 def all_of(calls: Sequence[Call], *arguments: Any) -> None:
     """Call all, in order."""
     for call in calls:
@@ -126,6 +140,11 @@ class Hooks:
     @combined_by(all_of)
     def before_rollout(self, request: RolloutRequest) -> None:
         """Called before each rollout; may change the noise or ask for a reset."""
+
+    @combined_by(pipe)
+    def choose_task(self, task: Task, episode: Episode) -> Task:
+        """Called before each of this rank's training episodes: what to ask for in it. No collectives."""
+        return task
 
     @combined_by(pipe)
     def transform(self, observations: Data, stream: ObservationStream) -> Data:

@@ -84,7 +84,7 @@ class Trainer:
     @property
     def status(self) -> Status:
         """Progress of the run, for schedules."""
-        return Status(self.progress, self.highest.numbers)
+        return Status(self.progress, self.highest.numbers, self.highest.latest)
 
     def train_iteration(self) -> dict[str, float]:
         """Collect, estimate, improve.
@@ -202,8 +202,8 @@ class Trainer:
     def _scheduled_controls(self, progress: float, stats: dict[str, float]) -> Controls:
         """The step sizes of an update, from the progress before it and the numbers of its rollout."""
         settings = self.settings
-        self.highest.take(stats | {"timesteps": self.timesteps, "iteration": self.iteration})
-        status = Status(progress, self.highest.numbers)
+        self.highest.begin(stats | {"timesteps": self.timesteps, "iteration": self.iteration})
+        status = Status(progress, self.highest.numbers, self.highest.latest)
         return Controls(
             learning_rate=settings.learning_rate.value(status, least=0.0),
             clip_range=settings.clip_range.value(status, least=0.0),

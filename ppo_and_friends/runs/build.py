@@ -40,6 +40,7 @@ from ppo_and_friends.runs.saved_policy import load_saved_policy
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.protocol import VectorEnv
 from ppo_and_friends.vector.spaces import declared_space
+from ppo_and_friends.vector.tasks import give_tasks
 
 TIMED = ("environment", "inference", "update", "communication")
 """Parts of an iteration whose durations are reported."""
@@ -181,6 +182,9 @@ def build_trainer(
         stopwatch=stopwatch,
         step_function=step_function if fast else lambda network: network.step,
     )
+    for friend in friends_of(agent):
+        if friend.has("choose_task"):
+            give_tasks(envs, collector.task_of, friend.name)
     optimizer = FlatOptimizer(
         _parameter_groups(agent),
         epsilon=experiment.ppo.adam_epsilon,

@@ -53,6 +53,7 @@ def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[s
         "episodes": trainer.episodes.total,
         "recent_scores": list(trainer.episodes.recent),
         "highest": dict(trainer.highest.numbers),
+        "latest": dict(trainer.highest.latest),
         ACTING_FRIENDS: acting_friends(trainer.experiment, friends_of(trainer.agent)),
         **spaces_of(
             trainer.experiment,
@@ -229,6 +230,7 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
     trainer.episodes.total = state["episodes"]
     trainer.episodes.recent.extend(state["recent_scores"])
     trainer.highest.numbers.update(renamed(state.get("highest", {}), RENAMED_METRICS))
+    trainer.highest.latest.update(renamed(state.get("latest", {}), RENAMED_METRICS))
     return notes
 
 

@@ -54,7 +54,7 @@ def parse_value(text: str) -> Any:
     if text.startswith(("(", "[")) and text.endswith((")", "]")):
         text = text[1:-1]
         return [parse_value(part.strip()) for part in text.split(",") if part.strip()]
-    pieces = _split_arguments(text)
+    pieces = split_arguments(text)
     if len(pieces) > 1:
         return [parse_value(part.strip()) for part in pieces if part.strip()]
     return text
@@ -102,7 +102,7 @@ def parse_friend(text: str) -> FriendSpec:
     names = next((index for index, part in enumerate(parts) if "=" in part), len(parts))
     arguments: dict[str, Any] = {}
     if names < len(parts):
-        for piece in _split_arguments(":".join(parts[names:])):
+        for piece in split_arguments(":".join(parts[names:])):
             key, equals, value = piece.partition("=")
             if not equals:
                 raise UsageError(f"--with {text}: write arguments as name=value, separated by commas.")
@@ -123,7 +123,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     if match is None:
         return text.strip(), {}
     arguments: dict[str, Any] = {}
-    for piece in _split_arguments(match["arguments"]):
+    for piece in split_arguments(match["arguments"]):
         key, equals, value = piece.partition("=")
         if not equals and piece.strip():
             raise UsageError(f"{text}: write arguments as name=value, separated by commas.")
@@ -132,7 +132,7 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     return match["name"], arguments
 
 
-def _split_arguments(text: str) -> list[str]:
+def split_arguments(text: str) -> list[str]:
     """Split ``a=1,b=[2,3],c=4`` at the commas outside brackets."""
     pieces, depth = [""], 0
     for character in text:

@@ -34,6 +34,9 @@ class Status:
     ``episode_return_mean_100`` (counted only once 100 episodes are in it), and every other metric of an
     iteration."""
 
+    latest: Mapping[str, float] = field(default_factory=dict)
+    """The numbers of the last iteration; of those that it had none of, nothing."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -193,13 +196,18 @@ def _to_schedule(value: Any) -> Any:
     if isinstance(value, int | float):
         return Schedule(float(value))
     if isinstance(value, str):
-        return _parsed(value)
+        return parsed(value)
     if isinstance(value, list | tuple) and len(value) > 1 and all("@" in str(step) for step in value[1:]):
-        return _parsed(",".join(str(step) for step in value))
+        return parsed(",".join(str(step) for step in value))
     return value
 
 
-def _parsed(text: str) -> Schedule:
+def parsed(text: str) -> Schedule:
+    """A schedule as the command line has it.
+
+    Raises:
+        ValueError: It isn't one.
+    """
     if "@" in text:
         return _parsed_steps(text)
     parts = text.split(":")

@@ -131,6 +131,11 @@ class Adapted(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.action_space = self._space("action_space", name)
         self._pair_is_observation = isinstance(self.observation_space, spaces.Tuple)
 
+    @property
+    def accepts_options(self) -> bool:
+        """Whether its ``reset`` takes ``options``; otherwise they are dropped."""
+        return self._accepts["options"]
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         """Reset, with the arguments it accepts."""
         given: dict[str, Any] = {"seed": seed, "options": options}

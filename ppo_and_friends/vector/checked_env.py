@@ -29,9 +29,12 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         adapted: What was taken although it isn't as the space says; see `adapter.adaptations`.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], index: int) -> None:
-        """Check ``env``, whose global index (over all ranks) is ``index``."""
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], index: int, settings: EnvironmentSettings | None = None
+    ) -> None:
+        """Check ``env``, whose global index (over all ranks) is ``index``, and which has these settings."""
         super().__init__(env)
+        self.settings = settings
         self.adapted: dict[str, None] = {}
         self._index = index
         self._steps = 0
@@ -150,7 +153,7 @@ def make_checked(settings: EnvironmentSettings, index: int) -> CheckedEnv:
     env = make_canonical_env(settings, training=True)
     check_action_space(env.action_space)
     Encoder(env.observation_space)  # raises if the space isn't supported
-    return CheckedEnv(env, index)
+    return CheckedEnv(env, index, settings)
 
 
 def check_alike(id: str, env: Any, first: Any) -> None:

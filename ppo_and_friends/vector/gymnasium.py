@@ -18,7 +18,8 @@ from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.checked_env import CheckedEnv, check_alike, left_out_notice, make_checked
 from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.output import Output
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import TaskOf, VectorStep
+from ppo_and_friends.vector.tasks import TaskedEnv
 from ppo_and_friends.vector.wrappers import LIFE_LOST
 
 Array = NDArray[Any]
@@ -42,6 +43,7 @@ class GymnasiumVectorEnv:
             EnvironmentFault: An environment's own code raised an exception.
         """
         self.num_envs = layout.local
+        self.task_of: TaskOf | None = None
         self._envs: list[CheckedEnv] = []
         self._output = Output()
         try:
@@ -54,6 +56,7 @@ class GymnasiumVectorEnv:
         except BaseException:
             self.close()
             raise
+        self._tasked: list[TaskedEnv] = []
         self.action_space: spaces.Space[Any] = first.action_space
         self._encoders = encoders(first.observation_space, settings.critic_observations)
         self.encoder = self._encoders["policy"]
@@ -79,7 +82,7 @@ class GymnasiumVectorEnv:
         self._resets = np.zeros(self.num_envs, np.bool_)
         with self._output:
             for i, env in enumerate(self._envs):
-                self._batch.write(i, env.reset(seed=seed + i)[0])
+                self._batch.write(i, self._begin(i, env, seed + i))
         return {name: encode(self._batch.value) for name, encode in self._encoders.items()}
 
     def step(self, actions: Any) -> VectorStep:
@@ -92,7 +95,7 @@ class GymnasiumVectorEnv:
         with self._output:
             for i, (env, was_over) in enumerate(zip(self._envs, self._resets.tolist(), strict=True)):
                 if was_over:
-                    observation, _ = env.reset()
+                    observation = self._begin(i, env)
                 else:
                     action = row_of(actions, self.action_space, i)
                     observation, scores[i], env_terminated, env_truncated, info = env.step(action)
@@ -114,6 +117,14 @@ class GymnasiumVectorEnv:
             finished=finished,
             infos=infos,
         )
+
+    def _begin(self, row: int, env: CheckedEnv, seed: int | None = None) -> Any:
+        """The first observation of a row's next episode."""
+        if self.task_of is None:
+            return env.reset(seed=seed)[0]
+        if not self._tasked:
+            self._tasked = [TaskedEnv(each) for each in self._envs]
+        return self._tasked[row].begin(self.task_of(row), seed)
 
     def close(self) -> None:
         """Close the environments. What they raise is of no interest any more."""

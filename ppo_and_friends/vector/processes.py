@@ -29,7 +29,7 @@ from ppo_and_friends.vector.adapter import notice
 from ppo_and_friends.vector.checked_env import check_alike, left_out_notice
 from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.output import Output
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import TaskOf, VectorStep
 from ppo_and_friends.vector.worker import GONE, Failure, Reply, make_in_worker, serve, shared_batch
 
 Array = NDArray[Any]
@@ -62,6 +62,7 @@ class AsyncGymnasiumVectorEnv:
             EnvironmentFault: An environment's own code raised an exception.
         """
         self.num_envs = layout.local
+        self.task_of: TaskOf | None = None
         self._first, self._steps = layout.first, 0
         self._processes: list[Any] = []
         self._connections: list[Connection] = []
@@ -94,7 +95,7 @@ class AsyncGymnasiumVectorEnv:
 
     def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
-        self._tell([("reset", seed + i) for i in range(self.num_envs)])
+        self._tell([self._beginning(i, seed + i) for i in range(self.num_envs)])
         self._replies()
         self._resets = np.zeros(self.num_envs, np.bool_)
         return {name: encode(self._batch.value) for name, encode in self._encoders.items()}
@@ -103,7 +104,12 @@ class AsyncGymnasiumVectorEnv:
         """Step all environments; see `VectorEnv.step`."""
         self._steps += 1
         actions = copied(actions, self.action_space)
-        self._tell([("step", row_of(actions, self.action_space, i)) for i in range(self.num_envs)])
+        self._tell(
+            [
+                self._beginning(i) if over else ("step", row_of(actions, self.action_space, i))
+                for i, over in enumerate(self._resets.tolist())
+            ]
+        )
         replies = self._replies()
         scores = np.array([reply.score for reply in replies])
         terminated = np.array([reply.terminated for reply in replies])
@@ -120,6 +126,10 @@ class AsyncGymnasiumVectorEnv:
             finished=finished,
             infos={i: reply.info for i, reply in enumerate(replies) if reply.info},
         )
+
+    def _beginning(self, row: int, seed: int | None = None) -> tuple[str, Any]:
+        """The message that begins a row's next episode."""
+        return "reset", (seed, None if self.task_of is None else self.task_of(row))
 
     @property
     def steps(self) -> int:

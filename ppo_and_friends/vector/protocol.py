@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
@@ -19,6 +19,35 @@ critic sees, and ``action_mask`` [B, *mask] bool, True for the actions that are 
 
 NO_SPACES: Mapping[str, spaces.Box] = MappingProxyType({})
 """`VectorEnv.other_spaces` of an engine that returns ``policy`` alone."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an environment is asked for in one training episode; nothing: to be as it is.
+
+    It is the whole of it: what an earlier task changed and this one doesn't name is as it was at first.
+    """
+
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Values of ``env.unwrapped``'s attributes, by dotted name (``gravity``, ``model.opt.timestep``)."""
+
+    scales: Mapping[str, float] = field(default_factory=dict)
+    """Factors for attributes, by dotted name, after ``attributes``."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """For ``reset(options=...)``."""
+
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """For ``gymnasium.make``, beside the settings'. Where they change, the environment is made anew."""
+
+    def but(self, other: Task) -> Task:
+        """This task with all that another one names, which wins."""
+        both = {each.name: {**getattr(self, each.name), **getattr(other, each.name)} for each in fields(self)}
+        return Task(**both)
+
+
+TaskOf = Callable[[int], Task]
+"""Called by an engine once before each episode, with the row that is reset."""
 
 
 @dataclass(slots=True)
@@ -59,7 +88,10 @@ class VectorStep:
 
 
 class VectorEnv(Protocol):
-    """The B rows of one rank, stepped together, with observations encoded as arrays or tensors."""
+    """The B rows of one rank, stepped together, with observations encoded as arrays or tensors.
+
+    An engine whose environments can be given tasks has an attribute ``task_of: TaskOf | None`` besides.
+    """
 
     num_envs: int
     """B, the number of this rank's environments."""

@@ -28,6 +28,7 @@ from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.checked_env import CheckedEnv, make_checked
 from ppo_and_friends.vector.faults import in_words
 from ppo_and_friends.vector.output import Output
+from ppo_and_friends.vector.tasks import TaskedEnv
 from ppo_and_friends.vector.wrappers import LIFE_LOST
 
 Array = NDArray[Any]
@@ -161,21 +162,19 @@ def _answer(
     connection: Connection, env: CheckedEnv, batch: ObservationBatch, row: int, output: Output
 ) -> None:
     """Reset and step as the main process asks, until it asks for None."""
-    over, told = False, 0
+    told, tasked = 0, TaskedEnv(env)
     while (asked := connection.recv()) is not None:
         what, value = asked
         score, terminated, finished = 0.0, False, False
         numbers: dict[str, float] = {}
         with output:
             if what == "reset":
-                observation, _ = env.reset(seed=value)
-            elif over:
-                observation, _ = env.reset()
+                seed, task = value
+                observation = env.reset(seed=seed)[0] if task is None else tasked.begin(task, seed)
             else:
                 observation, score, ended, cut, info = env.step(value)
                 terminated, finished = ended or bool(info.get(LIFE_LOST, False)), ended or cut
                 numbers = numbers_of(info) if finished else {}
-        over = finished
         batch.write(row, observation)
         adapted = adaptations(env)
         new, told = tuple(adapted[told:]), len(adapted)

@@ -30,6 +30,7 @@ class Drift(gymnasium.Env[Any, Any]):
 
     def __init__(self, action_space: Any = None, image: bool = False) -> None:
         self.image = image
+        self.push = 0.1
         self.observation_space = (
             spaces.Box(0, 255, (2, 36, 36), np.uint8) if image else spaces.Box(-np.inf, np.inf, (3,))
         )
@@ -49,7 +50,7 @@ class Drift(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.t += 1
         push = float(np.sum(action))
-        self.place = self.place + self.np_random.normal(size=3) * 0.1 + 0.1 * push
+        self.place = self.place + self.np_random.normal(size=3) * 0.1 + self.push * push
         over = self.t == 7
         ending = bool(self.place[1] > 0)
         return self._observe(), push - float(self.place[0]) ** 2, over and ending, over and not ending, {}

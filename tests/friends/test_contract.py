@@ -24,6 +24,8 @@ from tests.engine import Episodes, Identity, experiment, on_ranks, train
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "SymmetryAugmentation": {"observation": (-1, -2), "action": (-1, -2)},
+    "Curriculum": {"attributes": {"gain": "1,0.5@150"}},
+    "DomainRandomisation": {"attributes": {"gain": (0.5, 2.0)}},
 }
 every_friend = pytest.mark.parametrize("name", BUILT_IN)
 

@@ -14,7 +14,7 @@ from ppo_and_friends.friends import Friend, FriendGroup
 from ppo_and_friends.friends.catalog import find_friend, make_friend
 from ppo_and_friends.ppo.hooks import Hooks
 from ppo_and_friends.ppo.rollout import RewardStream
-from ppo_and_friends.settings.experiment import friend
+from ppo_and_friends.settings.experiment import EnvironmentSettings, friend
 from tests.engine import experiment, on_ranks, train
 from tests.rollouts import arrays
 
@@ -57,6 +57,9 @@ def _written(hook: str) -> Any:
 for _hook in hooks():
     setattr(Diary, _hook, _written(_hook))
 
+CART_POLE = EnvironmentSettings(id="CartPole-v1", num_envs=4, backend="gymnasium")
+"""On an engine whose environments can be given tasks, as a friend with all hooks wants."""
+
 SETUP = ["setup", "observation_space", "build", "adapt", "attach"]
 STEP = ["transform", "shape_noise", "observe"]
 MINIBATCH = ["before_minibatch", "loss", "before_step", "after_minibatch"]
@@ -71,9 +74,10 @@ ITERATION = [
 def test_the_order_of_the_hooks() -> None:
     """Two iterations of three steps, two epochs, two minibatches."""
     Diary.pages.clear()
-    settings = experiment("CartPole-v1", (friend(Diary),), num_envs=4, rollout_timesteps=12, minibatch_size=6)
+    settings = experiment(CART_POLE, (friend(Diary),), num_envs=4, rollout_timesteps=12, minibatch_size=6)
     ((trainer, _),) = train(settings, 2)
-    assert Diary.pages == SETUP + 2 * ITERATION
+    # Episodes begin in the first iteration, one in each environment; CartPole's last longer than six steps.
+    assert Diary.pages == [*SETUP, ITERATION[0], *(["choose_task"] * 4), *ITERATION[1:], *ITERATION]
     # Every hook there is has its place above; the session asks for films, and whether training is finished.
     # No critic of its own observations is there.
     elsewhere = {"recordings", "before_checkpoint", "finished", "transform_critic"}
@@ -84,7 +88,7 @@ def test_the_order_of_the_hooks() -> None:
 def test_friends_are_called_in_order_and_undone_in_reverse() -> None:
     Diary.pages.clear()
     settings = experiment(
-        "CartPole-v1",
+        CART_POLE,
         (friend(Diary, label="A"), friend(Diary, label="B")),
         num_envs=4,
         rollout_timesteps=12,

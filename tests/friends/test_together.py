@@ -20,6 +20,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "SplitObservations": {"exteroceptive": (1,)},
     "Evaluator": {"every": 1, "episodes": 1},
     "SegmentLength": {"steps": 3},
+    "Curriculum": {"attributes": {"push": "0.1,0.2@80"}},
+    "DomainRandomisation": {"scales": {"push": (0.5, 2.0)}},
 }
 SPACES = [
     spaces.Box(-1.0, 1.0, (2,)),
