@@ -19,6 +19,7 @@ from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.launch import alike, make_communicator
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
+from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.settings.experiment import Experiment
 
@@ -79,7 +80,7 @@ class Driver:
         """The newest state of the policy, in memory or in the folder."""
         if self.job is not None and self.job.session.trainer.iteration:
             return self.job.snapshot()
-        return self.last if self.folder is None else load_latest(self.folder.checkpoints)
+        return self.last if self.folder is None else load_latest(self.folder.checkpoints, check_contents)
 
     @contextmanager
     def attended(self) -> Iterator[None]:

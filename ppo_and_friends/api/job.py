@@ -25,7 +25,7 @@ from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.wandb import require_wandb
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.runs.changes import Change, changes_since, refuse_another_run
-from ppo_and_friends.runs.checkpoint import Checkpoint
+from ppo_and_friends.runs.checkpoint import Checkpoint, use_newest
 from ppo_and_friends.runs.checkpoint_contents import check_identity, restore_trainer, settings_identity
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_experiment import save_experiment
@@ -193,8 +193,17 @@ def open_job(
         trainer = build_trainer(experiment, communicator, envs, path)
         notes = list(envs.notes)
         if checkpoint is not None:
-            notes += [*checkpoint.notes, *(f"Changed: {change}" for change in changes)]
-            notes += restore_trainer(trainer, checkpoint)
+            assert folder is not None
+            checkpoint, restored = use_newest(
+                checkpoint,
+                lambda each: restore_trainer(trainer, each),
+                lambda path: load_checkpoint(communicator, folder, before=path),
+            )
+            # An older checkpoint may be of the settings before the last change.
+            changes = changes_since(checkpoint, experiment)
+            if not accept_changes:
+                refuse_another_run(folder.path, changes)
+            notes += [*checkpoint.notes, *(f"Changed: {change}" for change in changes), *restored]
         if path is not None:
             on_main(
                 communicator,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from ppo_and_friends.api.job import Reporting
 from ppo_and_friends.api.metrics import Table
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy
+from ppo_and_friends.policy.trained_policy import TrainedPolicy, restored_policy
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.run_record import load_run
 from ppo_and_friends.runs.checkpoint_contents import check_identity, settings_identity
@@ -155,7 +156,11 @@ class Run:
         if checkpoint is None:
             raise UsageError(f"{self!r} has no policy: no iteration was trained.")
         check_identity(checkpoint, settings_identity(self.experiment))
-        return TrainedPolicy(replace(self.experiment, device=device), checkpoint)
+        experiment = replace(self.experiment, device=device)
+        checkpoint, policy = restored_policy(experiment, checkpoint, older=self._driver.folder is not None)
+        if checkpoint.notes:
+            warnings.warn("\n".join(checkpoint.notes), stacklevel=2)
+        return policy
 
     @property
     def timesteps(self) -> int:

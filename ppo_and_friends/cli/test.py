@@ -12,8 +12,8 @@ from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy
-from ppo_and_friends.runs.checkpoint import Checkpoint
+from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy, restored_policy
+from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import check_identity, identity, settings_identity
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_experiment import load_experiment
@@ -52,7 +52,9 @@ def load_trained(request: Request, trust: bool = False) -> tuple[TrainedPolicy, 
     finally:
         env.close()
     check_identity(checkpoint, identity(experiment, observation_space, action_space))
-    return TrainedPolicy(experiment, checkpoint), checkpoint
+    named = (place / MANIFEST).is_file()
+    checkpoint, policy = restored_policy(experiment, checkpoint, older=not named)
+    return policy, checkpoint
 
 
 def test(

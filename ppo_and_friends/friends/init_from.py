@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from ppo_and_friends.common.tensors import tensor_fault
 from ppo_and_friends.distributed.agreement import on_main
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.friends.friend import Friend, SavedPolicy
 from ppo_and_friends.friends.normalizers import ObservationNormalizer, RewardNormalizer
 from ppo_and_friends.friends.value_scale import PopArt, ValueNormalizer
@@ -100,6 +101,7 @@ class InitFrom(Friend):
 
         Raises:
             UsageError: Something doesn't fit; names it.
+            CheckpointError: Something can't be a policy's; names it.
         """
         assert self.context.load_policy is not None
         saved = self.context.load_policy(Path(self.run))
@@ -116,6 +118,9 @@ class InitFrom(Friend):
                     f"InitFrom: {name} has shape {here} here, but {there} in {self.run}: use the same "
                     "network and friends, or take parts of it (parts=actor, normalizers=false)."
                 )
+            fault = tensor_fault(own[name], saved.tensors[name], same_precision=False)
+            if fault is not None:
+                raise CheckpointError(f"InitFrom: the policy in {self.run} is damaged: {name} {fault}.")
         for name in names:
             own[name].data.copy_(saved.tensors[name])
         return names

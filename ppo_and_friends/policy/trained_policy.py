@@ -20,7 +20,13 @@ from ppo_and_friends.friends.catalog import find_friend
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_agent
-from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint, load_latest, read_checkpoint
+from ppo_and_friends.runs.checkpoint import (
+    MANIFEST,
+    Checkpoint,
+    load_latest,
+    read_checkpoint,
+    use_newest,
+)
 from ppo_and_friends.runs.checkpoint_contents import (
     ACTING_FRIENDS,
     CRITIC_SPACE,
@@ -28,6 +34,7 @@ from ppo_and_friends.runs.checkpoint_contents import (
     capture,
     restore_agent,
 )
+from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.packed import is_packed, unpacked
 from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.settings.experiment import Experiment
@@ -165,8 +172,35 @@ def load_policy(
         with unpacked(Path(path)) as run:
             return load_policy(run, device=device)
     checkpoint, home = find_policy(path)
-    experiment = load_experiment(home, trust)
-    return TrainedPolicy(replace(experiment, device=device), checkpoint)
+    experiment = replace(load_experiment(home, trust), device=device)
+    checkpoint, policy = restored_policy(experiment, checkpoint, older=not (Path(path) / MANIFEST).is_file())
+    if checkpoint.notes:
+        warnings.warn("\n".join(checkpoint.notes), stacklevel=2)
+    return policy
+
+
+def restored_policy(
+    experiment: Experiment, checkpoint: Checkpoint, *, older: bool = True
+) -> tuple[Checkpoint, TrainedPolicy]:
+    """Restore a policy from a checkpoint, or from the newest one before it whose content fits.
+
+    Args:
+        experiment: The settings it was trained with.
+        checkpoint: The first to try.
+        older: Whether older ones of the same run may take its place; False if it was asked for itself.
+
+    Returns:
+        The checkpoint that was used, with notes about newer ones that don't fit; the policy.
+
+    Raises:
+        CheckpointError: None fits.
+        IncompatibleState: The checkpoint is of other settings.
+    """
+    return use_newest(
+        checkpoint,
+        lambda each: TrainedPolicy(experiment, each),
+        (lambda path: load_latest(path.parent, check_contents, before=path)) if older else None,
+    )
 
 
 def find_policy(path: str | Path) -> tuple[Checkpoint, Path]:
@@ -178,9 +212,10 @@ def find_policy(path: str | Path) -> tuple[Checkpoint, Path]:
     """
     folder = Path(path)
     if (folder / MANIFEST).is_file():
-        checkpoint: Checkpoint | None = read_checkpoint(folder)
+        checkpoint: Checkpoint | None = read_checkpoint(folder, check_contents)
     else:
-        checkpoint = load_latest(folder / "checkpoints") or load_latest(folder)
+        checkpoint = load_latest(folder / "checkpoints", check_contents)
+        checkpoint = checkpoint or load_latest(folder, check_contents)
     if checkpoint is None:
         raise UsageError(
             f"No trained policy in {folder}.\nGive the folder of a run, such as saved_states/CartPole after "
@@ -230,7 +265,7 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
         steps=1,
         critic_space=critic_space,
     )
-    restore_agent(agent, checkpoint)
+    restore_agent(agent, checkpoint, experiment)
     return agent
 
 

@@ -143,13 +143,17 @@ class FlatOptimizer:
             maximize=False,
         )
 
-    def state(self) -> dict[str, Tensor]:
-        """Adam's moments and step counts, by group; nothing of a group that took no step."""
+    def state(self, *, all_groups: bool = False) -> dict[str, Tensor]:
+        """Adam's moments and step counts, by group.
+
+        Args:
+            all_groups: Also of groups that took no step.
+        """
         return {
             f"{group.name}.{key}": value
             for group, moments in zip(self.groups, self._moments, strict=True)
             for key, value in moments.items()
-            if moments["step"] > 0
+            if all_groups or moments["step"] > 0
         }
 
     def load(self, state: dict[str, Tensor]) -> list[str]:

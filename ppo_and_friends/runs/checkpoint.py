@@ -13,19 +13,22 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.torch
 import torch
 
 from ppo_and_friends.common.atomic_files import TEMPORARY, replace_file, sync_folder, write_synced
+from ppo_and_friends.common.plain_json import LARGEST, parsed, read_regular
 from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import CheckpointError
+
+T = TypeVar("T")
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "manifest.json", "latest"
@@ -196,61 +199,85 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(condemned, ignore_errors=True)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def damaged(checkpoint: Checkpoint, file: str, what: str) -> CheckpointError:
+    """The error for content that can't be a run's, though its checksums are right.
+
+    Args:
+        checkpoint: Where it was found.
+        file: Name of the file.
+        what: The key, and what is wrong with it.
+    """
+    return CheckpointError(f"Checkpoint {checkpoint.path} is damaged: {file}: {what}.")
+
+
+def read_checkpoint(path: Path, check: Callable[[Checkpoint], None] | None = None) -> Checkpoint:
     """Read and verify a checkpoint, without ever executing code from it.
 
     Args:
         path: The checkpoint's folder.
+        check: Raises CheckpointError if the content is not what it has to be.
 
     Raises:
         CheckpointError: The checkpoint is damaged, incomplete, or of a later format.
     """
+    file = MANIFEST
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = parsed(read_regular(path / MANIFEST, LARGEST))
         digest = manifest.pop("sha256", None)
         if digest != _sha256(_json(manifest)):
-            raise CheckpointError(f"{MANIFEST} doesn't match its own checksum")
-        if manifest["format"] > FORMAT:
-            raise CheckpointError(
-                f"written by a later version of the project (format {manifest['format']}; this version "
+            raise ValueError("it doesn't match its own checksum")
+        timesteps, format = (_count(manifest, name) for name in ("timesteps", "format"))
+        if format > FORMAT:
+            raise ValueError(
+                f"written by a later version of the project (format {format}; this version "
                 f"reads formats up to {FORMAT})"
             )
         contents: dict[str, bytes] = {}
-        for name in (TENSORS, STATE):
-            contents[name] = (path / name).read_bytes()
-            expected = manifest["files"][name]
-            if len(contents[name]) != expected["bytes"]:
-                raise CheckpointError(f"{name} has {len(contents[name])} bytes, not {expected['bytes']}")
-            if _sha256(contents[name]) != expected["sha256"]:
-                raise CheckpointError(f"{name} doesn't match its checksum")
+        for file in (TENSORS, STATE):
+            expected = manifest["files"][file]
+            contents[file] = read_regular(path / file, LARGEST if file == STATE else None)
+            if len(contents[file]) != expected["bytes"]:
+                raise ValueError(f"it has {len(contents[file])} bytes, not {expected['bytes']}")
+            if _sha256(contents[file]) != expected["sha256"]:
+                raise ValueError("it doesn't match its checksum")
+        state = parsed(contents[STATE])
+        file = TENSORS
         tensors = safetensors.torch.load(contents[TENSORS])
-        state = json.loads(contents[STATE])
-    except CheckpointError as error:
-        raise CheckpointError(f"Checkpoint {path} is damaged: {error}.") from None
-    except FileNotFoundError as error:
-        name = Path(error.filename).name
-        raise CheckpointError(f"Checkpoint {path} is damaged: {name} is missing.") from None
+    except FileNotFoundError:
+        raise CheckpointError(f"Checkpoint {path} is damaged: {file} is missing.") from None
     except OSError as error:
         raise CheckpointError(f"Checkpoint {path} can't be read: {error.strerror or error}.") from error
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,  # JSON that is nested too deeply
-        safetensors.SafetensorError,
-    ) as error:
-        raise CheckpointError(f"Checkpoint {path} is damaged: {type(error).__name__}: {error}.") from error
-    return Checkpoint(path, int(manifest["timesteps"]), tensors, state, manifest)
+    except ValueError as error:
+        raise CheckpointError(f"Checkpoint {path} is damaged: {file}: {error}.") from error
+    except Exception as error:  # of the tensors' format, or a manifest whose values are of other kinds
+        raise CheckpointError(
+            f"Checkpoint {path} is damaged: {file}: {type(error).__name__}: {error}."
+        ) from error
+    found = Checkpoint(path, timesteps, tensors, state, manifest)
+    if check is not None:
+        check(found)
+    return found
 
 
-def load_latest(folder: Path) -> Checkpoint | None:
+def _count(manifest: Mapping[str, Any], name: str) -> int:
+    """A whole number of the manifest."""
+    value = manifest.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError(f"{name} is not a whole number from 0")
+    return value
+
+
+def load_latest(
+    folder: Path, check: Callable[[Checkpoint], None] | None = None, before: Path | None = None
+) -> Checkpoint | None:
     """Read the newest intact checkpoint.
 
     The folder is not modified, so this is safe while a run is writing to it.
 
     Args:
         folder: The folder of a run's checkpoints.
+        check: Raises CheckpointError if a checkpoint's content is not what it has to be.
+        before: Only those that are older than this one; None: all.
 
     Returns:
         The checkpoint, with notes about newer ones that are damaged; None if there are no checkpoints.
@@ -259,18 +286,58 @@ def load_latest(folder: Path) -> Checkpoint | None:
         CheckpointError: There are checkpoints, but all of them are damaged.
     """
     notes: list[str] = []
-    paths = _checkpoints(folder)
+    paths = [path for path in _checkpoints(folder) if before is None or _order(path) < _order(before)]
     for path in paths:
         try:
-            found = read_checkpoint(path)
+            found = read_checkpoint(path, check)
         except CheckpointError as error:
             notes.append(str(error))
             continue
-        if notes:
-            notes.append(f"Falling back to the checkpoint at {found.timesteps} timesteps, {path.name}.")
-        return Checkpoint(
-            found.path, found.timesteps, found.tensors, found.state, found.manifest, tuple(notes)
-        )
+        return replace(found, notes=(*notes, _falling_back(found)) if notes else ())
     if not paths:
         return None
-    raise CheckpointError("\n".join([*notes, "There is no intact checkpoint. Use --clobber to start over."]))
+    raise CheckpointError("\n".join([*notes, NONE_LEFT]))
+
+
+NONE_LEFT = "There is no intact checkpoint. Use --clobber to start over."
+
+
+def _falling_back(checkpoint: Checkpoint) -> str:
+    return f"Falling back to the checkpoint at {checkpoint.timesteps} timesteps, {checkpoint.path.name}."
+
+
+def use_newest(
+    checkpoint: Checkpoint,
+    use: Callable[[Checkpoint], T],
+    older: Callable[[Path], Checkpoint | None] | None,
+) -> tuple[Checkpoint, T]:
+    """Use a checkpoint, or the newest one before it that fits.
+
+    Args:
+        checkpoint: The first to try.
+        use: Restores it; raises CheckpointError if it doesn't fit, having changed nothing.
+        older: Loads the newest checkpoint before the one of a path; None if there is none. A collective, if
+            ``use`` is called on several ranks. None: this checkpoint or none.
+
+    Returns:
+        The checkpoint that was used, with notes about newer ones, and what ``use`` returned.
+
+    Raises:
+        CheckpointError: None fits.
+    """
+    notes: tuple[str, ...] = ()
+    while True:
+        try:
+            return checkpoint, use(checkpoint)
+        except CheckpointError as error:
+            if older is None:
+                raise
+            notes = (*(note for note in checkpoint.notes if not note.startswith("Falling back")), str(error))
+            try:
+                found = older(checkpoint.path)
+            except CheckpointError as worse:
+                raise CheckpointError("\n".join([*notes, str(worse)])) from error
+            if found is None:
+                raise CheckpointError("\n".join([*notes, NONE_LEFT])) from error
+            own = found.notes or (_falling_back(found),)
+            checkpoint = replace(found, notes=(*notes, *own))

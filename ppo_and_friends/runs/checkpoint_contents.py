@@ -15,6 +15,7 @@ from ppo_and_friends.friends.group import friends_of
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
+from ppo_and_friends.runs.saved_tensors import check_moments, check_tensors
 from ppo_and_friends.settings.experiment import Experiment, NetworkSettings
 from ppo_and_friends.settings.migration import ANNEALING, migrated_network, renamed
 from ppo_and_friends.settings.overrides import as_values, differences
@@ -163,35 +164,26 @@ def check_identity(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
     )
 
 
-def restore_agent(agent: Agent, checkpoint: Checkpoint) -> list[str]:
+def restore_agent(agent: Agent, checkpoint: Checkpoint, experiment: Experiment | None = None) -> list[str]:
     """Restore an agent's parameters and buffers.
 
     Args:
         agent: An agent with the same ``identity`` as the saved one; its friends may differ.
         checkpoint: The checkpoint, verified.
+        experiment: The agent's settings; None: unknown, and then what doesn't fit may be due to them.
 
     Returns:
         Notes for the user: friends without saved state, and saved friends that the agent doesn't have.
 
     Raises:
-        IncompatibleState: A tensor of the network is missing, or a tensor has another shape.
+        CheckpointError: A tensor doesn't fit, though the settings on which it depends are the saved ones.
+        IncompatibleState: A tensor doesn't fit.
     """
     own = agent.tensors()
     saved = {name: t for name, t in checkpoint.tensors.items() if not name.startswith("optimizer.")}
-    added, removed = set(), {_owner(name) for name in saved if name not in own}
-    for name, tensor in own.items():
-        if name not in saved:
-            if not name.startswith("friends."):
-                raise IncompatibleState(
-                    f"The state saved in {checkpoint.path} has no tensor {name}. Use --clobber to start over."
-                )
-            added.add(_owner(name))
-        elif saved[name].shape != tensor.shape:
-            raise IncompatibleState(
-                f"The state saved in {checkpoint.path} is not compatible: {name} has shape "
-                f"{list(tensor.shape)} (saved: {list(saved[name].shape)}).\n"
-                "Use the saved friends and settings, or start over with --clobber."
-            )
+    check_tensors(agent, saved, checkpoint, experiment)
+    added = {_owner(name) for name in own if name not in saved}
+    removed = {_owner(name) for name in saved if name not in own}
     for name, tensor in own.items():
         if name in saved:
             tensor.data.copy_(saved[name])
@@ -211,19 +203,21 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
         Notes for the user about state that could not be restored.
 
     Raises:
+        CheckpointError: The checkpoint's content can't be this run's. Nothing was changed.
         IncompatibleState: The checkpoint is not compatible with the trainer.
     """
     envs = trainer.collector.envs
     critic_space = envs.other_spaces.get("critic")
     asked = identity(trainer.experiment, envs.observation_space, envs.action_space, critic_space)
     check_identity(checkpoint, asked)
-    notes = restore_agent(trainer.agent, checkpoint)
     prefix = "optimizer."
     moments = {
         name.removeprefix(prefix): tensor
         for name, tensor in checkpoint.tensors.items()
         if name.startswith(prefix)
     }
+    check_moments(trainer.optimizer.state(all_groups=True), moments, checkpoint, trainer.experiment)
+    notes = restore_agent(trainer.agent, checkpoint, trainer.experiment)
     notes += [f"Adam's moments are reset for {name}." for name in trainer.optimizer.load(moments)]
     state = checkpoint.state
     trainer.iteration, trainer.timesteps = state["iteration"], state["timesteps"]

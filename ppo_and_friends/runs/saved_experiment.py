@@ -14,6 +14,7 @@ import dill
 from pydantic import ValidationError
 
 from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.plain_json import read_json
 from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.settings.experiment import Experiment
@@ -98,7 +99,7 @@ def _history_before(folder: Path, timesteps: int) -> list[Any]:
     timesteps, or after them, ended before it had saved anything.
     """
     try:
-        record = json.loads((folder / JSON_NAME).read_bytes())
+        record = read_json(folder / JSON_NAME)
         if "history" in record:
             return [session for session in record["history"] if session["timesteps"] < timesteps]
         if not timesteps:
@@ -106,8 +107,25 @@ def _history_before(folder: Path, timesteps: int) -> list[Any]:
         command_line, ranks = record["command_line"], record.get("ranks", 1)
         session = {"timesteps": 0, "started_at": record.get("saved_at", ""), "ranks": ranks}
         return [session | {"command_line": command_line, "changes": {}}]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return []
+
+
+def saved_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a record as ``experiment.json`` holds it, in today's format.
+
+    Raises:
+        ValueError: It is no such record.
+    """
+    settings, format = record.get("experiment"), record.get("format", 1)
+    if not isinstance(settings, dict):
+        raise ValueError("it has no experiment")
+    if not isinstance(format, int):
+        raise ValueError("format is not a number")
+    try:
+        return migrated(settings, format)
+    except Exception as error:  # values that no version has written, in settings of an earlier format
+        raise ValueError(f"its settings are not those of format {format}: {error!r}") from error
 
 
 def load_experiment(folder: Path, trust: bool = False) -> Experiment:
@@ -124,12 +142,16 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
     """
     path = folder / JSON_NAME
     try:
-        record = json.loads(path.read_bytes())
-        plain, settings = record["plain"], migrated(record["experiment"], record.get("format", 1))
+        record = read_json(path)
+        settings = saved_settings(record)
+        if not isinstance(plain := record.get("plain"), bool):
+            raise ValueError("plain is not true or false")
     except FileNotFoundError:
         raise UsageError(f"No experiment is saved in {folder}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged ({error}). Use --clobber to start over.") from error
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}. Use --clobber to start over.") from error
     if plain:
         try:
             return experiment_adapter().validate_json(json.dumps(settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from ppo_and_friends.distributed.agreement import on_main
@@ -18,14 +19,22 @@ from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.samples import action_deviation, samples_of
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture
+from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.settings.plain import experiment_settings
 
 T = TypeVar("T")
 
 
-def load_checkpoint(communicator: Communicator, folder: RunFolder) -> Checkpoint | None:
+def load_checkpoint(
+    communicator: Communicator, folder: RunFolder, before: Path | None = None
+) -> Checkpoint | None:
     """Read a run's newest intact checkpoint on rank 0 and broadcast it to all ranks. Collective.
+
+    Args:
+        communicator: The ranks.
+        folder: The run's folder.
+        before: Only those that are older than this one; None: all.
 
     Returns:
         The checkpoint; None if there is none.
@@ -33,7 +42,7 @@ def load_checkpoint(communicator: Communicator, folder: RunFolder) -> Checkpoint
     Raises:
         CheckpointError: On all ranks, if there are checkpoints but all are damaged.
     """
-    return on_main(communicator, lambda: load_latest(folder.checkpoints))
+    return on_main(communicator, lambda: load_latest(folder.checkpoints, check_contents, before))
 
 
 @dataclass

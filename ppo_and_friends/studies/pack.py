@@ -12,8 +12,8 @@ from typing import Any
 
 from ppo_and_friends.api.evaluation import evaluate
 from ppo_and_friends.common.atomic_files import TEMPORARY
-from ppo_and_friends.errors import PPOError, UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy
+from ppo_and_friends.errors import CheckpointError, PPOError, UsageError
+from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy, restored_policy
 from ppo_and_friends.reporting.plots import plot_runs
 from ppo_and_friends.runs.checkpoint import Checkpoint, save_checkpoint
 from ppo_and_friends.runs.saved_experiment import load_experiment, save_experiment
@@ -38,6 +38,7 @@ def pack(run: Path, output: Path | None = None, *, episodes: int = EPISODES) -> 
 
     Raises:
         UsageError: Nothing is saved there, the experiment isn't plain data, or it can't be written.
+        CheckpointError: What is saved is damaged.
     """
     checkpoint, home = find_policy(run)
     experiment = load_experiment(home)
@@ -46,10 +47,19 @@ def pack(run: Path, output: Path | None = None, *, episodes: int = EPISODES) -> 
             f"{run} can't be packed: its experiment has Python objects in it, which only code could restore. "
             "Name factories and friends as module:name instead."
         )
+    try:
+        checkpoint, policy = restored_policy(experiment, checkpoint)
+    except CheckpointError:
+        raise
+    except PPOError as error:  # a friend or a model that isn't installed here
+        print(f"Not tested: {error}")
+        policy = None
+    for note in checkpoint.notes:
+        print(note)
     output = home / f"{experiment.name}.zip" if output is None else output
     with tempfile.TemporaryDirectory(prefix="ppo-pack-") as made:
         folder = Path(made)
-        fill(folder, experiment, checkpoint, home, _scores(experiment, checkpoint, episodes))
+        fill(folder, experiment, checkpoint, home, _scores(policy, episodes))
         temporary = output.with_name(f"{TEMPORARY}{output.name}")
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -90,10 +100,12 @@ def fill(
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def _scores(experiment: Experiment, checkpoint: Checkpoint, episodes: int) -> Mapping[str, Any]:
-    """A test of the policy; empty if the environment isn't there."""
+def _scores(policy: TrainedPolicy | None, episodes: int) -> Mapping[str, Any]:
+    """A test of the policy; empty if it can't be restored, or the environment isn't there."""
+    if policy is None:
+        return {}
     try:
-        return evaluate(TrainedPolicy(experiment, checkpoint), episodes).as_dict()
+        return evaluate(policy, episodes).as_dict()
     except PPOError as error:
         print(f"Not tested: {error}")
         return {}

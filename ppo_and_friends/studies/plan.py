@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppo_and_friends.common.plain_json import read_json
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.reporting.progress_csv import parse_rows
 from ppo_and_friends.runs.checkpoint import load_latest
+from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.saved_experiment import saved_settings
 from ppo_and_friends.settings.experiment import Experiment
-from ppo_and_friends.settings.migration import migrated
 from ppo_and_friends.settings.overrides import differences
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.studies.sweep import Sweep, file_name
@@ -116,15 +117,14 @@ def is_finished(run: StudyRun) -> bool:
         UsageError: Its folder holds a run of other settings.
     """
     try:
-        checkpoint = load_latest(run.folder / "checkpoints")
+        checkpoint = load_latest(run.folder / "checkpoints", check_contents)
     except CheckpointError:
         return False  # the run itself says what is wrong
     if checkpoint is None:
         return False
     try:
-        record = json.loads((run.folder / "experiment.json").read_bytes())
-        saved = migrated(record["experiment"], record.get("format", 1))
-    except (OSError, ValueError, KeyError, TypeError):
+        saved = saved_settings(read_json(run.folder / "experiment.json"))
+    except (OSError, ValueError):
         return False
     found = differences(saved, experiment_settings(run.experiment))
     changed = [name for name in found if name not in FREE]
