@@ -26,6 +26,12 @@ from ppo_and_friends.settings.registry import resolve
 NOT_SETTINGS = ("random_seed", "checkpoint_seconds", "keep_checkpoints", "reward_threshold")
 """Settings that don't change what is learned, or are the seed."""
 
+OBSERVERS = ("Evaluator", "BestPolicyKeeper", "VideoRecorder")
+"""Friends that don't change what is learned."""
+
+EVALUATIONS, EPISODES = 20, 10
+"""Evaluations while a run is trained, and their episodes: curves of what is tested, not of exploring."""
+
 RECORD = "benchmark.json"
 
 
@@ -53,6 +59,8 @@ def settings_hash(settings: dict[str, Any]) -> str:
         validated = TypeAdapter(Experiment).validate_json(json.dumps(migrated(settings)))
         settings = experiment_settings(validated)
     counted = {name: value for name, value in settings.items() if name not in NOT_SETTINGS}
+    if isinstance(counted.get("friends"), list):
+        counted["friends"] = [one for one in counted["friends"] if one.get("name") not in OBSERVERS]
     text = json.dumps(counted, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -143,6 +151,8 @@ class Run:
             *(sys.executable, str(ROOT / "main.py"), "-e", self.environment),
             *("--random_seed", str(self.seed), "--state_path", str(self.state_path.absolute())),
             *("--no_tensorboard", "-q"),
+            *("--eval_every", str(max(1, self.experiment.num_timesteps // EVALUATIONS))),
+            *("--eval_episodes", str(EPISODES)),
             *self.changes.arguments(),
             *(("--clobber",) if self.stale else ()),
         )

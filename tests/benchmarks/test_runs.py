@@ -35,6 +35,12 @@ def test_the_hash_sees_every_setting_but_the_seed() -> None:
         assert settings_hash(changed) != settings_hash(base)
 
 
+def test_what_only_observes_makes_no_other_run() -> None:
+    base = experiment_settings(resolve("CartPole"))
+    observer = {"name": "Evaluator", "arguments": {"every": 3000, "episodes": 10}}
+    assert settings_hash(base | {"friends": [*base["friends"], observer]}) == settings_hash(base)
+
+
 def test_a_setting_that_came_later_counts_with_its_default() -> None:
     base = experiment_settings(resolve("CartPole"))
     older = json.loads(json.dumps(base))
@@ -48,7 +54,8 @@ def test_the_command_is_the_one_a_user_types(tmp_path: Path) -> None:
     words = run.command()
     assert words[2:] == (
         "-e", "CartPole-v1", "--random_seed", "3", "--state_path", str(tmp_path / "seed-3"),
-        "--no_tensorboard", "-q", "--set", "ppo.gamma=0.9", "--with", "KLEarlyStop",
+        "--no_tensorboard", "-q", "--eval_every", "3000", "--eval_episodes", "10",
+        "--set", "ppo.gamma=0.9", "--with", "KLEarlyStop",
     )  # fmt: skip
     assert run.experiment.ppo.gamma == 0.9 and run.experiment.random_seed == 3
     with pytest.raises(UsageError, match="no such setting"):
