@@ -24,6 +24,7 @@ from ppo_and_friends.settings.experiment import (
     linear,
 )
 from ppo_and_friends.vector.canonical import make_canonical_env
+from ppo_and_friends.vector.masks import seen_space
 from ppo_and_friends.vector.spaces import check_action_space, encoded_space, leaves
 
 NUM_TIMESTEPS = 1_000_000
@@ -51,8 +52,9 @@ def generic_experiment(id: str, settings: Mapping[str, Any] | None = None) -> Ex
     env = make_canonical_env(whole.with_changes(settings).environment)
     try:
         check_action_space(env.action_space)
-        encoded = encoded_space(env.observation_space)
-        one_hot = not any(isinstance(leaf.space, spaces.Box) for leaf in leaves(env.observation_space))
+        seen = seen_space(env, whole.with_changes(settings).environment.action_masks)
+        encoded = encoded_space(seen)
+        one_hot = not any(isinstance(leaf.space, spaces.Box) for leaf in leaves(seen))
         continuous = any(isinstance(part, spaces.Box) for _, part in parts(env.action_space))
     finally:
         env.close()

@@ -42,12 +42,14 @@ def load_trained(request: Request, trust: bool = False) -> tuple[TrainedPolicy, 
     check_identity(checkpoint, settings_identity(experiment))
     from ppo_and_friends.vector.canonical import make_canonical_env
     from ppo_and_friends.vector.codec import policy_space
+    from ppo_and_friends.vector.masks import seen_space
     from ppo_and_friends.vector.spaces import encoded_space
 
     env = make_canonical_env(experiment.environment)
     try:
         hidden = experiment.environment.critic_observations
-        observation_space = encoded_space(policy_space(env.observation_space, hidden))
+        declared = seen_space(env, experiment.environment.action_masks)
+        observation_space = encoded_space(policy_space(declared, hidden))
         action_space = env.action_space
     finally:
         env.close()

@@ -14,6 +14,7 @@ PREFIX = "info/"
 IGNORED = frozenset(
     (
         "ppo_and_friends.life_lost",
+        "action_mask",
         "TimeLimit.truncated",
         "episode",
         "final_obs",

@@ -191,6 +191,7 @@ def evaluate(
                 max_episode_steps,
                 recorder,
                 environment.critic_observations,
+                environment.action_masks,
             )
             episode = player.play(index, seed + index)
             if episode is None:

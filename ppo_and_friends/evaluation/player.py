@@ -19,6 +19,7 @@ from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.evaluation.video import Recorder
 from ppo_and_friends.vector.codec import BadObservationError, Encoder, policy_space
 from ppo_and_friends.vector.faults import raised_fault
+from ppo_and_friends.vector.masks import KEY, BadMaskError, MaskReader, choices_of, dead_end
 from ppo_and_friends.vector.spaces import leaves
 
 Array = NDArray[Any]
@@ -35,7 +36,8 @@ class Policy(Protocol):
         """Choose actions.
 
         Args:
-            observations: By name, [B, *observation shape] each, encoded; ``policy`` is what the actor sees.
+            observations: By name, [B, *observation shape] each, encoded; ``policy`` is what the actor sees,
+                ``action_mask`` says which actions are legal, if the environment does.
             deterministic: Take the mode of the distribution instead of a sample.
 
         Returns:
@@ -73,6 +75,7 @@ class Player:
         max_steps: int,
         recorder: Recorder | None,
         critic_keys: Sequence[str] = (),
+        action_masks: str = "off",
     ) -> None:
         self._policy = policy
         self._env = env
@@ -80,7 +83,9 @@ class Player:
         self._deterministic = deterministic
         self._max_steps = max_steps
         self._recorder = recorder
-        space = policy_space(env.observation_space, critic_keys)
+        self._masks = MaskReader(env, action_masks, name)
+        self._choices = choices_of(env.action_space)
+        space = policy_space(self._masks.observation_space, critic_keys)
         self._encode = Encoder(space)
         self._leaves = leaves(space)
         self._watched = env.render_mode == "human"
@@ -102,18 +107,23 @@ class Player:
         self._policy.reset(seed)
         score, length, over = 0.0, 0, False
         result: Any = (None,) * 5
-        observation = self._checked(self._call(index, 0, partial(self._env.reset, seed=seed))[0], index, 0)
+        begun = self._call(index, 0, partial(self._env.reset, seed=seed))
+        seen = {"policy": self._checked(begun[0], index, 0)}
+        self._masks.look(begun[1])
+        self._read_mask(seen, begun[0], begun[1], index, 0)
         if self._recorder is not None:
             self._recorder.begin()
         self._show(index, 0, score)
         while not over and length < self._max_steps:
-            actions = self._policy.act({"policy": observation}, self._deterministic)
+            actions = self._policy.act(seen, self._deterministic)
             action = to_action(row_of(actions, self._env.action_space, 0), self._env.action_space)
             result = self._call(index, length + 1, partial(self._env.step, action))
             length += 1
-            observation = self._checked(result[0], index, length)
+            seen = {"policy": self._checked(result[0], index, length)}
             score += self._reward(result[1], index, length)
             over = bool(result[2]) or bool(result[3])
+            if not over:
+                self._read_mask(seen, result[0], result[4], index, length)
             self._show(index, length, score)
             if self._watched and window_closed():
                 return None
@@ -166,6 +176,21 @@ class Player:
             return self._encode(batch_of_one(observation))
         except BadObservationError as error:
             raise self._fault(index, step, error.key, error.problem) from error
+
+    def _read_mask(self, seen: dict[str, Array], observation: Any, info: Any, index: int, step: int) -> None:
+        """Add to what is seen which actions are legal, if the environment says so."""
+        if self._masks.source is None:
+            return
+        try:
+            mask = self._masks.read(observation, info)[None]
+        except BadMaskError as error:
+            raise self._fault(index, step, KEY, str(error)) from error
+        except Exception as error:
+            raise self._raised(index, step, KEY, error) from error
+        found = dead_end(mask, self._choices)
+        if found is not None:
+            raise self._fault(index, step, KEY, found[1])
+        seen[KEY] = mask
 
     def _reward(self, reward: Any, index: int, step: int) -> float:
         try:

@@ -112,6 +112,9 @@ class FriendContext:
     critic_space: spaces.Box | None = None
     """Of what the critic sees, as the next friend or the network gets it; None: what the policy sees."""
 
+    mask_space: spaces.Box | None = None
+    """Of the masks that say which actions are legal; None: all are."""
+
     environment_space: spaces.Box | None = None
     """Of encoded observations before any friend; an ``EncodedBox`` says which part is where."""
 

@@ -94,6 +94,11 @@ class SymmetryAugmentation(Friend):
                 "SymmetryAugmentation can't mirror what the critic alone sees: "
                 "use --without SymmetryAugmentation."
             )
+        if context.mask_space is not None:
+            raise UsageError(
+                "SymmetryAugmentation can't mirror action masks: use --without SymmetryAugmentation, or "
+                "--set environment.action_masks=off."
+            )
         name = context.experiment.environment.id
         mirror = self._given or BODIES.get(name)
         if mirror is None:

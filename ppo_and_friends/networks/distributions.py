@@ -39,6 +39,21 @@ class Distribution(ABC):
     noise_size: int
     """How many numbers of noise for an action."""
 
+    mask_size: int = 0
+    """M, alternatives of all choices of an action, that a mask may forbid; 0: there are none."""
+
+    def masked(self, parameters: Tensor, masks: Tensor) -> Tensor:
+        """Parameters [..., P] of the distribution given that an action is legal by masks [..., M] bool.
+
+        All other methods understand them: what is illegal has probability 0, and adds nothing to entropies
+        and divergences. No gradient passes to what an illegal alternative was given.
+        """
+        return parameters
+
+    def any_legal(self, masks: Tensor) -> Tensor:
+        """[...] bool: whether masks [..., M] leave an alternative in each choice."""
+        return masks.new_ones(masks.shape[:-1])
+
     @abstractmethod
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Actions [N, A] for parameters [N, P] and noise [N, noise_size]."""
@@ -60,6 +75,10 @@ class Distribution(ABC):
         """[N], the divergence KL(old || new) in nats, differentiable in both."""
 
 
+ILLEGAL = -1e9
+"""The logit of what can't be. Finite, so that p * log p is 0 and not NaN."""
+
+
 class Categorical(Distribution):
     """One or several independent choices: Discrete and MultiDiscrete spaces."""
 
@@ -69,7 +88,7 @@ class Categorical(Distribution):
     def __init__(self, choices: tuple[int, ...]) -> None:
         """Args: choices: The number of alternatives of each choice."""
         self.choices = choices
-        self.parameter_size = self.output_size = sum(choices)
+        self.parameter_size = self.output_size = self.mask_size = sum(choices)
         self.action_size = self.noise_size = len(choices)
         self._width = max(choices)
         self.even = min(choices) == self._width
@@ -87,18 +106,23 @@ class Categorical(Distribution):
             logits = parameters.unflatten(-1, (self.action_size, self._width))
         else:
             logits = parameters[..., self._gather.to(parameters.device)]
-            # Finite, so that p * log p of the padding is 0 and not NaN.
-            logits = logits.masked_fill(self._padding.to(parameters.device), -1e9)
+            logits = logits.masked_fill(self._padding.to(parameters.device), ILLEGAL)
         return functional.log_softmax(logits, dim=-1)
+
+    def masked(self, parameters: Tensor, masks: Tensor) -> Tensor:
+        """Logits, those of illegal alternatives `ILLEGAL`."""
+        return torch.where(masks, parameters, ILLEGAL)
+
+    def any_legal(self, masks: Tensor) -> Tensor:
+        """Whether each choice has a legal alternative."""
+        return torch.stack([own.any(-1) for own in masks.split(self.choices, -1)]).all(0)
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Inverse of the cumulative distribution at the (uniform) noise."""
         cumulative = self.log_probs(parameters).exp().cumsum(-1)
-        # Rounding may leave the last sum below the noise: the last alternative takes the rest.
-        return (cumulative[..., :-1] <= noise.unsqueeze(-1)).sum(-1).clamp_max(self._last(parameters))
-
-    def _last(self, parameters: Tensor) -> Tensor:
-        return torch.tensor(self.choices, device=parameters.device) - 1
+        drawn = (cumulative[..., :-1] <= noise.unsqueeze(-1)).sum(-1)
+        # Rounding may leave the last sum below the noise: the last possible alternative takes the rest.
+        return torch.minimum(drawn, (cumulative < cumulative[..., -1:]).sum(-1))
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The most probable alternative of each choice."""
@@ -128,6 +152,17 @@ class Bernoulli(Distribution):
     def __init__(self, size: int) -> None:
         """Args: size: The number of choices."""
         self.parameter_size = self.output_size = self.action_size = self.noise_size = size
+        self.mask_size = 2 * size
+
+    def masked(self, parameters: Tensor, masks: Tensor) -> Tensor:
+        """Logits of yes; masks are of no and yes for each choice in turn."""
+        no, yes = masks.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.where(no, torch.where(yes, parameters, ILLEGAL), -ILLEGAL)
+
+    def any_legal(self, masks: Tensor) -> Tensor:
+        """Whether each choice has a legal alternative."""
+        legal: Tensor = masks.unflatten(-1, (-1, 2)).any(-1).all(-1)
+        return legal
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Yes where the (uniform) noise is below the probability."""

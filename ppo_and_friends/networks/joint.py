@@ -24,6 +24,7 @@ class Joint(Distribution):
         self.parameter_size = sum(part.parameter_size for part in parts)
         self.action_size = sum(part.action_size for part in parts)
         self.noise_size = sum(part.noise_size for part in parts)
+        self.mask_size = sum(part.mask_size for part in parts)
         self.noise_kind = "normal" if any(part.noise_kind == "normal" for part in parts) else "uniform"
         choices = all(part.action_dtype is torch.int64 for part in parts)
         self.action_dtype = torch.int64 if choices else None
@@ -45,6 +46,19 @@ class Joint(Distribution):
             own.long() if part.action_dtype is torch.int64 else own
             for part, own in zip(self.parts, split, strict=True)
         ]
+
+    def masked(self, parameters: Tensor, masks: Tensor) -> Tensor:
+        """Each part's, by masks of its own, one after the other."""
+        outputs, free = parameters[..., : self.output_size], parameters[..., self.output_size :]
+        split = outputs.split([part.output_size for part in self.parts], -1)
+        own = masks.split([part.mask_size for part in self.parts], -1)
+        computed = [part.masked(*pair) for part, *pair in zip(self.parts, split, own, strict=True)]
+        return torch.cat((*computed, free), dim=-1)
+
+    def any_legal(self, masks: Tensor) -> Tensor:
+        """Whether each choice of each part has a legal alternative."""
+        own = masks.split([part.mask_size for part in self.parts], -1)
+        return torch.stack([part.any_legal(one) for part, one in zip(self.parts, own, strict=True)]).all(0)
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
         """Each part's, by noise of its own: the uniform is the normal one's distribution function."""

@@ -21,6 +21,18 @@ def begun(state: Tensor, starts: Tensor) -> Tensor:
     return state.masked_fill(starts.unsqueeze(-1), 0.0) if state.shape[-1] else state
 
 
+def legal(distribution: Distribution, parameters: Tensor, observations: Tensors) -> Tensor:
+    """What a model computed from observations [..., *obs], restricted to actions that are legal there.
+
+    Args:
+        distribution: Of the actions.
+        parameters: [..., P], as the model returns them.
+        observations: If there is an ``action_mask`` [..., M] among them, it says what is legal.
+    """
+    masks = observations.get("action_mask")
+    return parameters if masks is None else distribution.masked(parameters, masks)
+
+
 class Model(nn.Module):
     """Policy and value function. Subclasses implement ``__init__`` and ``forward``.
 

@@ -19,6 +19,7 @@ from ppo_and_friends.common.nested import parts
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.group import friends_of
+from ppo_and_friends.networks.model import legal
 from ppo_and_friends.policy.exported_modules import (
     Encode,
     RememberingTransform,
@@ -40,7 +41,8 @@ class ExportedPolicy(nn.Module):
     """A policy as one module: from observation parts and states to the mode's actions and the next states.
 
     Attributes:
-        inputs: Names of the inputs of ``forward``: the observation's parts, then the states.
+        inputs: Names of the inputs of ``forward``: the observation's parts, the ``action_mask`` if the policy
+            was trained with masks, then the states.
         outputs: Names of the outputs of ``forward``: the actions, then the next states.
         states: For each state, the name of its input mapped to the name of the output that is to be
             passed to that input at the next step.
@@ -68,15 +70,19 @@ class ExportedPolicy(nn.Module):
         if self._memory_size:
             stateful.append(MEMORY)
         self.states = {f"{STATE}{name}": f"{NEXT}{name}" for name in stateful}
-        self.inputs = [*self.encode.names(), *self.states]
+        self._mask_size = 0 if agent.mask_space is None else agent.mask_space.shape[0]
+        masks = ["action_mask"] * bool(self._mask_size)
+        self.inputs = [*self.encode.names(), *masks, *self.states]
         self.outputs = [*self.actions, *self.states.values()]
 
     def examples(self, rows: int) -> list[Tensor]:
         """Return example inputs for a batch of ``rows`` episodes at their first step."""
         sizes = [one.size for one in self.transforms if isinstance(one, RememberingTransform)]
         sizes += [self._memory_size] * (self._memory_size > 0)
+        masks = [torch.ones((rows, self._mask_size), dtype=torch.bool)] * bool(self._mask_size)
         return [
             *self.encode.examples(rows),
+            *masks,
             *(torch.zeros((rows, size), dtype=self._dtype) for size in sizes),
         ]
 
@@ -90,7 +96,11 @@ class ExportedPolicy(nn.Module):
             [N, ...] each, in the order of the attribute ``outputs``.
         """
         parts = len(inputs) - len(self.states)
-        observations, states = self.encode(inputs[:parts]), list(inputs[parts:])
+        states = list(inputs[parts:])
+        if self._mask_size:
+            parts -= 1
+        seen = {"action_mask": inputs[parts]} if self._mask_size else {}
+        observations = self.encode(inputs[:parts])
         transformed: list[Tensor] = []
         for transform in self.transforms:
             if isinstance(transform, RememberingTransform):
@@ -103,7 +113,7 @@ class ExportedPolicy(nn.Module):
         # A state of no columns, if there is no memory: its rows are the batch's, whose size isn't fixed.
         memory = states[-1] if self._memory_size else observations.flatten(1)[:, :0]
         parameters, memory = self.network.step({"policy": observations}, memory)
-        stored = self.distribution.mode(parameters)
+        stored = self.distribution.mode(legal(self.distribution, parameters, seen))
         stateful = (one for one in self.transforms if isinstance(one, RememberingTransform))
         next_states = [one.next_state(own, stored) for one, own in zip(stateful, transformed, strict=True)]
         next_states += [memory] * (self._memory_size > 0)
@@ -119,7 +129,8 @@ def export_onnx(policy: TrainedPolicy, path: Path) -> Path:
     space there is an output ``actions.<key>`` for each part. For each friend with memory
     there is also an input ``state.<friend>`` [N, size], which must be zero where an episode begins, and
     an output ``next_state.<friend>``, which must be passed to that input at the next step; for a network with
-    memory likewise ``state.memory`` and ``next_state.memory``. The model's
+    memory likewise ``state.memory`` and ``next_state.memory``. A policy that was trained with action masks
+    has an input ``action_mask`` [N, M] bool. The model's
     metadata describe the inputs, the states, the spaces and the environment.
 
     Args:

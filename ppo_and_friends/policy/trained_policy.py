@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from ppo_and_friends.runs.checkpoint import (
 from ppo_and_friends.runs.checkpoint_contents import (
     ACTING_FRIENDS,
     CRITIC_SPACE,
+    MASK_SPACE,
     RAW_SPACE,
     capture,
     restore_agent,
@@ -39,6 +41,7 @@ from ppo_and_friends.runs.packed import is_packed, unpacked
 from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.codec import Encoder
+from ppo_and_friends.vector.masks import KEY, BadMaskError, as_mask, choices_of, dead_end
 from ppo_and_friends.vector.space_descriptions import restore
 from ppo_and_friends.vector.spaces import leaves
 
@@ -75,20 +78,22 @@ class TrainedPolicy:
         self._policy = self.agent.policy()
         self._rows = 0
 
-    def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
+    def __call__(self, observation: Any, *, action_mask: Any = None, deterministic: bool = True) -> Any:
         """Choose an action for an observation, or for each observation of a batch.
 
         Args:
             observation: An element of ``observation_space``, or a batch in which each array has a
                 leading axis [B, ...], as returned by Gymnasium's vector environments.
+            action_mask: Which actions are legal: [M] or, for a batch, [B, M], as the environment says. A
+                policy that was trained with masks needs it; None: it is the observation's ``action_mask``.
             deterministic: Take the distribution's mode; False: sample.
 
         Returns:
             An element of ``action_space``; for a batch, [B, *action shape] (of each part of a nested space).
 
         Raises:
-            UsageError: The observation doesn't fit ``observation_space``, or a policy with memory is called
-                with another number of rows than before, without a reset.
+            UsageError: The observation doesn't fit ``observation_space``, a mask is missing or doesn't fit,
+                or a policy with memory is called with another number of rows than before, without a reset.
             BadObservationError: A category in it is outside its space.
         """
         single = self._is_single(observation)
@@ -103,7 +108,10 @@ class TrainedPolicy:
             # Each row is an episode, so a different batch size means new episodes.
             self._policy.reset()
             self._rows = len(encoded)
-        actions = self._policy.act({"policy": encoded}, deterministic)
+        seen = {"policy": encoded}
+        if self.agent.mask_space is not None or action_mask is not None:
+            seen[KEY] = self._masks(observation, action_mask, single, len(encoded))
+        actions = self._policy.act(seen, deterministic)
         return row_of(actions, self.action_space, 0) if single else actions
 
     def reset(self, seed: int | None = None, rows: Any = None) -> None:
@@ -117,6 +125,29 @@ class TrainedPolicy:
         self._policy.reset(seed, rows)
         if rows is None:
             self._rows = 0
+
+    def _masks(self, observation: Any, given: Any, single: bool, rows: int) -> Any:
+        """[B, M] bool."""
+        if self.agent.mask_space is None:
+            raise UsageError("The policy was trained without action masks, and can't make use of one.")
+        if given is None and isinstance(observation, Mapping):
+            given = observation.get(KEY)
+        if given is None:
+            raise UsageError(
+                "The policy was trained with action masks: call policy(observation, action_mask=...) with "
+                "what the environment says, such as info['action_mask']."
+            )
+        each = [given] if single else list(given)
+        try:
+            masks = np.stack([as_mask(one, self.action_space) for one in each])
+        except BadMaskError as error:
+            raise UsageError(f"action_mask: {error}.") from error
+        if len(masks) != rows:
+            raise UsageError(f"action_mask: {len(masks)} rows for {rows} observations.")
+        found = dead_end(masks, choices_of(self.action_space))
+        if found is not None:
+            raise UsageError(f"action_mask: {found[1]}" + ("." if single else f" in row {found[0]}."))
+        return masks
 
     def _is_single(self, observation: Any) -> bool:
         """Return whether it is a single observation rather than a batch.
@@ -255,7 +286,9 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
     identity = checkpoint.state["identity"]
     observation_space = restore(identity["observation_space"])
     assert isinstance(observation_space, spaces.Box)
-    critic_space: Any = restore(identity[CRITIC_SPACE]) if CRITIC_SPACE in identity else None
+    critic_space, mask_space = (
+        restore(identity[name]) if name in identity else None for name in (CRITIC_SPACE, MASK_SPACE)
+    )
     agent = build_agent(
         experiment,
         observation_space,
@@ -263,7 +296,8 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
         SoloCommunicator(),
         Layout(1, 0, 1),
         steps=1,
-        critic_space=critic_space,
+        critic_space=critic_space,  # type: ignore[arg-type]
+        mask_space=mask_space,  # type: ignore[arg-type]
     )
     restore_agent(agent, checkpoint, experiment)
     return agent

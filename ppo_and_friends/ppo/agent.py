@@ -32,11 +32,14 @@ class Agent:
     critic_space: spaces.Box | None = None
     """Of what the critic sees; None: the same."""
 
+    mask_space: spaces.Box | None = None
+    """Of the masks that say which actions are legal; None: all are."""
+
     @property
     def spaces(self) -> dict[str, spaces.Box]:
         """Of all observations as the network sees them, by name."""
-        named = {"policy": self.space}
-        return named if self.critic_space is None else named | {"critic": self.critic_space}
+        named = {"policy": self.space, "critic": self.critic_space, "action_mask": self.mask_space}
+        return {name: space for name, space in named.items() if space is not None}
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers by name; the tensors themselves, not copies."""
@@ -51,4 +54,11 @@ class Agent:
 
     def policy(self) -> Policy:
         """The agent as a plain object that acts."""
-        return Policy(self.network, self.friends, self.mapping, device=self.device, dtype=self.dtype)
+        return Policy(
+            self.network,
+            self.friends,
+            self.mapping,
+            device=self.device,
+            dtype=self.dtype,
+            masked=self.mask_space is not None,
+        )

@@ -15,7 +15,7 @@ from torch import Tensor
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.model import Model, Tensors, begun
+from ppo_and_friends.networks.model import Model, Tensors, begun, legal
 from ppo_and_friends.ppo.hooks import Episode, Hooks, ObservationStream, RolloutRequest, transformed
 from ppo_and_friends.ppo.rollout import Rollout, in_chunks, in_steps
 from ppo_and_friends.ppo.stopwatch import Stopwatch
@@ -167,7 +167,8 @@ class Collector:
         state = begun(self._state, self._storage.starts[t])
         parameters, self._state = act(seen, state)
         noise = self.friends.shape_noise(noise, seen["policy"])
-        return self.mapping.distribution.sample(parameters, noise)
+        distribution = self.mapping.distribution
+        return distribution.sample(legal(distribution, parameters, seen), noise)
 
     def _evaluate(self, rollout: Rollout) -> None:
         """Policy parameters, log probabilities and values of a whole rollout, in large batches."""
@@ -218,7 +219,8 @@ def evaluate_network(
         ]
         parameters, outputs = (torch.cat([each[i] for each in found], dim=1) for i in (0, 1))
         parts.append((in_steps(parameters, rollout.num_envs), in_steps(outputs, rollout.num_envs)))
-    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    parameters, outputs = (torch.cat([part[i] for part in parts]) for i in (0, 1))
+    return legal(network.distribution, parameters, observations), outputs
 
 
 def _parts(count: int, size: int) -> list[slice]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.networks.model import Model
+from ppo_and_friends.networks.model import Model, legal
 from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
@@ -82,7 +82,8 @@ class Minibatch:
         observations = {name: tensor.unflatten(0, shape) for name, tensor in self.observations.items()}
         starts = self.episode_starts.unflatten(0, shape)
         parameters, outputs = network.sequence(observations, self.states, starts)
-        self.policy_parameters, self.value_outputs = parameters.flatten(0, 1), outputs.flatten(0, 1)
+        self.policy_parameters = legal(network.distribution, parameters.flatten(0, 1), self.observations)
+        self.value_outputs = outputs.flatten(0, 1)
 
 
 MAX_SEQUENCE = 16

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_and_friends.distributed.devices import host_array
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.model import Model, begun
+from ppo_and_friends.networks.model import Model, begun, legal
 from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, transformed
 from ppo_and_friends.vector.protocol import Data, Observations
 
@@ -29,10 +30,21 @@ class Policy:
         *,
         device: torch.device,
         dtype: torch.dtype,
+        masked: bool = False,
     ) -> None:
-        """Wrap the parts of a trainer, without copying them."""
+        """Wrap the parts of a trainer, without copying them.
+
+        Args:
+            network: Actor and critic.
+            friends: All friends, set up.
+            mapping: From stored actions to the environment's.
+            device: Where the network lives.
+            dtype: The network's precision.
+            masked: Whether it is told which actions are legal; if not, masks are ignored.
+        """
         self.network, self.friends, self.mapping = network, friends, mapping
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._masked = device, dtype, masked
+        self._needs = ("policy", "action_mask") if masked else ("policy",)
         self._stream: ObservationStream | None = None
         self._state = torch.empty(0)
         self._generator = np.random.default_rng(0)
@@ -57,12 +69,20 @@ class Policy:
 
         Args:
             observations: By name, [B, *obs] each, encoded as the vector environments do. What the critic
-                alone sees isn't needed.
+                alone sees isn't needed, the ``action_mask`` is if there was one in training.
             deterministic: The most probable action; False: sample one.
 
         Returns:
             [B, *action shape], as the environment takes them; a tensor if the observations are.
+
+        Raises:
+            UsageError: It isn't told which actions are legal, as it was in training.
         """
+        if self._masked and "action_mask" not in observations:
+            raise UsageError(
+                "The policy was trained with action masks, but isn't told which actions are legal: see "
+                "environment.action_masks."
+            )
         policy = observations["policy"]
         rows = len(policy)
         if self._stream is None:
@@ -71,10 +91,11 @@ class Policy:
             size = self.network.policy_state_size
             self._state = torch.zeros((rows, size), device=self._device, dtype=self._dtype)
         seen = transformed(self.friends, observations, self._stream)
-        inputs = {name: self._input(data) for name, data in seen.items() if name != "critic"}
+        inputs = {name: self._input(data) for name, data in seen.items() if name in self._needs}
         state = begun(self._state, torch.as_tensor(self._stream.fresh, device=self._device))
         parameters, self._state = self.network.step(inputs, state)
         distribution = self.mapping.distribution
+        parameters = legal(distribution, parameters, inputs)
         if deterministic:
             actions = distribution.mode(parameters)
         else:

@@ -61,6 +61,7 @@ class RolloutStorage:
         def zeros(*size: int, kind: torch.dtype = dtype) -> Tensor:
             return torch.zeros(size, dtype=kind, device=device)
 
+        self._distribution = distribution
         self._steps = {name: zeros(*shape, kind=kind) for name, kind in kinds.items()}
         self._rewards = self._steps["rewards"]
         self.rollout = Rollout(
@@ -176,10 +177,23 @@ class RolloutStorage:
             numbers = {"reward": self._rewards, "score": self.rollout.scores, **self.rollout.observations}
             for name, tensor in numbers.items():
                 _check_finite(tensor, name, first)
+            if "action_mask" in self.rollout.observations:
+                self._check_masks(first)
         elif not self._on_host:
             for name, array in self._arrays:
                 self._steps[name].copy_(torch.from_numpy(array), non_blocking=True)
         return self.rollout
+
+    def _check_masks(self, first: int) -> None:
+        """Refuse masks that came in tensors and left nothing to do, where something was done."""
+        rollout = self.rollout
+        masks = rollout.observations["action_mask"][:-1]
+        dead_ends = ~self._distribution.any_legal(masks) & rollout.active
+        if dead_ends.any():
+            t, row = dead_ends.nonzero()[0].tolist()
+            raise EnvironmentFault(
+                f"environment {first + row}, step {t} of the rollout, action_mask: no action is legal"
+            )
 
 
 def _write(row: Tensor, data: Tensor, name: str) -> None:

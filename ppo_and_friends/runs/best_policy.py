@@ -23,6 +23,7 @@ def policy_saver(
     declared_space: spaces.Space[Any] | None,
     friends: Iterable[Friend] = (),
     critic_space: spaces.Box | None = None,
+    mask_space: spaces.Box | None = None,
 ) -> SavePolicy:
     """Return the function with which friends save a policy.
 
@@ -33,9 +34,10 @@ def policy_saver(
         declared_space: Observation space of one environment as it declares it; None: the encoded one.
         friends: The run's friends, set up by the time that a policy is saved.
         critic_space: Encoded space of what the critic sees; None: the same.
+        mask_space: Of the masks that say which actions are legal; None: all are.
     """
     declared = declared_space or observation_space
-    about = spaces_of(experiment, observation_space, action_space, declared, critic_space)
+    about = spaces_of(experiment, observation_space, action_space, declared, critic_space, mask_space)
 
     def save(folder: Path, tensors: Mapping[str, Tensor], timesteps: int, score: float) -> None:
         state = {"timesteps": timesteps, "score": score, **about}

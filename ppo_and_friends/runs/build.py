@@ -56,6 +56,7 @@ def build_agent(
     folder: Path | None = None,
     declared_space: spaces.Space[Any] | None = None,
     critic_space: spaces.Box | None = None,
+    mask_space: spaces.Box | None = None,
 ) -> Agent:
     """Create the network and the friends, identical on all ranks. Collective.
 
@@ -69,6 +70,7 @@ def build_agent(
         folder: The run's folder, for friends that write files; None: there is none.
         declared_space: Observation space of one environment as it declares it; None: unknown.
         critic_space: Encoded space of what the critic sees; None: the same.
+        mask_space: Of the masks that say which actions are legal; None: all are.
 
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
@@ -93,11 +95,18 @@ def build_agent(
             device=device,
             dtype=dtype,
             critic_space=critic_space,
+            mask_space=mask_space,
             environment_space=observation_space,
             declared_space=declared_space,
             folder=folder,
             save_policy=policy_saver(
-                experiment, observation_space, action_space, declared_space, friends, critic_space
+                experiment,
+                observation_space,
+                action_space,
+                declared_space,
+                friends,
+                critic_space,
+                mask_space,
             ),
             load_policy=load_saved_policy,
         )
@@ -119,7 +128,7 @@ def build_agent(
             fuse_layers(module)
     check_ownership(friends, network)
     check_memory(friends, network)
-    agent = Agent(network, friends, mapping, streams, space, device, dtype, friends.critic_space)
+    agent = Agent(network, friends, mapping, streams, space, device, dtype, friends.critic_space, mask_space)
     for tensor in agent.tensors().values():
         broadcast_(tensor, communicator)
     friends.attach(agent)
@@ -161,6 +170,7 @@ def build_trainer(
         folder,
         declared_space(envs),
         envs.other_spaces.get("critic"),
+        envs.other_spaces.get("action_mask"),
     )
     check_tensors(FriendGroup(friends_of(agent)), envs.device)
     stopwatch = Stopwatch(TIMED)

@@ -25,6 +25,7 @@ from ppo_and_friends.vector.spaces import declared_space
 
 RAW_SPACE = "raw_observation_space"
 CRITIC_SPACE = "critic_space"
+MASK_SPACE = "mask_space"
 ACTING_FRIENDS = "acting_friends"
 
 ACTING = ("observation_space", "transform", "adapt", "shape_noise")
@@ -62,6 +63,7 @@ def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[s
             envs.action_space,
             declared_space(envs),
             envs.other_spaces.get("critic"),
+            envs.other_spaces.get("action_mask"),
         ),
     }
     return tensors, state
@@ -89,6 +91,7 @@ def spaces_of(
     action_space: spaces.Space[Any],
     declared: spaces.Space[Any],
     critic_space: spaces.Box | None = None,
+    mask_space: spaces.Box | None = None,
 ) -> dict[str, Any]:
     """Return what a checkpoint records about the environment: its identity and its observation space.
 
@@ -99,10 +102,11 @@ def spaces_of(
         declared: Observation space of one environment as it declares it, for use of the policy without
             the environment.
         critic_space: Encoded space of what the critic sees; None: the same.
+        mask_space: Of the masks that say which actions are legal; None: all are.
     """
     return {
         RAW_SPACE: describe(declared),
-        "identity": identity(experiment, observation_space, action_space, critic_space),
+        "identity": identity(experiment, observation_space, action_space, critic_space, mask_space),
     }
 
 
@@ -111,6 +115,7 @@ def identity(
     observation_space: spaces.Box,
     action_space: spaces.Space[Any],
     critic_space: spaces.Box | None = None,
+    mask_space: spaces.Box | None = None,
 ) -> dict[str, Any]:
     """Return what must agree with a saved state to use it: environment, spaces, network and precision.
 
@@ -119,12 +124,13 @@ def identity(
         observation_space: Encoded observation space of one environment.
         action_space: Action space of one environment.
         critic_space: Encoded space of what the critic sees; None: the same.
+        mask_space: Of the masks that say which actions are legal; None: all are.
     """
-    critic = {} if critic_space is None else {CRITIC_SPACE: describe(critic_space)}
+    others = {CRITIC_SPACE: critic_space, MASK_SPACE: mask_space}
     return settings_identity(experiment) | {
         "observation_space": describe(observation_space),
         "action_space": describe(action_space),
-        **critic,
+        **{name: describe(space) for name, space in others.items() if space is not None},
     }
 
 
@@ -207,9 +213,9 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
         IncompatibleState: The checkpoint is not compatible with the trainer.
     """
     envs = trainer.collector.envs
-    critic_space = envs.other_spaces.get("critic")
-    asked = identity(trainer.experiment, envs.observation_space, envs.action_space, critic_space)
-    check_identity(checkpoint, asked)
+    others = envs.other_spaces.get("critic"), envs.other_spaces.get("action_mask")
+    asked = identity(trainer.experiment, envs.observation_space, envs.action_space, *others)
+    check_identity(checkpoint, {MASK_SPACE: None} | asked)
     prefix = "optimizer."
     moments = {
         name.removeprefix(prefix): tensor

@@ -99,6 +99,10 @@ class EnvironmentSettings:
     """Keys of a Dict observation that the critic alone sees (arXiv:1710.06542). The trained policy needs none
     of them."""
 
+    action_masks: Literal["auto", "observation", "info", "method", "off"] = "auto"
+    """Where the environment says which actions are legal: the key ``action_mask`` of a Dict observation or of
+    ``info``, or a method ``action_masks()``. ``auto`` looks in all three. See docs/action_masks.md."""
+
     atari: AtariSettings | None = None
     """Preprocessing of an Atari game; None for everything else."""
 

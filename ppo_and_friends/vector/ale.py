@@ -36,6 +36,8 @@ def unsupported_reason(settings: EnvironmentSettings) -> str | None:
         return "it is created by a factory"
     if settings.wrappers:
         return "it has wrappers"
+    if settings.action_masks not in ("auto", "off"):
+        return "it has no action masks there"
     if settings.critic_observations:
         return "its critic sees keys of a Dict observation"
     if settings.arguments:

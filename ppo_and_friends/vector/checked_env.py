@@ -14,6 +14,7 @@ from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.faults import fault, raised_fault, where
+from ppo_and_friends.vector.masks import KEY, BadMaskError, MaskReader
 from ppo_and_friends.vector.spaces import Leaf, check_action_space, leaves, left_out
 
 Array = NDArray[Any]
@@ -27,6 +28,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     Attributes:
         adapted: What was taken although it isn't as the space says; see `adapter.adaptations`.
+        action_mask: [M] bool, that of the last observation; None: the environment has none.
     """
 
     def __init__(
@@ -35,11 +37,37 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Check ``env``, whose global index (over all ranks) is ``index``, and which has these settings."""
         super().__init__(env)
         self.settings = settings
+        self._index, self._steps = index, 0
+        self._masks: MaskReader | None = None
+        self.action_mask: Array | None = None
+        if settings is not None:
+            self._masks = MaskReader(env, _where_masks_are(settings), settings.id)
+            self.observation_space = self._masks.observation_space
+            if self._masks.must_look:
+                self._look_for_masks(self._masks)
+            self.action_mask = self._masks.anything() if self._masks.source else None
         self.adapted: dict[str, None] = {}
-        self._index = index
-        self._steps = 0
-        self._leaves: list[Leaf] = leaves(env.observation_space)
-        self._simple = env.observation_space if isinstance(env.observation_space, spaces.Box) else None
+        self._leaves: list[Leaf] = leaves(self.observation_space)
+        space = self.observation_space
+        self._simple = space if isinstance(space, spaces.Box) else None
+
+    def change(self, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+        """Go on with another environment; returns the one before.
+
+        Raises:
+            UsageError: Its spaces are others.
+        """
+        before = self.env
+        check_alike("" if self.settings is None else self.settings.id, env, before)
+        self.env = env
+        if self._masks is not None:
+            self._masks.change(env)
+        return before
+
+    @property
+    def masked(self) -> bool:
+        """Whether it says which actions are legal."""
+        return self.action_mask is not None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         """Reset the environment and check the observation.
@@ -55,7 +83,10 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._raised("reset", error) from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._fault("reset", "returned something other than (observation, info)")
-        return self._check(result[0]), result[1]
+        observation = self._check(result[0])
+        if self.action_mask is not None:
+            self._read_mask(observation, result[1])
+        return observation, result[1]
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step the environment and check everything it returns.
@@ -73,13 +104,38 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
                 "step", "returned something other than (observation, reward, terminated, truncated, info)"
             )
         observation, reward, terminated, truncated, info = result
-        return (
+        checked = (
             self._check(observation),
             self._number(reward),
             self._flag("terminated", terminated),
             self._flag("truncated", truncated),
             info,
         )
+        if self._masks is not None and self.action_mask is not None:
+            # Nothing is done where an episode is over, and many an environment then forbids everything.
+            if checked[2] or checked[3]:
+                self.action_mask = self._masks.anything()
+            else:
+                self._read_mask(observation, info)
+        return checked
+
+    def _look_for_masks(self, masks: MaskReader) -> None:
+        """Find out by a reset whether the infos have masks; what else is wrong shows at the first reset."""
+        try:
+            result: Any = self.env.reset(seed=self._index)
+        except Exception:
+            return
+        if isinstance(result, tuple) and len(result) == 2:
+            masks.look(result[1])
+
+    def _read_mask(self, observation: Any, info: Any) -> None:
+        assert self._masks is not None
+        try:
+            self.action_mask = self._masks.read(observation, info)
+        except BadMaskError as error:
+            raise self._fault(KEY, str(error)) from error
+        except Exception as error:
+            raise self._raised(KEY, error) from error
 
     def _check(self, observation: Any) -> Any:
         simple = self._simple
@@ -152,8 +208,14 @@ def make_checked(settings: EnvironmentSettings, index: int) -> CheckedEnv:
     """
     env = make_canonical_env(settings, training=True)
     check_action_space(env.action_space)
-    Encoder(env.observation_space)  # raises if the space isn't supported
+    masks = MaskReader(env, _where_masks_are(settings), settings.id)
+    Encoder(masks.observation_space)  # raises if the space isn't supported
     return CheckedEnv(env, index, settings)
+
+
+def _where_masks_are(settings: EnvironmentSettings) -> str:
+    games = settings.atari is not None and settings.action_masks == "auto"  # which have none
+    return "off" if games else settings.action_masks
 
 
 def check_alike(id: str, env: Any, first: Any) -> None:
@@ -166,6 +228,11 @@ def check_alike(id: str, env: Any, first: Any) -> None:
         one, other = getattr(first, key), getattr(env, key)
         if one != other:
             raise UsageError(f"{id}: the environments don't all have the same spaces: {one} and {other}.")
+    if getattr(env, "masked", None) != getattr(first, "masked", None):
+        raise UsageError(
+            f"{id}: some of the environments have action masks and some don't: set "
+            "environment.action_masks to where they are, or to off."
+        )
 
 
 def left_out_notice(space: spaces.Space[Any]) -> str | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.codec import BadObservationError
 from ppo_and_friends.vector.faults import fault
+from ppo_and_friends.vector.masks import KEY, choices_of, dead_end
 from ppo_and_friends.vector.protocol import Observations, VectorEnv, VectorStep
 
 Array = NDArray[Any]
@@ -57,6 +58,7 @@ class CheckedVectorEnv:
         named = {"policy": env.observation_space, **env.other_spaces}
         self._expected = {name: _Expected(env.num_envs, space) for name, space in named.items()}
         self._finite_row = np.empty(env.num_envs, np.bool_)
+        self._choices = choices_of(env.action_space) if KEY in env.other_spaces else ()
 
     def reset(self, seed: int) -> Observations:
         """Reset every environment; see `VectorEnv.reset`.
@@ -69,6 +71,8 @@ class CheckedVectorEnv:
         except BadObservationError as error:
             raise self._fault(error.row, error.key, error.problem) from error
         self._check_observations(observations)
+        if self._choices:
+            self._check_masks(observations[KEY])
         return observations
 
     def step(self, actions: Array) -> VectorStep:
@@ -87,6 +91,8 @@ class CheckedVectorEnv:
             flags = getattr(step, key)
             if flags.dtype != np.bool_:
                 raise self._fault(0, key, f"dtype {flags.dtype}, not bool")
+        if self._choices:
+            self._check_masks(step.observations[KEY], step.finished)
         self._check_rewards(step.rewards)
         if step.scores is not step.rewards:
             self._check_rewards(step.scores)
@@ -115,6 +121,11 @@ class CheckedVectorEnv:
                 value = observations[(row, *index)]
                 where = self._component(tuple(index)) if name == "policy" else f"{name}{index}"
                 raise self._fault(row, where, f"{value} is not a finite number")
+
+    def _check_masks(self, masks: Array, over: Array | None = None) -> None:
+        found = dead_end(masks, self._choices, over)
+        if found is not None:
+            raise self._fault(found[0], KEY, found[1])
 
     def _check_rewards(self, rewards: Array) -> None:
         if rewards.shape != self._finite_row.shape:

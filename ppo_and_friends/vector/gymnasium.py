@@ -17,6 +17,7 @@ from ppo_and_friends.vector.adapter import adaptations, notice
 from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.checked_env import CheckedEnv, check_alike, left_out_notice, make_checked
 from ppo_and_friends.vector.codec import encoders, other_spaces
+from ppo_and_friends.vector.masks import KEY, mask_space
 from ppo_and_friends.vector.output import Output
 from ppo_and_friends.vector.protocol import TaskOf, VectorStep
 from ppo_and_friends.vector.tasks import TaskedEnv
@@ -62,6 +63,11 @@ class GymnasiumVectorEnv:
         self.encoder = self._encoders["policy"]
         self.observation_space = self.encoder.space
         self.other_spaces = other_spaces(self._encoders)
+        self._masks: Array | None = None
+        if first.masked:
+            space = mask_space(first.action_space)
+            self.other_spaces = {**self.other_spaces, KEY: space}
+            self._masks = np.ones((layout.local, *space.shape), np.bool_)
         self._batch = ObservationBatch(first.observation_space, layout.local)
         self._resets = np.zeros(layout.local, np.bool_)
         self._clip_rewards = settings.atari is not None and settings.atari.clip_rewards
@@ -82,8 +88,8 @@ class GymnasiumVectorEnv:
         self._resets = np.zeros(self.num_envs, np.bool_)
         with self._output:
             for i, env in enumerate(self._envs):
-                self._batch.write(i, self._begin(i, env, seed + i))
-        return {name: encode(self._batch.value) for name, encode in self._encoders.items()}
+                self._write(i, env, self._begin(i, env, seed + i))
+        return self._observations()
 
     def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
@@ -103,11 +109,11 @@ class GymnasiumVectorEnv:
                     terminated[i] = env_terminated or info.get(LIFE_LOST, False)
                     if finished[i] and (numbers := numbers_of(info)):
                         infos[i] = numbers
-                self._batch.write(i, observation)
+                self._write(i, env, observation)
         resets, self._resets = self._resets, finished
         rewards = np.sign(scores) if self._clip_rewards else scores
         return VectorStep(
-            observations={name: encode(self._batch.value) for name, encode in self._encoders.items()},
+            observations=self._observations(),
             rewards=rewards,
             terminated=terminated,
             truncated=finished & ~terminated,
@@ -125,6 +131,15 @@ class GymnasiumVectorEnv:
         if not self._tasked:
             self._tasked = [TaskedEnv(each) for each in self._envs]
         return self._tasked[row].begin(self.task_of(row), seed)
+
+    def _write(self, row: int, env: CheckedEnv, observation: Any) -> None:
+        self._batch.write(row, observation)
+        if self._masks is not None:
+            self._masks[row] = env.action_mask
+
+    def _observations(self) -> dict[str, Array]:
+        found = {name: encode(self._batch.value) for name, encode in self._encoders.items()}
+        return found if self._masks is None else found | {KEY: self._masks}
 
     def close(self) -> None:
         """Close the environments. What they raise is of no interest any more."""

@@ -28,6 +28,7 @@ from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.adapter import notice
 from ppo_and_friends.vector.checked_env import check_alike, left_out_notice
 from ppo_and_friends.vector.codec import encoders, other_spaces
+from ppo_and_friends.vector.masks import KEY, mask_space
 from ppo_and_friends.vector.output import Output
 from ppo_and_friends.vector.protocol import TaskOf, VectorStep
 from ppo_and_friends.vector.worker import GONE, Failure, Reply, make_in_worker, serve, shared_batch
@@ -71,12 +72,14 @@ class AsyncGymnasiumVectorEnv:
         self._output = Output()
         try:
             self._start(settings, layout)
-            declared, actions = self._spaces(settings.id)
+            declared, actions, masked = self._spaces(settings.id)
             self.action_space: spaces.Space[Any] = actions
             self._encoders = encoders(declared, settings.critic_observations)
             self.encoder = self._encoders["policy"]
             self.observation_space = self.encoder.space
             self.other_spaces = other_spaces(self._encoders)
+            if masked:
+                self.other_spaces = {**self.other_spaces, KEY: mask_space(actions)}
             self._declared = declared
             with _shared_file() as path:
                 self._batch = shared_batch(path, declared, self.num_envs)
@@ -96,9 +99,9 @@ class AsyncGymnasiumVectorEnv:
     def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
         self._tell([self._beginning(i, seed + i) for i in range(self.num_envs)])
-        self._replies()
+        replies = self._replies()
         self._resets = np.zeros(self.num_envs, np.bool_)
-        return {name: encode(self._batch.value) for name, encode in self._encoders.items()}
+        return self._observations(replies)
 
     def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
@@ -116,7 +119,7 @@ class AsyncGymnasiumVectorEnv:
         finished = np.array([reply.finished for reply in replies])
         resets, self._resets = self._resets, finished
         return VectorStep(
-            observations={name: encode(self._batch.value) for name, encode in self._encoders.items()},
+            observations=self._observations(replies),
             rewards=np.sign(scores) if self._clip_rewards else scores,
             terminated=terminated,
             truncated=finished & ~terminated,
@@ -130,6 +133,14 @@ class AsyncGymnasiumVectorEnv:
     def _beginning(self, row: int, seed: int | None = None) -> tuple[str, Any]:
         """The message that begins a row's next episode."""
         return "reset", (seed, None if self.task_of is None else self.task_of(row))
+
+    def _observations(self, replies: list[Reply]) -> dict[str, Array]:
+        found = {name: encode(self._batch.value) for name, encode in self._encoders.items()}
+        if KEY not in self.other_spaces:
+            return found
+        return found | {
+            KEY: np.stack([reply.action_mask for reply in replies if reply.action_mask is not None])
+        }
 
     @property
     def steps(self) -> int:
@@ -173,12 +184,12 @@ class AsyncGymnasiumVectorEnv:
                 self._processes.append(process)
                 self._connections.append(ours)
 
-    def _spaces(self, id: str) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+    def _spaces(self, id: str) -> tuple[spaces.Space[Any], spaces.Space[Any], bool]:
         answers = [self._receive(i) for i in range(self.num_envs)]
         first, *others = [_Spaces(*answer) for answer in answers]
         for other in others:
             check_alike(id, other, first)
-        return first.observation_space, first.action_space
+        return first.observation_space, first.action_space, first.masked
 
     def _tell(self, messages: list[Any]) -> None:
         for i, (connection, message) in enumerate(zip(self._connections, messages, strict=True)):
@@ -220,8 +231,11 @@ class AsyncGymnasiumVectorEnv:
 
 
 class _Spaces:
-    def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], masked: bool
+    ) -> None:
         self.observation_space, self.action_space = observation_space, action_space
+        self.masked = masked
 
 
 def start_method(asked: str) -> str:

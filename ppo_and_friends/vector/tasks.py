@@ -13,7 +13,7 @@ from ppo_and_friends.common.objects import one_line
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.vector.adapter import Adapted, Foreign
 from ppo_and_friends.vector.canonical import make_canonical_env
-from ppo_and_friends.vector.checked_env import CheckedEnv, check_alike
+from ppo_and_friends.vector.checked_env import CheckedEnv
 from ppo_and_friends.vector.protocol import Task, TaskOf, VectorEnv
 
 Env = gymnasium.Env[Any, Any]
@@ -90,10 +90,7 @@ class TaskedEnv:
         settings = self.env.settings
         assert settings is not None
         made = replace(settings, arguments=settings.arguments | arguments)
-        env = make_canonical_env(made, training=True)
-        check_alike(settings.id, env, self.env)
-        old, self.env.env = self.env.env, env
-        old.close()
+        self.env.change(make_canonical_env(made, training=True)).close()
         self._arguments, self._originals = arguments, {}
 
     def _set_attributes(self, task: Task) -> None:

@@ -54,6 +54,9 @@ class Reply:
     info: dict[str, float] = field(default_factory=dict)
     """Numbers in the last info of an episode, where one ended."""
 
+    action_mask: Array | None = None
+    """[M] bool, if the environment has masks."""
+
     adapted: tuple[str, ...] = ()
     """What was adapted since the last reply."""
 
@@ -138,7 +141,7 @@ def serve(connection: Connection, pickled_make: bytes, row: int) -> None:
         with output:
             make: Callable[[], CheckedEnv] = cloudpickle.loads(pickled_make)
             env = make()
-        connection.send((env.observation_space, env.action_space))
+        connection.send((env.observation_space, env.action_space, env.masked))
         path, rows = connection.recv()
         batch = shared_batch(path, env.observation_space, rows)
         connection.send(Reply(printed=(output.lines, output.first)))
@@ -178,4 +181,5 @@ def _answer(
         batch.write(row, observation)
         adapted = adaptations(env)
         new, told = tuple(adapted[told:]), len(adapted)
-        connection.send(Reply(score, terminated, finished, numbers, new, (output.lines, output.first)))
+        printed = output.lines, output.first
+        connection.send(Reply(score, terminated, finished, numbers, env.action_mask, new, printed))
