@@ -79,7 +79,7 @@ def t_maze() -> Experiment:
         reward_threshold=3.9,
         ppo=PPOSettings(
             rollout_timesteps=4096,
-            minibatch_size=1024,
+            minibatch_size=2048,
             epochs=8,
             sequence_length=64,  # from the junction back to the sign
             learning_rate=linear(2e-3),
@@ -99,7 +99,7 @@ def _popgym(name: str, env: str, sequence_length: int, gamma: float = 0.9) -> Ex
         reward_threshold=0.9,
         ppo=PPOSettings(
             rollout_timesteps=4096,
-            minibatch_size=1024,
+            minibatch_size=32 * max(32, sequence_length),
             epochs=8,
             sequence_length=sequence_length,
             learning_rate=linear(1e-3),

@@ -30,6 +30,7 @@ from ppo_and_friends.runs.checkpoint_contents import check_identity, restore_tra
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.runs.session import Session, load_checkpoint
+from ppo_and_friends.runs.sizes import has_convolutions, size_notes
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.factory import make_vector_env
 
@@ -191,7 +192,7 @@ def open_job(
         resources.callback(envs.close)
         path = None if folder is None else folder.path
         trainer = build_trainer(experiment, communicator, envs, path)
-        notes = list(envs.notes)
+        notes = [*envs.notes, *size_notes(trainer)]
         if checkpoint is not None:
             assert folder is not None
             checkpoint, restored = use_newest(
@@ -227,7 +228,7 @@ def open_job(
             notices=envs.new_notices,
         )
         # Small layers are faster on one thread than on two; convolutions are not.
-        threads = threads if trainer.network.convolutional else 1
+        threads = threads if has_convolutions(trainer.agent) else 1
         return Job(session, threads, resources.pop_all(), reporting, notes)
 
 

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ppo_and_friends.common.images import is_image
 from ppo_and_friends.common.nested import parts
-from ppo_and_friends.networks.actor_critic import is_image
 from ppo_and_friends.networks.distributions import Categorical, Distribution, Gaussian, SquashedGaussian
 from ppo_and_friends.networks.joint import Joint
 from ppo_and_friends.networks.layers import NatureCNN, VectorEncoder, linear, mlp

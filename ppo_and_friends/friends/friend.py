@@ -209,6 +209,13 @@ class Friend(Hooks):
     def attach(self, agent: Agent) -> None:
         """Called once, when network and friends are complete; for friends that use the whole policy."""
 
+    def reads_images(self, space: spaces.Box) -> bool:
+        """Whether it has convolutions of its own for encoded observations of ``space``.
+
+        Called before ``setup``: the device that is chosen by itself depends on it.
+        """
+        return False
+
     def built_in(self, network: Model) -> ActorCritic:
         """The built-in network, for a friend that modifies parts which other models don't have.
 

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ppo_and_friends.common.images import is_image
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.features import ActionFeatures, feature_network
@@ -88,6 +89,10 @@ class ICM(Friend):
         if self.own_stream:
             gamma = ppo.gamma if self.gamma is None else self.gamma
             self.streams = (RewardStream("curiosity", gamma, ppo.gae_lambda),)
+
+    def reads_images(self, space: spaces.Box) -> bool:
+        """Of images it makes features by convolutions."""
+        return is_image(space)
 
     def build(self, space: spaces.Box) -> None:
         """Build the three networks."""

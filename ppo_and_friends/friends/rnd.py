@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.common.images import image_axes, is_image
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
@@ -17,9 +18,9 @@ from ppo_and_friends.friends.features import feature_network
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.moments import global_moments, merge_moments, moments_of_sums
 from ppo_and_friends.friends.normalizers import RewardNormalizer
-from ppo_and_friends.networks.actor_critic import is_image
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import RewardStream, Rollout
+from ppo_and_friends.vector.stacking import stacked_frames
 
 Array = NDArray[Any]
 
@@ -88,15 +89,21 @@ class RND(Friend):
         super().setup(context)
         self.normalizer.setup(context)
 
+    def reads_images(self, space: spaces.Box) -> bool:
+        """Of images it makes features by convolutions."""
+        return is_image(space)
+
     def build(self, space: spaces.Box) -> None:
         """Build the target and the predictor."""
         context = self.context
-        self._newest: int | None = None
-        if is_image(space):
+        axes = image_axes(space.shape) if is_image(space) else None
+        self._axes = axes
+        if axes is not None:
             # Of stacked frames the newest is enough, and the networks are smaller (appendix A.4).
-            self._newest = int(np.argmin(space.shape))
-            height, width = (n for axis, n in enumerate(space.shape) if axis != self._newest)
-            space = spaces.Box(-np.inf, np.inf, (1, height, width), np.float32)
+            frames = stacked_frames(context.experiment.environment, context.declared_space)
+            self._channels = axes.channels if axes.channels % frames else axes.channels // frames
+            shape = (self._channels, axes.height, axes.width)
+            space = spaces.Box(-np.inf, np.inf, shape, np.float32)
         self.count = self.statistic("count", np.zeros(()))
         self.mean = self.statistic("mean", np.zeros(space.shape))
         self.variance = self.statistic("variance", np.ones(space.shape))
@@ -121,10 +128,11 @@ class RND(Friend):
         self._scale = torch.tensor(scale, dtype=dtype, device=device)
 
     def _frames(self, observations: Tensor) -> Tensor:
-        """Of images the newest frame, [N, 1, height, width]; else as they are."""
-        if self._newest is None:
+        """Of images the newest frame, [N, its channels, height, width]; else as they are."""
+        if self._axes is None:
             return observations
-        return observations.select(self._newest + 1, -1).unsqueeze(1).contiguous()
+        axis, first = self._axes.channel_axis + 1, self._axes.channels - self._channels
+        return observations.narrow(axis, first, self._channels).movedim(axis, 1).contiguous()
 
     def _errors(self, rows: Tensor) -> Tensor:
         """[N] squared errors of the predictor on the observations in these rows of the rollout."""

@@ -9,9 +9,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from ppo_and_friends.common.images import is_image
 from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.networks.actor_critic import PolicyHead, is_image
+from ppo_and_friends.networks.actor_critic import PolicyHead
 from ppo_and_friends.networks.layers import NatureCNN, mlp
 from ppo_and_friends.networks.model import Model
 from ppo_and_friends.networks.split_encoder import SplitEncoder
@@ -78,16 +79,14 @@ class SplitObservations(Friend):
         self._exteroceptive = sorted(columns)
         self._proprioceptive = [column for column in range(shape[0]) if column not in columns]
 
-    def _leaves(self, key: str) -> list[Leaf]:
-        space = self.context.environment_space
-        return [
-            leaf for leaf in (space.parts if isinstance(space, EncodedBox) else ()) if leaf.path[:1] == (key,)
-        ]
+    def reads_images(self, space: spaces.Box) -> bool:
+        """Of an image that is chosen by its key it makes features by convolutions."""
+        return self._image(space) is not None
 
     def _columns(self, item: int | str, size: int) -> list[int]:
         span = RANGE.fullmatch(item) if isinstance(item, str) else None
         if isinstance(item, str) and span is None:
-            found = self._leaves(item)
+            found = _leaves(self.context.environment_space, item)
             if not found:
                 space = self.context.environment_space
                 parts = space.parts if isinstance(space, EncodedBox) else ()
@@ -137,7 +136,7 @@ class SplitObservations(Friend):
         readers: list[tuple[list[int], nn.Module]] = []
         features = 0
         for columns, widths in zip((self._exteroceptive, self._proprioceptive), self.widths, strict=True):
-            image = self._image() if columns is self._exteroceptive else None
+            image = self._image(self.context.environment_space) if columns is self._exteroceptive else None
             reader: nn.Module
             if image is not None:
                 names = [spec.name for spec in self.context.experiment.friends]
@@ -150,11 +149,17 @@ class SplitObservations(Friend):
             readers.append((columns, reader))
         return SplitEncoder(base, readers, features)
 
-    def _image(self) -> spaces.Box | None:
-        """The exteroceptive part's space, if it is one key and an image."""
+    def _image(self, space: spaces.Box | None) -> spaces.Box | None:
+        """The exteroceptive part's space in encoded observations, if it is one key and an image."""
         if len(self.chosen) != 1 or not isinstance(self.chosen[0], str):
             return None
-        found = self._leaves(self.chosen[0])
+        found = _leaves(space, self.chosen[0])
         if len(found) != 1 or not isinstance(found[0].space, spaces.Box) or not is_image(found[0].space):
             return None
         return found[0].space
+
+
+def _leaves(space: spaces.Box | None, key: str) -> list[Leaf]:
+    """The parts of encoded observations that are under a key of the environment's."""
+    parts = space.parts if isinstance(space, EncodedBox) else ()
+    return [leaf for leaf in parts if leaf.path[:1] == (key,)]

@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from ppo_and_friends.common.images import is_image
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.distributions import Distribution
 from ppo_and_friends.networks.layers import HIDDEN_GAIN, NatureCNN, VectorEncoder, linear, mlp
@@ -15,9 +16,9 @@ from ppo_and_friends.networks.model import Model, Tensors
 from ppo_and_friends.settings.experiment import NetworkSettings
 
 
-def is_image(space: spaces.Box) -> bool:
-    """Whether observations are images: three axes, two of them at least 8 long."""
-    return len(space.shape) == 3 and sorted(space.shape)[1] >= 8
+def reads_images(space: spaces.Box, settings: NetworkSettings) -> bool:
+    """Whether the built-in network has convolutions for encoded observations of this space."""
+    return {"nature_cnn": True, "mlp": False, "auto": is_image(space)}[settings.encoder]
 
 
 class PolicyHead(nn.Module):
@@ -85,8 +86,7 @@ class ActorCritic(Model):
         """
         super().__init__(observation_space, distribution, settings, streams, generator)
         self.settings = settings
-        convolutions = {"nature_cnn": True, "mlp": False, "auto": is_image(observation_space)}
-        image = convolutions[settings.encoder]
+        image = reads_images(observation_space, settings)
         self.convolutional = image
         apart = critic_space is not None
         self.shared = image and not apart if settings.shared is None else settings.shared

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ppo_and_friends.common.images import SMALLEST_IMAGE, image_axes
 from ppo_and_friends.errors import UsageError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -107,18 +108,18 @@ class NatureCNN(nn.Module):
             UsageError: No image, or one too small for the convolutions (under 36 x 36).
         """
         super().__init__()
-        if len(shape) != 3:
+        axes = image_axes(shape)
+        if axes is None:
             raise UsageError(
                 f"The Nature CNN needs images, not observations of shape {list(shape)}: "
                 "use --set network.encoder=mlp."
             )
-        # The channels are the short side, wherever they stand.
-        self.channels_last = shape[2] < shape[0]
-        channels, height, width = (shape[2], *shape[:2]) if self.channels_last else tuple(shape)
-        if min(height, width) < 36:
+        self.channels_last = axes.channel_axis == 2
+        channels, height, width = axes.channels, axes.height, axes.width
+        if not axes.large_enough:
             raise UsageError(
-                f"Images of {height} x {width} are too small for the Nature CNN (36 x 36 at least): "
-                "use --set network.encoder=mlp."
+                f"Images of {height} x {width} are too small for the Nature CNN ({SMALLEST_IMAGE} x "
+                f"{SMALLEST_IMAGE} at least): use --set network.encoder=mlp."
             )
         self.from_bytes = from_bytes
         self.half_precision = half_precision

@@ -18,7 +18,7 @@ from ppo_and_friends.friends.history import ObservationHistory, PreviousAction
 from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.joint_mapping import JointMapping
-from ppo_and_friends.vector.spaces import Leaf, encoded_space, is_image, leaves
+from ppo_and_friends.vector.spaces import Leaf, encoded_space, kept_image, leaves
 
 
 class RememberingTransform(nn.Module):
@@ -142,7 +142,7 @@ class Encode(nn.Module):
         super().__init__()
         encoded = encoded_space(space)
         self.parts: Sequence[Leaf] = leaves(space)
-        self.image, self.shape = is_image(space), encoded.shape
+        self.image, self.shape = kept_image(space) is not None, encoded.shape
         self.dtype = torch_dtype(encoded)
 
     def names(self) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.common.images import image_axes
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.model import Model, legal
 from ppo_and_friends.ppo.rollout import Rollout
@@ -213,7 +214,8 @@ def _rows_of(chunks: Tensor, envs: int, length: int, bounds: list[tuple[int, int
 
 def _channels_last(observations: Tensor) -> Tensor:
     """Images [N, C, H, W] laid out for convolutions, once an update instead of once a minibatch."""
-    image = observations.dim() == 4 and observations.shape[1] < observations.shape[3]
+    axes = image_axes(observations.shape[1:])
+    image = axes is not None and axes.channel_axis == 0
     return observations.contiguous(memory_format=torch.channels_last) if image else observations
 
 

@@ -74,7 +74,8 @@ class Trainer:
         steps_per_rollout = collector.steps * layout.total
         wanted = max(1, round(steps_per_rollout / self.settings.minibatch_size))
         self._chunks = collector.steps // collector.sequence_length
-        self._bounds = slice_bounds(self._chunks, min(wanted, self._chunks))
+        self.num_minibatches = min(wanted, self._chunks)
+        self._bounds = slice_bounds(self._chunks, self.num_minibatches)
 
     @property
     def progress(self) -> float:

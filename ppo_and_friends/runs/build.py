@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from ppo_and_friends.common.images import is_image
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.devices import choose_device
 from ppo_and_friends.distributed.layout import Layout, divide
@@ -22,6 +23,7 @@ from ppo_and_friends.friends.group import (
     check_tensors,
     friends_of,
 )
+from ppo_and_friends.networks.actor_critic import reads_images
 from ppo_and_friends.networks.build import make_network
 from ppo_and_friends.networks.joint_mapping import action_mapping
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
@@ -79,9 +81,12 @@ def build_agent(
     dtype = torch.float64 if experiment.precision == "float64" else torch.float32
     randomness = Randomness(experiment.random_seed)
     mapping = action_mapping(action_space, squash=settings.squash)
-    images = settings.encoder == "nature_cnn" or len(observation_space.shape) == 3
-    device = choose_device(experiment.device, communicator, convolutions=images)
     friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
+    # A model of the user's own may have convolutions wherever there are images.
+    images = reads_images(observation_space, settings)
+    images |= settings.model is not None and is_image(observation_space)
+    images |= any(friend.reads_images(observation_space) for friend in friends)
+    device = choose_device(experiment.device, communicator, convolutions=images)
     space = friends.setup_all(
         FriendContext(
             experiment=experiment,

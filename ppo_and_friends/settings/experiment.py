@@ -263,7 +263,8 @@ class Experiment:
     """Everything random in the run follows from it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks live; ``auto`` takes CUDA if there is one and the network has convolutions."""
+    """Where the networks live; ``auto`` takes CUDA if there is one and the network, or a friend, has
+    convolutions."""
 
     precision: Literal["float32", "float64"] = "float32"
     """Of parameters, observations and losses."""

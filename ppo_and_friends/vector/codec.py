@@ -14,7 +14,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.vector.spaces import Leaf, encoded_space, is_image, leaves
+from ppo_and_friends.vector.spaces import Leaf, encoded_space, kept_image, leaves
 
 Array = NDArray[Any]
 
@@ -54,7 +54,7 @@ class Encoder:
         self.space = encoded_space(space)
         self._leaves = leaves(space)
         self._dtype = self.space.dtype
-        self._image = is_image(space)
+        self._image = kept_image(space) is not None
         self._plain = isinstance(space, spaces.Box) and not self._image
         self._writers = [] if self._plain or self._image else [_writer(leaf) for leaf in self._leaves]
 

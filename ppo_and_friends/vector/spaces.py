@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from ppo_and_friends.common.images import image_axes
 from ppo_and_friends.common.nested import named, parts
 from ppo_and_friends.errors import UsageError
-
-SMALLEST_IMAGE = 36
-"""Smallest height and width, in pixels, for which the Nature CNN's three convolutions have an output."""
 
 SUPPORTED_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple of those"
 SUPPORTED_ACTIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple of those"
@@ -140,8 +138,8 @@ def encoded_space(space: spaces.Space[Any]) -> spaces.Box:
         UsageError: The space isn't supported.
     """
     check_observation_space(space)
-    if is_image(space):
-        shape = _image_shape(space.shape or ())
+    shape = kept_image(space)
+    if shape is not None:
         return spaces.Box(0, 255, shape, np.uint8)
     encoded = leaves(space)
     size = sum(part.size for part in encoded)
@@ -203,13 +201,13 @@ def _is_bytes(space: spaces.Space[Any]) -> bool:
     )
 
 
-def is_image(space: spaces.Space[Any]) -> bool:
-    """Return whether observations are kept as images: uint8, and large enough for the Nature CNN."""
+def kept_image(space: spaces.Space[Any]) -> tuple[int, ...] | None:
+    """The shape in which observations are kept as images: bytes, large enough for convolutions; None: not."""
     if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) not in (2, 3, 4):
-        return False
-    return min(_image_shape(space.shape)[-2:]) >= SMALLEST_IMAGE or (
-        len(space.shape) == 3 and min(space.shape[:2]) >= SMALLEST_IMAGE
-    )
+        return None
+    shape = _image_shape(space.shape)
+    axes = image_axes(shape)
+    return shape if axes is not None and axes.large_enough else None
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.features import ActionFeatures
 from ppo_and_friends.friends.icm import ICM
 from ppo_and_friends.friends.rnd import RND
 from ppo_and_friends.networks.distributions import Bernoulli, Categorical, Gaussian, SquashedGaussian
 from ppo_and_friends.ppo.trainer import Trainer
-from ppo_and_friends.settings.experiment import friend
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.settings.experiment import AtariSettings, friend
+from ppo_and_friends.vector.factory import make_vector_env
 from tests.engine import Episodes, on_ranks
 from tests.engine import experiment as single
 from tests.friends.runs import assert_same_on_any_ranks, build, drift, experiment, trained
 from tests.rollouts import arrays
+
+STACK = "gymnasium.wrappers:FrameStackObservation"
 
 
 def with_friend(name: str, space: Any = None, image: bool = False, **arguments: Any) -> tuple[Trainer, Any]:
@@ -109,9 +119,8 @@ def test_rnd_tells_large_numbers_apart_from_the_first_rollout_on(size: int) -> N
             return np.array([1.7e9 + 30.0 * np.sin(self.t), 1e5 / 3.0])
 
     def work(trainer: Trainer, _: Any) -> None:
-        rollout = trainer.collect()
+        trainer.collect()
         rnd: Any = next(iter(trainer.friends))
-        trainer.friends.after_rollout(rollout)
         # The last two bits of squares of 1.7e9 are 1,024: as much as the numbers themselves vary.
         assert 100.0 < rnd.variance[0].item() < 900.0 and rnd.variance[1].item() == 0.0
 
@@ -140,12 +149,50 @@ def test_rnd_share_thins_out_what_the_predictor_learns_from() -> None:
     assert float(values.mean()) == pytest.approx(1.0, abs=0.1)
 
 
-def test_rnd_sees_the_newest_frame_of_images() -> None:
-    trainer, rnd = with_friend("RND", spaces.Discrete(2), image=True)
-    rollout = arrays(trainer.collect())
-    assert rnd.mean.shape == (1, 36, 36)
-    newest = rollout.observations[1:, :, 1][rollout.active].astype(np.float64)
-    np.testing.assert_allclose(rnd.mean[0], newest.mean(axis=0), atol=1e-9)
+class Screen(gymnasium.Env[Any, Any]):
+    """Noise of a shape."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.reset()[0], 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "seen"),
+    [
+        ((3, 36, 40), {}, np.s_[:, :, :, :, :]),  # red, green, blue
+        ((36, 40, 3), {}, np.s_[:, :, :, :, :]),
+        ((36, 40), {}, np.s_[:, :, :, :, :]),
+        ((2, 36, 40, 3), {}, np.s_[:, :, 3:]),  # two frames of three channels
+        ((36, 40, 3), {"wrappers": (f"{STACK}(stack_size=2)",)}, np.s_[:, :, 3:]),
+        ((36, 40), {"wrappers": (f"{STACK}(stack_size=4)",)}, np.s_[:, :, 3:]),
+        ((4, 36, 40), {"atari": AtariSettings(stack=4)}, np.s_[:, :, 3:]),
+    ],
+)
+def test_rnd_sees_every_channel_of_the_newest_frame(shape: Any, settings: Any, seen: Any) -> None:
+    chosen = experiment([friend("RND")], partial(Screen, shape), precision="float64")
+    atari = settings.pop("atari", None)
+    chosen = replace(chosen, environment=replace(chosen.environment, **settings))
+    layout = divide(5, 0, 1)
+    with closing(make_vector_env(chosen.environment, layout, threads=1)) as envs:
+        # Atari's own preprocessing needs a game: here the environment stacks, and the setting says so.
+        chosen = replace(chosen, environment=replace(chosen.environment, atari=atari))
+        trainer = build_trainer(chosen, SoloCommunicator(), envs)
+        rollout = arrays(trainer.collect())
+    (rnd,) = trainer.friends
+    images = rollout.observations[1:]
+    if images.shape[-1] == 3:
+        images = images.transpose(0, 1, 4, 2, 3)
+    newest = images[seen][rollout.active].astype(np.float64)
+    assert rnd.mean.shape == newest.shape[1:] and len(newest) > 0
+    np.testing.assert_allclose(rnd.mean, newest.mean(axis=0), atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import torch
 from gymnasium import spaces
 from torch.nn import functional
 
+from ppo_and_friends.common.images import is_image
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.networks.actor_critic import ActorCritic, is_image
+from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.networks.distributions import Categorical, Distribution, Gaussian
 from ppo_and_friends.networks.layers import ACTIVATIONS
 from ppo_and_friends.settings.experiment import NetworkSettings
@@ -173,8 +174,10 @@ def test_an_image_can_be_flattened() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"20 x 30.*encoder=mlp"):
-        network(spaces.Box(0, 255, (3, 20, 30), np.uint8))
+    small = spaces.Box(0, 255, (3, 20, 30), np.uint8)
+    with pytest.raises(UsageError, match=r"20 x 30.*36 x 36.*encoder=mlp"):
+        network(small, encoder="nature_cnn")
+    assert not network(small).convolutional
 
 
 @pytest.mark.parametrize("space", [VECTOR, RAM, spaces.Box(0, 1, (3, 3))], ids=str)
@@ -185,7 +188,16 @@ def test_the_convolutions_need_an_image(space: spaces.Box) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "image"),
-    [((4, 84, 84), True), ((84, 84, 3), True), ((3, 3, 3), False), ((84, 84), False), ((5,), False)],
+    [
+        ((4, 84, 84), True),
+        ((84, 84, 3), True),
+        ((3, 36, 40), True),
+        ((3, 35, 40), False),  # no output of the third convolution
+        ((40, 35, 3), False),
+        ((3, 3, 3), False),
+        ((84, 84), False),
+        ((5,), False),
+    ],
 )
 def test_is_image(shape: tuple[int, ...], image: bool) -> None:
     assert is_image(spaces.Box(0, 1, shape)) is image
