@@ -22,7 +22,7 @@ WANTED = (
     "BipedalWalker BipedalWalkerHardcore InvertedPendulum InvertedDoublePendulum Hopper Walker2d "
     "HalfCheetah Swimmer Ant Humanoid HumanoidStandup BreakoutPixels BreakoutRAM AssaultPixels AssaultRAM "
     "CartPolePositions PendulumPositions TMaze RepeatPreviousEasy RepeatPreviousMedium AutoencodeEasy "
-    "StatelessCartPole"
+    "StatelessCartPole Taxi ManyActions CardMemory"
 )
 
 
