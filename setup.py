@@ -78,6 +78,7 @@ setup(
             "ruff>=0.17",
         ],
         "memory": ["popgym>=1.0.7"],
+        "petting": ["mpe2>=1.1", "pettingzoo>=1.25"],
         # arch, which rliable needs, doesn't work with pandas 3.
         "study": ["pandas<3", "rliable>=1.2"],
         "tune": ["optuna>=5"],

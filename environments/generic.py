@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,14 @@ from ppo_and_friends.settings.experiment import (
     friend,
     linear,
 )
-from ppo_and_friends.vector.canonical import make_canonical_env
-from ppo_and_friends.vector.masks import seen_space
+from ppo_and_friends.vector.parallel import makes_several_agents, spaces_and_agents
 from ppo_and_friends.vector.spaces import check_action_space, encoded_space, leaves
 
 NUM_TIMESTEPS = 1_000_000
 
 
 def generic_experiment(id: str, settings: Mapping[str, Any] | None = None) -> Experiment:
-    """Return an experiment for any registered Gymnasium id.
+    """Return an experiment for any registered Gymnasium id, or an environment of PettingZoo's.
 
     Images are trained with the Nature CNN and the usual settings for Atari; everything else with an MLP
     and with normalised observations and rewards. One-hot observations are not normalised.
@@ -49,15 +49,15 @@ def generic_experiment(id: str, settings: Mapping[str, Any] | None = None) -> Ex
     name = folder_name(id)
     environment = EnvironmentSettings(id=id, num_envs=8 if atari else 16, atari=atari)
     whole = Experiment(name=name, environment=environment, num_timesteps=NUM_TIMESTEPS)
-    env = make_canonical_env(whole.with_changes(settings).environment)
-    try:
-        check_action_space(env.action_space)
-        seen = seen_space(env, whole.with_changes(settings).environment.action_masks)
-        encoded = encoded_space(seen)
-        one_hot = not any(isinstance(leaf.space, spaces.Box) for leaf in leaves(seen))
-        continuous = any(isinstance(part, spaces.Box) for _, part in parts(env.action_space))
-    finally:
-        env.close()
+    changed = whole.with_changes(settings).environment
+    if changed.api == "petting_zoo" or makes_several_agents(changed):
+        environment = replace(environment, api="petting_zoo")
+        changed = replace(changed, api="petting_zoo")
+    observation_space, action_space, agents = spaces_and_agents(changed)
+    check_action_space(action_space)
+    encoded = encoded_space(observation_space)
+    one_hot = not any(isinstance(leaf.space, spaces.Box) for leaf in leaves(observation_space))
+    continuous = any(isinstance(part, spaces.Box) for _, part in parts(action_space))
     if encoded.dtype == np.uint8:
         return _images(name, environment, pixels=len(encoded.shape) == 3)
     normalise = () if one_hot else (friend("ObservationNormalizer"), friend("ObservationClip", limit=10.0))
@@ -66,7 +66,7 @@ def generic_experiment(id: str, settings: Mapping[str, Any] | None = None) -> Ex
         environment=environment,
         num_timesteps=NUM_TIMESTEPS,
         ppo=PPOSettings(
-            rollout_timesteps=4096,
+            rollout_timesteps=4096 if not agents else 1024 * len(agents),
             minibatch_size=512 if continuous else 256,
             epochs=10,
             learning_rate=linear(3e-4 if continuous else 5e-4),

@@ -39,6 +39,7 @@ from ppo_and_friends.settings.experiment import (
     steps,
 )
 from ppo_and_friends.settings.registry import all_launchers, resolve
+from tests.agents.toys import MORTAL, squad
 from tests.engine import Identity, experiment
 from tests.friends.runs import build, drift
 
@@ -227,6 +228,14 @@ def pictures() -> Experiment:
     return replace(chosen, ppo=replace(chosen.ppo, epochs=1))
 
 
+def several_agents() -> Experiment:
+    friends = (friend("ObservationNormalizer"), friend("AgentIndex"), friend("AdvantageNormalizer"))
+    agents = {"critic": "all", "reward": "team", "truncation": "terminate"}
+    return squad(
+        *friends, options={"lives": MORTAL}, agents=agents, precision="float64", num_timesteps=NUM_TIMESTEPS
+    )
+
+
 FRIENDLY: tuple[Callable[[], Experiment], ...] = (
     normalised_cart_pole,
     fading_pendulum,
@@ -241,6 +250,7 @@ FRIENDLY: tuple[Callable[[], Experiment], ...] = (
     changing_cart_poles,
     cards,
     pictures,
+    several_agents,
 )
 """Experiments that have, together, every friend and all that launchers leave at its default."""
 

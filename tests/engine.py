@@ -146,7 +146,7 @@ def on_ranks(settings: Experiment, size: int, work: Callable[[Trainer, Communica
 
     def rank(communicator: Communicator) -> T:
         layout = divide(settings.environment.num_envs, communicator.rank, communicator.size)
-        with closing(make_vector_env(settings.environment, layout)) as envs:
+        with closing(make_vector_env(settings.environment, layout, 1, settings.agents)) as envs:
             return work(build_trainer(settings, communicator, envs), communicator)
 
     return run_threaded(size, rank)

@@ -18,6 +18,7 @@ GROUPS = {
         "ObservationClip",
         "ObservationHistory",
         "PreviousAction",
+        "AgentIndex",
         "SplitObservations",
     ),
     "Rewards and values": (

@@ -48,7 +48,7 @@ class _FunctionPolicy:
         self._env = _LastObservation(make_canonical_env(settings, mode))
         return self._env
 
-    def reset(self, seed: int) -> None:
+    def reset(self, seed: int | None, rows: Array | None = None) -> None:
         return
 
     def act(self, observations: Mapping[str, Array], deterministic: bool) -> Any:
@@ -101,6 +101,8 @@ def evaluate(
     if seed is None:
         of = SEED if trained is None else trained.experiment.random_seed
         seed = Randomness(of).integer(Purpose.EVALUATION)
+    if trained is None and environment.api == "petting_zoo":
+        raise UsageError("evaluate() plays several agents with a trained policy only, not with a function.")
     function = None if trained is not None else _FunctionPolicy(policy)
     return play(
         function or trained.agent.policy(),  # type: ignore[union-attr]

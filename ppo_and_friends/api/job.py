@@ -188,7 +188,7 @@ def open_job(
                 return checkpoint
         threads = threads_per_rank(communicator)
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
-        envs = make_vector_env(experiment.environment, layout, threads)
+        envs = make_vector_env(experiment.environment, layout, threads, experiment.agents)
         resources.callback(envs.close)
         path = None if folder is None else folder.path
         trainer = build_trainer(experiment, communicator, envs, path)

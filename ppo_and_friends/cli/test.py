@@ -40,20 +40,13 @@ def load_trained(request: Request, trust: bool = False) -> tuple[TrainedPolicy, 
     experiment = request.change(load_experiment(home, trust))
     # First, since it may be that these settings' environment can't even be made.
     check_identity(checkpoint, settings_identity(experiment))
-    from ppo_and_friends.vector.canonical import make_canonical_env
     from ppo_and_friends.vector.codec import policy_space
-    from ppo_and_friends.vector.masks import seen_space
+    from ppo_and_friends.vector.parallel import spaces_and_agents
     from ppo_and_friends.vector.spaces import encoded_space
 
-    env = make_canonical_env(experiment.environment)
-    try:
-        hidden = experiment.environment.critic_observations
-        declared = seen_space(env, experiment.environment.action_masks)
-        observation_space = encoded_space(policy_space(declared, hidden))
-        action_space = env.action_space
-    finally:
-        env.close()
-    check_identity(checkpoint, identity(experiment, observation_space, action_space))
+    declared, action_space, agents = spaces_and_agents(experiment.environment)
+    observation_space = encoded_space(policy_space(declared, experiment.environment.critic_observations))
+    check_identity(checkpoint, identity(experiment, observation_space, action_space, agents=agents))
     named = (place / MANIFEST).is_file()
     checkpoint, policy = restored_policy(experiment, checkpoint, older=not named)
     return policy, checkpoint

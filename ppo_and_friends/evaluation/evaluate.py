@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,15 +22,18 @@ from ppo_and_friends.evaluation.rendering import (
     require_display,
     shares_its_window,
 )
+from ppo_and_friends.evaluation.team_player import TeamPlayer
 from ppo_and_friends.evaluation.video import Choice, Recorder
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
+from ppo_and_friends.vector.parallel import make_parallel_env
 
 __all__ = ["Episode", "Evaluation", "Policy", "evaluate"]
 
 Array = NDArray[Any]
 RenderMode = Literal["human", "rgb_array"] | None
-MakeEnv = Callable[[EnvironmentSettings, RenderMode], gym.Env[Any, Any]]
+MakeEnv = Callable[[EnvironmentSettings, RenderMode], Any]
+"""Makes Gymnasium's environment, or PettingZoo's."""
 
 MAX_EPISODE_STEPS = 108_000
 """Default step limit of an episode: half an hour of Atari at 60 steps per second."""
@@ -157,7 +159,7 @@ def evaluate(
         video_path: The recording's file, a ``.gif`` or a video (``.mp4``); None: ``episode.gif``.
         video: Which episode is recorded (by its score), or all of them.
         max_episode_steps: Step limit after which an episode that hasn't ended is stopped.
-        make_env: Creates an episode's environment; None: ``vector.canonical.make_canonical_env``.
+        make_env: Creates an episode's environment; None: as for training, without what is for training alone.
 
     Returns:
         The results. If the user closes the window, only the episodes that were complete by then.
@@ -176,14 +178,15 @@ def evaluate(
         recorder = Recorder(video_path or Path("episode.gif"), choice=video)
         prepare_offscreen(environment)
     mode: RenderMode = {"human": "human", "record": "rgb_array", None: None}[render]
-    stage = _Stage(environment, mode, make_env or make_canonical_env)
+    several = environment.api == "petting_zoo"
+    stage = _Stage(environment, mode, make_env or (make_parallel_env if several else make_canonical_env))
     done: list[Episode] = []
     try:
         for index in range(episodes):
             env = stage.fresh()
             if index == 0 and recorder is not None:
                 recorder.set_speed(frames_per_second(environment, env.metadata))
-            player = Player(
+            player = (TeamPlayer if several else Player)(
                 policy,
                 env,
                 environment.id,
@@ -218,9 +221,9 @@ class _Stage:
         self._settings = settings
         self._mode = mode
         self._make_env = make_env
-        self._open: list[gym.Env[Any, Any]] = []
+        self._open: list[Any] = []
 
-    def fresh(self) -> gym.Env[Any, Any]:
+    def fresh(self) -> Any:
         """Replace the environment; a window stays open where the next environment draws into it."""
         if not (self._mode == "human" and shares_its_window()):
             self.clear()

@@ -28,8 +28,13 @@ Array = NDArray[Any]
 class Policy(Protocol):
     """A policy that is evaluated; its observation statistics are frozen."""
 
-    def reset(self, seed: int) -> None:
-        """Prepare for a new episode: clear any memory, and seed the sampling of actions with ``seed``."""
+    def reset(self, seed: int | None, rows: Array | None = None) -> None:
+        """Prepare for a new episode: clear any memory, and seed the sampling of actions with ``seed``.
+
+        Args:
+            seed: None: go on drawing.
+            rows: [B] bool, where an agent's episode begins; None: everywhere.
+        """
         ...
 
     def act(self, observations: Mapping[str, Array], deterministic: bool) -> Array:
@@ -83,12 +88,16 @@ class Player:
         self._deterministic = deterministic
         self._max_steps = max_steps
         self._recorder = recorder
-        self._masks = MaskReader(env, action_masks, name)
-        self._choices = choices_of(env.action_space)
+        self._watched = getattr(env, "render_mode", None) == "human"
+        self._prepare(critic_keys, action_masks)
+
+    def _prepare(self, critic_keys: Sequence[str], action_masks: str) -> None:
+        """Learn how observations are encoded, and where masks are."""
+        self._masks = MaskReader(self._env, action_masks, self._name)
+        self._choices = choices_of(self._env.action_space)
         space = policy_space(self._masks.observation_space, critic_keys)
         self._encode = Encoder(space)
         self._leaves = leaves(space)
-        self._watched = env.render_mode == "human"
 
     def play(self, index: int, seed: int) -> Episode | None:
         """Play one episode.

@@ -40,6 +40,7 @@ BUILT_IN = {
     "PreviousAction": "ppo_and_friends.friends.history",
     "ValueNormalizer": "ppo_and_friends.friends.value_scale",
     "PopArt": "ppo_and_friends.friends.value_scale",
+    "AgentIndex": "ppo_and_friends.friends.agent_index",
     "ICM": "ppo_and_friends.friends.icm",
     "RND": "ppo_and_friends.friends.rnd",
     "SymmetryAugmentation": "ppo_and_friends.friends.symmetry",

@@ -121,6 +121,9 @@ class FriendContext:
     declared_space: spaces.Space[Any] | None = None
     """Of one environment's observations as it declares them, not encoded; None: unknown."""
 
+    agents: tuple[str, ...] = ()
+    """Those of an environment, which share the policy: row b is agent b modulo their number. Empty: one."""
+
     folder: Path | None = None
     """Where the run is kept, for friends that write files (on rank 0 alone); None: nowhere."""
 

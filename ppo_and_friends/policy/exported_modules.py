@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.agent_index import AgentIndex
 from ppo_and_friends.friends.clipping import ObservationClip
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.history import ObservationHistory, PreviousAction
@@ -71,6 +72,20 @@ class _Normalize(nn.Module):
         return (observations.double() - self.mean) * self.scale
 
 
+class _AppendAgent(nn.Module):
+    """Appends one-hot which agent a row is: row b is agent b modulo their number."""
+
+    one_hot: Tensor
+
+    def __init__(self, one_hot: Any) -> None:
+        super().__init__()
+        self.register_buffer("one_hot", torch.as_tensor(np.array(one_hot)))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        agents = torch.arange(observations.shape[0]) % len(self.one_hot)
+        return torch.cat((observations, self.one_hot[agents].to(observations.dtype)), dim=1)
+
+
 class _Clip(nn.Module):
     def __init__(self, limit: float) -> None:
         super().__init__()
@@ -109,6 +124,11 @@ class _PreviousAction(RememberingTransform):
     def next_state(self, transformed: Tensor, actions: Tensor) -> Tensor:
         features: Tensor = self.features(actions)
         return features
+
+
+@exported_transform.register
+def _(friend: AgentIndex) -> nn.Module:
+    return _AppendAgent(friend.one_hot)
 
 
 @exported_transform.register

@@ -18,6 +18,7 @@ from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.catalog import find_friend
+from ppo_and_friends.policy.team import TeamObservations
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_agent
@@ -30,6 +31,7 @@ from ppo_and_friends.runs.checkpoint import (
 )
 from ppo_and_friends.runs.checkpoint_contents import (
     ACTING_FRIENDS,
+    AGENTS,
     CRITIC_SPACE,
     MASK_SPACE,
     RAW_SPACE,
@@ -56,6 +58,7 @@ class TrainedPolicy:
         experiment: The settings it was trained with.
         timesteps: Number of agent steps it was trained for.
         agent: The network and the friends.
+        agents: Names of those in an environment that share the policy; empty if there is a single one.
     """
 
     def __init__(self, experiment: Experiment, checkpoint: Checkpoint) -> None:
@@ -77,25 +80,32 @@ class TrainedPolicy:
         self._leaves = leaves(self.observation_space)
         self._policy = self.agent.policy()
         self._rows = 0
+        self.agents = tuple(checkpoint.state["identity"].get(AGENTS, ()))
+        self._team = TeamObservations(self.observation_space, self.agents)
 
     def __call__(self, observation: Any, *, action_mask: Any = None, deterministic: bool = True) -> Any:
         """Choose an action for an observation, or for each observation of a batch.
 
         Args:
             observation: An element of ``observation_space``, or a batch in which each array has a
-                leading axis [B, ...], as returned by Gymnasium's vector environments.
+                leading axis [B, ...], as returned by Gymnasium's vector environments. For several agents a
+                dict of the observations of those that are there, as PettingZoo returns it, or a batch with
+                a row for each agent.
             action_mask: Which actions are legal: [M] or, for a batch, [B, M], as the environment says. A
                 policy that was trained with masks needs it; None: it is the observation's ``action_mask``.
             deterministic: Take the distribution's mode; False: sample.
 
         Returns:
-            An element of ``action_space``; for a batch, [B, *action shape] (of each part of a nested space).
+            An element of ``action_space``; for a batch, [B, *action shape] (of each part of a nested space);
+            for several agents' observations by name, their actions by name.
 
         Raises:
             UsageError: The observation doesn't fit ``observation_space``, a mask is missing or doesn't fit,
                 or a policy with memory is called with another number of rows than before, without a reset.
             BadObservationError: A category in it is outside its space.
         """
+        if self._team.are_these(observation):
+            return self._act_as_team(observation, deterministic)
         single = self._is_single(observation)
         batch = _batch_of_one(observation) if single else observation
         encoded = self._encode(batch)
@@ -125,6 +135,19 @@ class TrainedPolicy:
         self._policy.reset(seed, rows)
         if rows is None:
             self._rows = 0
+            self._team.reset()
+
+    def _act_as_team(self, observations: Mapping[str, Any], deterministic: bool) -> dict[str, Any]:
+        """Actions of the agents that are there, by name."""
+        for observation in observations.values():
+            if not self._is_single(observation):
+                raise UsageError("By agent, give a single observation each.")
+        appeared = self._team.take(observations)
+        if self._rows == len(self.agents) and appeared.any():
+            self._policy.reset(rows=appeared)
+        actions = self(self._team.batch, deterministic=deterministic)
+        places = {agent: self.agents.index(agent) for agent in observations}
+        return {agent: row_of(actions, self.action_space, k) for agent, k in places.items()}
 
     def _masks(self, observation: Any, given: Any, single: bool, rows: int) -> Any:
         """[B, M] bool."""
@@ -298,6 +321,7 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
         steps=1,
         critic_space=critic_space,  # type: ignore[arg-type]
         mask_space=mask_space,  # type: ignore[arg-type]
+        agents=tuple(identity.get(AGENTS, ())),
     )
     restore_agent(agent, checkpoint, experiment)
     return agent

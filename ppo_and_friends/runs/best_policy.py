@@ -24,6 +24,7 @@ def policy_saver(
     friends: Iterable[Friend] = (),
     critic_space: spaces.Box | None = None,
     mask_space: spaces.Box | None = None,
+    agents: tuple[str, ...] = (),
 ) -> SavePolicy:
     """Return the function with which friends save a policy.
 
@@ -35,9 +36,10 @@ def policy_saver(
         friends: The run's friends, set up by the time that a policy is saved.
         critic_space: Encoded space of what the critic sees; None: the same.
         mask_space: Of the masks that say which actions are legal; None: all are.
+        agents: Those of an environment; empty: a single one.
     """
     declared = declared_space or observation_space
-    about = spaces_of(experiment, observation_space, action_space, declared, critic_space, mask_space)
+    about = spaces_of(experiment, observation_space, action_space, declared, critic_space, mask_space, agents)
 
     def save(folder: Path, tensors: Mapping[str, Tensor], timesteps: int, score: float) -> None:
         state = {"timesteps": timesteps, "score": score, **about}

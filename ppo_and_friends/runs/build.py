@@ -40,7 +40,7 @@ from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.best_policy import policy_saver
 from ppo_and_friends.runs.saved_policy import load_saved_policy
 from ppo_and_friends.settings.experiment import Experiment
-from ppo_and_friends.vector.protocol import VectorEnv
+from ppo_and_friends.vector.protocol import VectorEnv, agents_of
 from ppo_and_friends.vector.spaces import declared_space
 from ppo_and_friends.vector.tasks import give_tasks
 
@@ -59,6 +59,7 @@ def build_agent(
     declared_space: spaces.Space[Any] | None = None,
     critic_space: spaces.Box | None = None,
     mask_space: spaces.Box | None = None,
+    agents: tuple[str, ...] = (),
 ) -> Agent:
     """Create the network and the friends, identical on all ranks. Collective.
 
@@ -67,12 +68,13 @@ def build_agent(
         observation_space: Encoded observation space of one environment.
         action_space: Action space of one environment.
         communicator: The ranks.
-        layout: This rank's environments.
+        layout: This rank's rows.
         steps: T, the rollout's length.
         folder: The run's folder, for friends that write files; None: there is none.
         declared_space: Observation space of one environment as it declares it; None: unknown.
         critic_space: Encoded space of what the critic sees; None: the same.
         mask_space: Of the masks that say which actions are legal; None: all are.
+        agents: Those of an environment, which share this network; empty: a single one.
 
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
@@ -103,6 +105,7 @@ def build_agent(
             mask_space=mask_space,
             environment_space=observation_space,
             declared_space=declared_space,
+            agents=agents,
             folder=folder,
             save_policy=policy_saver(
                 experiment,
@@ -112,6 +115,7 @@ def build_agent(
                 friends,
                 critic_space,
                 mask_space,
+                agents,
             ),
             load_policy=load_saved_policy,
         )
@@ -157,13 +161,15 @@ def build_trainer(
     Args:
         experiment: The run's settings.
         communicator: The ranks.
-        envs: This rank's environments, ``divide(num_envs, rank, size).local`` of them.
+        envs: This rank's environments, ``divide(num_envs, rank, size).local`` of them, with a row an agent.
         folder: The run's folder, for friends that write files; None: there is none.
 
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
     """
-    layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
+    agents = agents_of(envs)
+    share = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
+    layout = share.times(max(1, len(agents)))
     steps = max(1, round(experiment.ppo.rollout_timesteps / layout.total))
     agent = build_agent(
         experiment,
@@ -176,6 +182,7 @@ def build_trainer(
         declared_space(envs),
         envs.other_spaces.get("critic"),
         envs.other_spaces.get("action_mask"),
+        agents,
     )
     check_tensors(FriendGroup(friends_of(agent)), envs.device)
     stopwatch = Stopwatch(TIMED)

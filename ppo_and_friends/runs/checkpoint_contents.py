@@ -20,6 +20,7 @@ from ppo_and_friends.settings.experiment import Experiment, NetworkSettings
 from ppo_and_friends.settings.migration import ANNEALING, migrated_network, renamed
 from ppo_and_friends.settings.overrides import as_values, differences
 from ppo_and_friends.settings.plain import experiment_settings
+from ppo_and_friends.vector.protocol import agents_of
 from ppo_and_friends.vector.space_descriptions import describe
 from ppo_and_friends.vector.spaces import declared_space
 
@@ -27,6 +28,7 @@ RAW_SPACE = "raw_observation_space"
 CRITIC_SPACE = "critic_space"
 MASK_SPACE = "mask_space"
 ACTING_FRIENDS = "acting_friends"
+AGENTS = "agents"
 
 ACTING = ("observation_space", "transform", "adapt", "shape_noise")
 """Hooks that a policy needs to act."""
@@ -64,6 +66,7 @@ def capture(trainer: Trainer, seconds: float) -> tuple[dict[str, Tensor], dict[s
             declared_space(envs),
             envs.other_spaces.get("critic"),
             envs.other_spaces.get("action_mask"),
+            agents_of(envs),
         ),
     }
     return tensors, state
@@ -92,6 +95,7 @@ def spaces_of(
     declared: spaces.Space[Any],
     critic_space: spaces.Box | None = None,
     mask_space: spaces.Box | None = None,
+    agents: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return what a checkpoint records about the environment: its identity and its observation space.
 
@@ -103,10 +107,11 @@ def spaces_of(
             the environment.
         critic_space: Encoded space of what the critic sees; None: the same.
         mask_space: Of the masks that say which actions are legal; None: all are.
+        agents: Those of an environment; empty: a single one.
     """
     return {
         RAW_SPACE: describe(declared),
-        "identity": identity(experiment, observation_space, action_space, critic_space, mask_space),
+        "identity": identity(experiment, observation_space, action_space, critic_space, mask_space, agents),
     }
 
 
@@ -116,6 +121,7 @@ def identity(
     action_space: spaces.Space[Any],
     critic_space: spaces.Box | None = None,
     mask_space: spaces.Box | None = None,
+    agents: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return what must agree with a saved state to use it: environment, spaces, network and precision.
 
@@ -125,12 +131,14 @@ def identity(
         action_space: Action space of one environment.
         critic_space: Encoded space of what the critic sees; None: the same.
         mask_space: Of the masks that say which actions are legal; None: all are.
+        agents: Those of an environment; empty: a single one.
     """
     others = {CRITIC_SPACE: critic_space, MASK_SPACE: mask_space}
     return settings_identity(experiment) | {
         "observation_space": describe(observation_space),
         "action_space": describe(action_space),
         **{name: describe(space) for name, space in others.items() if space is not None},
+        **({AGENTS: list(agents)} if agents else {}),
     }
 
 
@@ -214,7 +222,7 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
     """
     envs = trainer.collector.envs
     others = envs.other_spaces.get("critic"), envs.other_spaces.get("action_mask")
-    asked = identity(trainer.experiment, envs.observation_space, envs.action_space, *others)
+    asked = identity(trainer.experiment, envs.observation_space, envs.action_space, *others, agents_of(envs))
     check_identity(checkpoint, {MASK_SPACE: None} | asked)
     prefix = "optimizer."
     moments = {

@@ -14,8 +14,10 @@ from pydantic.dataclasses import dataclass
 
 from ppo_and_friends.settings.changes import changed
 from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, cosine, linear, logarithmic, steps
+from ppo_and_friends.settings.several_agents import AgentSettings
 
 __all__ = [
+    "AgentSettings",
     "AtariSettings",
     "EnvironmentSettings",
     "Experiment",
@@ -75,6 +77,10 @@ class EnvironmentSettings:
     """Gymnasium id; ``module:Name-v0`` imports the module first. ``module:Class`` or ``module:function``
     is an unregistered subclass of gymnasium.Env, or a function that returns an environment. A file's path can
     take the module's place: ``path/to/file.py:Class``."""
+
+    api: Literal["gymnasium", "petting_zoo"] = "gymnasium"
+    """Whose rules it keeps: Gymnasium's, with one agent, or PettingZoo's, with several (see
+    docs/several_agents.md). Without a launcher it is found out."""
 
     num_envs: Positive = 16
     """Environments over all ranks. With more ranks than that, each rank gets one."""
@@ -255,6 +261,9 @@ class Experiment:
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
     """Actor and critic."""
+
+    agents: AgentSettings = field(default_factory=AgentSettings)
+    """Several agents in an environment."""
 
     friends: tuple[FriendSpec, ...] = ()
     """Friends in the order in which they are called."""

@@ -24,6 +24,10 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 """Valid names of experiments: a run's folder is named after its experiment."""
 
 
+SEVERAL_AGENTS = ("pettingzoo", "mpe2")
+"""Packages whose modules are environments with several agents; the extra ``petting`` installs them."""
+
+
 def import_named(name: str) -> ModuleType | None:
     """Import the part of a name before its last colon; None if there is no colon.
 
@@ -62,11 +66,43 @@ def environment_maker(id: str) -> Callable[..., Any] | None:
     """
     found = own_attribute(id)
     if found is MISSING:
-        return None
+        return environment_of_module(id)
     if not callable(found):
         raise UsageError(f"environment {id!r} is a {type(found).__name__}, not a class or function.")
     maker: Callable[..., Any] = found
     return maker
+
+
+def environment_of_module(name: str) -> Callable[..., Any] | None:
+    """What makes the environment of a module like PettingZoo's: its ``parallel_env``, or else its ``env``.
+
+    Args:
+        name: Such as ``mpe2.simple_spread_v3``.
+
+    Returns:
+        None if there is no such module, or it has neither.
+
+    Raises:
+        UsageError: The module can't be imported, or its package isn't installed.
+    """
+    parts = name.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        return None
+    try:
+        module = import_source(name)
+    except CannotImport as error:
+        cause = error.__cause__
+        if not isinstance(cause, ModuleNotFoundError) or cause.name is None:
+            raise UsageError(f"{name}: can't import it: {error}.") from error
+        if cause.name == parts[0] and parts[0] in SEVERAL_AGENTS:
+            raise UsageError(
+                f"{name} needs the package {parts[0]}: pip install 'ppo-and-friends[petting]'."
+            ) from error
+        if not f"{name}.".startswith(f"{cause.name}."):
+            raise UsageError(f"{name} needs a package that isn't installed: {cause.name}.") from error
+        return None
+    makers = (getattr(module, attribute, None) for attribute in ("parallel_env", "env"))
+    return next((maker for maker in makers if callable(maker)), None)
 
 
 def looks_like_environment(found: Any) -> bool:
@@ -90,7 +126,7 @@ def own_experiment(name: str, arguments: Mapping[str, Any] | None = None) -> Exp
     """
     found = own_attribute(name)
     if found is MISSING:
-        return None
+        return None if environment_of_module(name) is None else name
     if isinstance(found, type):
         if looks_like_environment(found):
             return name

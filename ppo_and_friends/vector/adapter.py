@@ -183,7 +183,10 @@ class Adapted(gymnasium.Wrapper[Any, Any, Any, Any]):
                 self.env.reset()
             space = getattr(self.env, key, None)
         if callable(space) and not isinstance(space, spaces.Space) and not hasattr(space, "sample"):
-            raise UsageError(f"{name}: {key} is a {type(space).__name__}; only one agent can be trained.")
+            raise UsageError(
+                f"{name}: {key} is a {type(space).__name__}, as in environments with several agents: these "
+                "need --set environment.api=petting_zoo."
+            )
         if space is None:
             raise UsageError(f"{name} has no {key}, not even after a reset.")
         if isinstance(space, spaces.Space):

@@ -120,13 +120,22 @@ def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
 
 
 def _wrap(env: Env, text: str) -> Env:
-    """Wrap in ``module:callable`` or ``module:callable(name=value)``."""
+    return conform(apply_wrapper(env, text), f"wrapper {text!r}")
+
+
+def apply_wrapper(env: Any, text: str) -> Any:
+    """Wrap in ``module:callable`` or ``module:callable(name=value)``.
+
+    Raises:
+        UsageError: There is no such wrapper, or it doesn't take the arguments.
+        EnvironmentFault: Its code raised an exception.
+    """
     name, arguments = parse_call(text)
     wrapper = resolve_object(name, "wrapper")
     if not callable(wrapper):
         raise UsageError(f"wrapper {name!r} is a {type(wrapper).__name__} and can't be called.")
     try:
-        wrapped = wrapper(env, **arguments)
+        return wrapper(env, **arguments)
     except (Exception, SystemExit) as error:
         if accepts(wrapper, (env,), arguments):
             raise raised_fault(f"wrapper {text!r} failed:", error, CREATION_FRAMES) from error
@@ -134,4 +143,3 @@ def _wrap(env: Env, text: str) -> Env:
             f"wrapper {text!r} failed: {one_line(error)}.\n"
             f"Its arguments are given as {name}(name=value, ...); it takes {parameters(wrapper)}."
         ) from error
-    return conform(wrapped, f"wrapper {text!r}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -15,16 +14,14 @@ from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.faults import fault, raised_fault, where
 from ppo_and_friends.vector.masks import KEY, BadMaskError, MaskReader
-from ppo_and_friends.vector.spaces import Leaf, check_action_space, leaves, left_out
+from ppo_and_friends.vector.result_checks import ResultChecks
+from ppo_and_friends.vector.spaces import check_action_space, left_out
 
 Array = NDArray[Any]
 
 
 class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Checks the shapes and dtypes of one environment before its data are put into a batch.
-
-    Casts within a kind are allowed (float64 in a float32 space, int64 in an int32 space), and so are whole
-    numbers that fit the space's integer type. Other casts raise, as they could silently change values.
+    """Checks what one environment returns before it is put into a batch; see `ResultChecks`.
 
     Attributes:
         adapted: What was taken although it isn't as the space says; see `adapter.adaptations`.
@@ -46,10 +43,8 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             if self._masks.must_look:
                 self._look_for_masks(self._masks)
             self.action_mask = self._masks.anything() if self._masks.source else None
-        self.adapted: dict[str, None] = {}
-        self._leaves: list[Leaf] = leaves(self.observation_space)
-        space = self.observation_space
-        self._simple = space if isinstance(space, spaces.Box) else None
+        self._checks = ResultChecks(self.observation_space, self._fault)
+        self.adapted = self._checks.adapted
 
     def change(self, env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         """Go on with another environment; returns the one before.
@@ -83,7 +78,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._raised("reset", error) from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._fault("reset", "returned something other than (observation, info)")
-        observation = self._check(result[0])
+        observation = self._checks.observation(result[0])
         if self.action_mask is not None:
             self._read_mask(observation, result[1])
         return observation, result[1]
@@ -105,10 +100,10 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             )
         observation, reward, terminated, truncated, info = result
         checked = (
-            self._check(observation),
-            self._number(reward),
-            self._flag("terminated", terminated),
-            self._flag("truncated", truncated),
+            self._checks.observation(observation),
+            self._checks.number(reward),
+            self._checks.flag("terminated", terminated),
+            self._checks.flag("truncated", truncated),
             info,
         )
         if self._masks is not None and self.action_mask is not None:
@@ -136,61 +131,6 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._fault(KEY, str(error)) from error
         except Exception as error:
             raise self._raised(KEY, error) from error
-
-    def _check(self, observation: Any) -> Any:
-        simple = self._simple
-        if (
-            simple is not None
-            and type(observation) is np.ndarray
-            and observation.dtype == simple.dtype
-            and observation.shape == simple.shape
-        ):
-            return observation
-        for leaf in self._leaves:
-            part = observation
-            for step in leaf.path:
-                try:
-                    part = part[step]
-                except (KeyError, IndexError, TypeError) as error:
-                    kind = type(observation).__name__
-                    raise self._fault(leaf.key, f"missing from an observation of type {kind}") from error
-            self._check_part(leaf, part)
-        return observation
-
-    def _check_part(self, leaf: Leaf, part: Any) -> None:
-        space = leaf.space
-        try:
-            array = np.asarray(part)
-        except ValueError as error:
-            raise self._fault(leaf.key, f"not an array: {error}") from error
-        if array.shape != space.shape:
-            shape = list(space.shape or ())
-            raise self._fault(leaf.key, f"shape {list(array.shape)}, but its space has {shape}")
-        wanted = np.dtype(space.dtype)
-        if np.can_cast(array.dtype, wanted, "same_kind"):
-            return
-        if wanted.kind not in "iu" or array.dtype.kind not in "iuf" or not self._fits(array, wanted):
-            raise self._fault(leaf.key, f"dtype {array.dtype}, but its space has {wanted}")
-        if array.dtype.kind == "f":
-            self.adapted[f"{leaf.key} has whole numbers as {array.dtype}, in a space of {wanted}"] = None
-
-    @staticmethod
-    def _fits(array: Array, dtype: np.dtype[Any]) -> bool:
-        limits = np.iinfo(dtype)
-        if array.size and not (array.min() >= limits.min and array.max() <= limits.max):
-            return False
-        return array.dtype.kind != "f" or bool((array == np.rint(array)).all())
-
-    def _number(self, reward: SupportsFloat) -> float:
-        try:
-            return float(reward)
-        except (TypeError, ValueError) as error:
-            raise self._fault("reward", f"{type(reward).__name__} {reward!r:.60} is not a number") from error
-
-    def _flag(self, key: str, value: Any) -> bool:
-        if isinstance(value, bool | np.bool_):
-            return bool(value)
-        raise self._fault(key, f"{type(value).__name__} {value!r:.60} is not a bool")
 
     def _fault(self, key: str, problem: str) -> EnvironmentFault:
         return fault(self._index, self._steps, key, problem)

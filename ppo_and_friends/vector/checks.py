@@ -12,7 +12,7 @@ from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.codec import BadObservationError
 from ppo_and_friends.vector.faults import fault
 from ppo_and_friends.vector.masks import KEY, choices_of, dead_end
-from ppo_and_friends.vector.protocol import Observations, VectorEnv, VectorStep
+from ppo_and_friends.vector.protocol import Observations, VectorEnv, VectorStep, agents_of
 
 Array = NDArray[Any]
 
@@ -44,6 +44,7 @@ class CheckedVectorEnv:
         self.observation_space = env.observation_space
         self.other_spaces = env.other_spaces
         self.device = env.device
+        self.agents = agents_of(env)
         encoder = getattr(env, "encoder", None)
         # A backend without an encoder returns arrays already, exactly as the environment declares them.
         self.raw_observation_space: spaces.Space[Any] = (
@@ -140,4 +141,7 @@ class CheckedVectorEnv:
         return str(name)
 
     def _fault(self, row: int, key: str, problem: str) -> EnvironmentFault:
+        if self.agents:
+            row, agent = divmod(row, len(self.agents))
+            key = f"{self.agents[agent]}, {key}"
         return fault(self._first + row, self._steps, key, problem)

@@ -28,15 +28,24 @@ def made(maker: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> 
         UsageError: It doesn't take the arguments, or what it makes isn't an environment.
         EnvironmentFault: Its code raised an exception.
     """
+    return conform(called(maker, name, arguments), name)
+
+
+def called(maker: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
+    """What a class or a function makes.
+
+    Raises:
+        UsageError: It doesn't take the arguments.
+        EnvironmentFault: Its code raised an exception.
+    """
     try:
-        env = maker(**arguments)
+        return maker(**arguments)
     except PPOError:
         raise
     except (Exception, SystemExit) as error:
         if accepts(maker, (), arguments):
             raise raised_fault(f"{name} failed:", error, CREATION_FRAMES) from error
         raise _refused(name, maker, arguments, error) from error
-    return conform(env, name)
 
 
 def creation_error(id: str, arguments: Mapping[str, Any], error: BaseException) -> PPOError:

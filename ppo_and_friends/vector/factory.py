@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.settings.experiment import EnvironmentSettings
+from ppo_and_friends.settings.experiment import AgentSettings, EnvironmentSettings
 from ppo_and_friends.vector import ale, envpool
 from ppo_and_friends.vector.checks import CheckedVectorEnv
 from ppo_and_friends.vector.gymnasium import GymnasiumVectorEnv
+from ppo_and_friends.vector.petting_zoo import PettingZooVectorEnv
 from ppo_and_friends.vector.processes import AsyncGymnasiumVectorEnv
 from ppo_and_friends.vector.protocol import VectorEnv
 
 
-def make_vector_env(settings: EnvironmentSettings, layout: Layout, threads: int = 1) -> CheckedVectorEnv:
+def make_vector_env(
+    settings: EnvironmentSettings, layout: Layout, threads: int = 1, agents: AgentSettings | None = None
+) -> CheckedVectorEnv:
     """Create this rank's training environments.
 
     Args:
         settings: The environment and the backend; ``num_envs`` is ignored in favour of ``layout``.
         layout: This rank's environments.
         threads: Number of threads this rank may use to step them.
+        agents: What several agents in one environment share; None: the defaults.
 
     Returns:
         A `VectorEnv` that checks its data. ``backend`` is the name of the backend that was chosen,
@@ -29,6 +33,15 @@ def make_vector_env(settings: EnvironmentSettings, layout: Layout, threads: int 
             backend can't run it.
         EnvironmentFault: The environment's own code raised an exception.
     """
+    if settings.api == "petting_zoo":
+        if settings.backend != "auto":
+            raise UsageError(
+                f"backend {settings.backend!r} can't run {settings.id}, which has several agents. "
+                "Set environment.backend to auto."
+            )
+        return CheckedVectorEnv(
+            PettingZooVectorEnv(settings, agents or AgentSettings(), layout), layout.first
+        )
     notes: list[str] = []
     backend: str = settings.backend
     if backend == "auto":

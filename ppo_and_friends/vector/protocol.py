@@ -87,6 +87,14 @@ class VectorStep:
     """Row to the numbers in its environment's info, such as ``is_success``, where a whole episode ended."""
 
 
+def agents_of(envs: Any) -> tuple[str, ...]:
+    """The agents of each environment of a `VectorEnv`, by name; empty if there is a single one.
+
+    With n of them, row e * n + k is agent k of environment e.
+    """
+    return getattr(envs, "agents", ())
+
+
 class VectorEnv(Protocol):
     """The B rows of one rank, stepped together, with observations encoded as arrays or tensors.
 
@@ -94,7 +102,7 @@ class VectorEnv(Protocol):
     """
 
     num_envs: int
-    """B, the number of this rank's environments."""
+    """B, the number of this rank's rows: environments, or agents in them (see `agents_of`)."""
 
     observation_space: spaces.Box
     """Encoded space of ``policy`` for one row: a flat vector (float or uint8) or a uint8 image."""
@@ -110,7 +118,9 @@ class VectorEnv(Protocol):
         """Where its tensors live; None: it takes and returns NumPy arrays."""
 
     def reset(self, seed: int) -> Observations:
-        """Reset every environment; this rank's environment i is seeded with ``seed + i``.
+        """Reset every environment; this rank's row i is seeded with ``seed + i``.
+
+        Agents in one environment share the seed of its first row.
 
         Returns:
             By name, [B, ...] each. All of them are the first ones of their episodes.

@@ -79,7 +79,8 @@ def experiment(
 def build(chosen: Experiment, communicator: Communicator | None = None, folder: Any = None) -> Trainer:
     communicator = communicator or SoloCommunicator()
     layout = divide(chosen.environment.num_envs, communicator.rank, communicator.size)
-    return build_trainer(chosen, communicator, make_vector_env(chosen.environment, layout), folder)
+    envs = make_vector_env(chosen.environment, layout, 1, chosen.agents)
+    return build_trainer(chosen, communicator, envs, folder)
 
 
 def trained(

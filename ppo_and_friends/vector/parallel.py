@@ -1,0 +1,189 @@
+"""Environments with several agents, as PettingZoo's parallel API has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import gymnasium
+from gymnasium import spaces
+
+from ppo_and_friends.common.objects import one_line
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.settings.experiment import EnvironmentSettings
+from ppo_and_friends.settings.own import environment_maker
+from ppo_and_friends.vector.canonical import apply_wrapper, make_canonical_env
+from ppo_and_friends.vector.creation import called
+from ppo_and_friends.vector.masks import seen_space
+
+ByAgent = Mapping[str, Any]
+
+
+class ParallelEnv(Protocol):
+    """What is used of PettingZoo's ``ParallelEnv``; no base class is needed."""
+
+    possible_agents: list[str]
+    """Every agent that may ever appear."""
+
+    agents: list[str]
+    """Those that are there now."""
+
+    metadata: dict[str, Any]
+    observation_space: Callable[[str], spaces.Space[Any]]
+    action_space: Callable[[str], spaces.Space[Any]]
+
+    def reset(self, *, seed: int | None = None) -> tuple[ByAgent, ByAgent]:
+        """Observations and infos of the agents that are there."""
+
+    def step(self, actions: ByAgent) -> tuple[ByAgent, ByAgent, ByAgent, ByAgent, ByAgent]:
+        """Observations, rewards, terminations, truncations and infos."""
+
+    def render(self) -> Any:
+        """A picture."""
+
+    def close(self) -> None:
+        """Release everything."""
+
+
+def make_parallel_env(settings: EnvironmentSettings, render_mode: str | None = None) -> ParallelEnv:
+    """Create one environment with several agents, with its wrappers.
+
+    Args:
+        settings: The environment. Those whose agents act in turns (AEC) are converted by PettingZoo.
+        render_mode: PettingZoo's render mode; None disables rendering.
+
+    Raises:
+        UsageError: There is no such environment, it has a single agent, or a setting doesn't go with it.
+        EnvironmentFault: Its own code raised an exception.
+    """
+    for name, value, default in (
+        ("atari", settings.atari, None),
+        ("action_repeat", settings.action_repeat, 1),
+    ):
+        if value != default:
+            raise UsageError(
+                f"environment.{name} is for environments with a single agent, not {settings.id}."
+            )
+    env = _bare(settings, render_mode)
+    if not has_several_agents(env):
+        raise UsageError(
+            f"{settings.id} isn't an environment of PettingZoo's: it has no possible_agents. "
+            "Use --set environment.api=gymnasium."
+        )
+    env = _parallel(env, settings.id)
+    for wrapper in settings.wrappers:
+        env = apply_wrapper(env, wrapper)
+    made: ParallelEnv = env
+    return made
+
+
+def makes_several_agents(settings: EnvironmentSettings) -> bool:
+    """Whether these settings' environment has several agents; it is made to see.
+
+    Raises:
+        UsageError: It can't be made.
+        EnvironmentFault: Its own code raised an exception.
+    """
+    if settings.factory is None and environment_maker(settings.id) is None:
+        return False  # a registered id: Gymnasium's environments have a single agent
+    maker = settings.factory or environment_maker(settings.id)
+    if isinstance(maker, type) and issubclass(maker, gymnasium.Env):
+        return False
+    env = _bare(settings, None)
+    close = getattr(env, "close", None)
+    if close is not None:
+        close()
+    return has_several_agents(env)
+
+
+def has_several_agents(env: Any) -> bool:
+    """Whether an object is an environment of PettingZoo's."""
+    return not isinstance(env, gymnasium.Env) and hasattr(env, "possible_agents")
+
+
+def agent_names(env: ParallelEnv, id: str) -> tuple[str, ...]:
+    """All agents of an environment, in its own order.
+
+    Raises:
+        UsageError: There are none, or one twice.
+    """
+    names = tuple(map(str, env.possible_agents))
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"{id}: possible_agents is {list(names)}, but must name each agent, once.")
+    return names
+
+
+def common_spaces(env: ParallelEnv, id: str) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+    """The observation and the action space that all agents have.
+
+    Raises:
+        UsageError: They differ between agents; names two of them.
+    """
+    first, *others = agent_names(env, id)
+    for what in ("observation", "action"):
+        space = getattr(env, f"{what}_space")
+        for other in others:
+            if space(other) != space(first):
+                raise UsageError(
+                    f"{id}: {first} and {other} have different {what} spaces, {space(first)} and "
+                    f"{space(other)}, and can't share a policy.\n"
+                    "Pad them with a wrapper (environment.wrappers), such as SuperSuit's "
+                    f"pad_{what}{'s' if what == 'observation' else '_space'}_v0."
+                )
+    return env.observation_space(first), env.action_space(first)
+
+
+def spaces_and_agents(
+    settings: EnvironmentSettings,
+) -> tuple[spaces.Space[Any], spaces.Space[Any], tuple[str, ...]]:
+    """Observation space without masks, action space, and agents of an environment, which is made for it.
+
+    There are no agents if it has a single one, by Gymnasium's rules.
+
+    Raises:
+        UsageError: It can't be made, or its agents' spaces differ.
+        EnvironmentFault: Its own code raised an exception.
+    """
+    if settings.api == "gymnasium":
+        env = make_canonical_env(settings)
+        try:
+            return seen_space(env, settings.action_masks), env.action_space, ()
+        finally:
+            env.close()
+    several = make_parallel_env(settings)
+    try:
+        return *common_spaces(several, settings.id), agent_names(several, settings.id)
+    finally:
+        several.close()
+
+
+def _bare(settings: EnvironmentSettings, render_mode: str | None) -> Any:
+    arguments = dict(settings.arguments)
+    if render_mode is not None:
+        arguments["render_mode"] = render_mode
+    if settings.factory is not None:
+        return called(settings.factory, f"{settings.id}: its factory", arguments)
+    maker = environment_maker(settings.id)
+    if maker is None:
+        from ppo_and_friends.settings.registry import unknown_environment
+
+        raise unknown_environment(settings.id)
+    return called(maker, settings.id, arguments)
+
+
+def _parallel(env: Any, id: str) -> Any:
+    """An environment whose agents act in turns, as one in which they act at the same time."""
+    if not hasattr(env, "agent_selection") and not hasattr(env, "agent_iter"):
+        return env
+    try:
+        from pettingzoo.utils.conversions import aec_to_parallel
+    except ImportError as error:
+        raise UsageError(
+            f"{id}: its agents act in turns; to convert it, pip install 'ppo-and-friends[petting]'."
+        ) from error
+    try:
+        return aec_to_parallel(env)
+    except (AssertionError, AttributeError) as error:
+        raise UsageError(
+            f"{id}: its agents act in turns, and PettingZoo can't convert it: {one_line(error)}"
+        ) from error
