@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ppo_and_friends.distributed.interrupts import SIGNALS
+
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHERS = ("OMPI_", "PMI", "PMIX_", "MV2_", "SLURM_", "PALS_", "FLUX_", "JSM_", "HYDI_", "MPI_LOCAL")
 
@@ -36,7 +38,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def same_signal_handlers() -> Iterator[None]:
     """A handler that a test leaves behind is inherited by every process that a later test starts."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     after = {number: signal.getsignal(number) for number in before}
     for number, handler in before.items():

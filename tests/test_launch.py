@@ -211,7 +211,14 @@ def test_guard_with_ranks_that_fail_alike_and_apart(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+    ("number", "status"),
+    [
+        (signal.SIGHUP, 129),
+        (signal.SIGINT, 130),
+        (signal.SIGUSR1, 138),
+        (signal.SIGUSR2, 140),
+        (signal.SIGTERM, 143),
+    ],
 )
 def test_a_signal_asks_once(number: signal.Signals, status: int) -> None:
     said: list[str] = []
@@ -225,14 +232,28 @@ def test_a_signal_asks_once(number: signal.Signals, status: int) -> None:
     assert len(said) == 1 and number.name in said[0]
 
 
+def test_a_run_outlives_its_terminal_where_that_was_asked_for() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupts.requested
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_one_rank_asked_means_all() -> None:
+    said: list[str] = []
+
     def fn(comm: Communicator) -> tuple[bool, int]:
-        with Interrupts(comm) as interrupts:
+        with Interrupts(comm, said.append) as interrupts:
             if comm.rank == 1:
                 interrupts.signal = signal.SIGTERM
             return interrupts.agreed(), interrupts.exit_code
 
     assert run_threaded(3, fn) == [(True, 143)] * 3
+    assert said == ["SIGTERM on another rank: saving."]
 
 
 CHILD = """

@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -16,8 +17,9 @@ import numpy as np
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Ctrl-C; the signal of `kill` and of Slurm's time limit; the early warning of `sbatch --signal=USR1@120`."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+"""Ctrl-C; the signal of `kill` and of Slurm's time limit; the early warnings of `sbatch --signal=USR1@60`
+and of submitit; a terminal that is closed."""
 
 ECHO_SECONDS = 0.3
 """A SIGINT that follows another one within this time is the same Ctrl-C, because both the terminal and
@@ -32,12 +34,39 @@ def _say(text: str) -> None:
         return
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Signals wait until the context is left; processes started inside it never get them.
+
+    A batch system sends its signals to every process of a job. What multiprocessing starts beside the
+    workers would end by them, and take away the environments of an iteration that is to be finished.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_to_main() -> None:
+    """In an environment's own process: do nothing at signals, since the main process reacts to them.
+
+    They are handled rather than ignored, because a program that an environment starts would inherit the
+    latter. Undoes `held_back`.
+    """
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
+        signal.siginterrupt(number, False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 class Interrupts:
     """Turns the first signal into a request to stop, and a second Ctrl-C into an immediate exit.
 
     Enter the context before starting environments in subprocesses. These inherit the handlers: they
     ignore Ctrl-C, which a terminal sends to all processes and this process acts on, and end on
     SIGTERM. Outside the main thread, where Python can't install signal handlers, it does nothing.
+    SIGHUP stays ignored where it was before (nohup): such a run is to outlive its terminal.
 
     Args:
         comm: The program's communicator, over which ``agreed`` asks all ranks; None: a single rank.
@@ -71,7 +100,7 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """The conventional exit status: 130 for Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1; 0 for no signal."""
+        """The conventional exit status, 128 + signal: 130 for Ctrl-C, 143 for SIGTERM; 0 for no signal."""
         return 0 if self.signal is None else 128 + int(self.signal)
 
     def announce_by(self, shown: Callable[[str], bool]) -> None:
@@ -94,14 +123,17 @@ class Interrupts:
         code = np.array([self.exit_code], dtype=np.int64)
         self._comm.max_(code)
         if code[0]:
-            self.signal = signal.Signals(int(code[0]) - 128)
+            heard, self.signal = self.signal, signal.Signals(int(code[0]) - 128)
+            if heard is None and self._comm.is_main:
+                self._announce(f"{self.signal.name} on another rank: saving.")
         return bool(code[0])
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._process = os.getpid()
             for number in SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(

@@ -12,6 +12,8 @@ import numpy as np
 
 # Only one thread calls MPI; requesting no higher level avoids locking on every call.
 mpi4py.rc(thread_level="funneled")
+# UCX, of which MPICH consists in part, takes SIGHUP for "print everything" and thereby swallows it.
+os.environ.setdefault("UCX_DEBUG_SIGNO", "0")
 from mpi4py import MPI  # noqa: E402
 
 from ppo_and_friends.distributed.communicator import Array, Communicator, check_buffer  # noqa: E402

@@ -8,9 +8,11 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +24,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.common.nested import copied, row_of
+from ppo_and_friends.distributed.interrupts import held_back
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
@@ -31,15 +34,12 @@ from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.masks import KEY, mask_space
 from ppo_and_friends.vector.output import Output
 from ppo_and_friends.vector.protocol import TaskOf, VectorStep
-from ppo_and_friends.vector.worker import GONE, Failure, Reply, make_in_worker, serve, shared_batch
+from ppo_and_friends.vector.worker import GONE, PATIENCE, Failure, Reply, make_in_worker, serve, shared_batch
 
 Array = NDArray[Any]
 
 SHARED = Path("/dev/shm")
 """Files here are memory."""
-
-PATIENCE = 2.0
-"""Seconds that a process has to end by itself."""
 
 
 class AsyncGymnasiumVectorEnv:
@@ -66,6 +66,8 @@ class AsyncGymnasiumVectorEnv:
         self.task_of: TaskOf | None = None
         self._first, self._steps = layout.first, 0
         self._processes: list[Any] = []
+        # multiprocessing's own way at exit is SIGTERM, which workers leave to the main process.
+        Finalize(self, kill, args=(self._processes,), exitpriority=1)
         self._connections: list[Connection] = []
         self._resets = np.zeros(layout.local, np.bool_)
         self._adapted: dict[str, None] = {}
@@ -153,26 +155,22 @@ class AsyncGymnasiumVectorEnv:
         return f"environment {', '.join(str(self._first + i) for i in rows) or '?'}"
 
     def close(self) -> None:
-        """End the processes: those that don't end by themselves are terminated."""
+        """End the processes: those that don't end by themselves are killed."""
         for connection in self._connections:
             with contextlib.suppress(*GONE, OSError):
                 connection.send(None)
             connection.close()
+        until = time.monotonic() + PATIENCE
         for process in self._processes:
-            process.join(PATIENCE)
-            if process.is_alive():
-                process.terminate()
-                process.join(PATIENCE)
-            if process.is_alive():
-                process.kill()
-                process.join()
-        self._connections, self._processes = [], []
+            process.join(max(0.0, until - time.monotonic()))
+        kill(self._processes)
+        self._connections.clear()
 
     def _start(self, settings: EnvironmentSettings, layout: Layout) -> None:
         context: Any = multiprocessing.get_context(start_method(settings.start_method))
         context.set_forkserver_preload([serve.__module__])  # so that each process needn't import it
         spec = gymnasium.registry.get(settings.id.rpartition(":")[2])
-        with _without_main():
+        with _without_main(), held_back():
             for i in range(layout.local):
                 make = cloudpickle.dumps(partial(make_in_worker, settings, layout.first + i, spec))
                 ours, theirs = context.Pipe()
@@ -228,6 +226,16 @@ class AsyncGymnasiumVectorEnv:
             f"environment {self._first + index} (exit code {process.exitcode}), step {self._steps}: "
             "its process died"
         )
+
+
+def kill(processes: list[Any]) -> None:
+    """End processes at once."""
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+    for process in processes:
+        process.join()
+    processes.clear()
 
 
 class _Spaces:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import signal
+import multiprocessing
+import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cloudpickle
@@ -19,6 +22,7 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from ppo_and_friends.common.infos import numbers_of
+from ppo_and_friends.distributed.interrupts import leave_to_main
 from ppo_and_friends.errors import EnvironmentFault, PPOError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.settings.own import environment_maker
@@ -35,6 +39,9 @@ Array = NDArray[Any]
 
 ALIGNMENT = 64
 """Bytes at whose multiples arrays begin in shared memory."""
+
+PATIENCE = 2.0
+"""Seconds that a process has to end by itself."""
 
 GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 """What a connection raises when the process at its other end is gone."""
@@ -131,10 +138,8 @@ def serve(connection: Connection, pickled_make: bytes, row: int) -> None:
         pickled_make: By cloudpickle: makes the environment.
         row: Its index in the batch.
     """
-    # Ctrl-C is sent to all processes; only the main process reacts, by finishing its iteration.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # With a handler inherited from the main process, a worker might not end, and `close` would hang.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leave_to_main()
+    end_with_main()
     output = Output()
     env: CheckedEnv | None = None
     try:
@@ -159,6 +164,19 @@ def serve(connection: Connection, pickled_make: bytes, row: int) -> None:
             with contextlib.suppress(Exception, SystemExit), output:
                 env.close()
         connection.close()
+
+
+def end_with_main() -> None:
+    """End this process as soon as the main process is gone, even amid a step that never returns."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(main: int) -> None:
+    wait([main])
+    time.sleep(PATIENCE)  # an environment that isn't stuck is closed in this time
+    os._exit(1)
 
 
 def _answer(

@@ -197,6 +197,20 @@ def test_a_signal_to_mpirun_saves_and_gives_its_status(
     assert output.count(b"saved") == 1 and output.count(b"finishing the iteration") == 1
 
 
+@pytest.mark.parametrize(("name", "status"), [("HUP", 129), ("USR2", 140)])
+def test_a_signal_to_one_rank_stops_all(run_mpi: RunMPI, name: str, status: int) -> None:
+    lines = [
+        "import os, signal",
+        STOPPING.replace(
+            "    while",
+            f"    if comm.rank == 1: os.kill(os.getpid(), signal.SIG{name})\n    while",
+        ),
+    ]
+    done = run_mpi(3, "\n".join(lines), timeout=20)
+    assert done.returncode == status, done.stderr
+    assert done.stdout.count("saved") == 1 and done.stderr.count(f"SIG{name} on another rank: saving.") == 1
+
+
 def test_the_example_of_ranks(run_mpi: RunMPI) -> None:
     done = run_mpi(3, [str(TESTS.parent / "mpi_examples" / "hello_ranks.py")])
     assert done.returncode == 0, done.stderr

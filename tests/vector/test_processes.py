@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ppo_and_friends.distributed.interrupts import SIGNALS
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.vector.factory import make_vector_env
@@ -27,6 +29,7 @@ SCRIPT = """
 import gymnasium, signal, sys, time
 import numpy as np
 from tests.vector.toys import Clock
+from ppo_and_friends.distributed.interrupts import SIGNALS
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.factory import make_vector_env
@@ -84,6 +87,17 @@ def test_processes_end_without_a_word(tmp_path: Path, number: signal.Signals) ->
             return
         time.sleep(0.1)
     pytest.fail("processes are left")
+
+
+def test_a_signal_to_every_process_leaves_the_environments_to_the_main_one() -> None:
+    with closing(make_vector_env(toy(Clock, "async"), Layout(1, 0, 1))) as env:
+        env.reset(1)
+        server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        for process in [server, *(each.pid for each in multiprocessing.active_children())]:
+            for number in SIGNALS:
+                os.kill(process, number)
+        time.sleep(0.1)
+        env.step(np.zeros(1, np.int64))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
