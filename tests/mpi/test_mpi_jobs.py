@@ -201,6 +201,7 @@ def test_a_signal_to_mpirun_saves_and_gives_its_status(
 def test_a_signal_to_one_rank_stops_all(run_mpi: RunMPI, name: str, status: int) -> None:
     lines = [
         "import os, signal",
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have it ignored",
         STOPPING.replace(
             "    while",
             f"    if comm.rank == 1: os.kill(os.getpid(), signal.SIG{name})\n    while",
