@@ -16,11 +16,13 @@ from gymnasium import spaces
 from ppo_and_friends import load_policy
 from ppo_and_friends.errors import EnvironmentFault, IncompatibleState, UsageError
 from ppo_and_friends.evaluation.evaluate import evaluate
+from ppo_and_friends.friends.catalog import BUILT_IN
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture, restore_trainer
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, NetworkSettings
 from tests.engine import experiment, on_ranks
+from tests.friends.test_together import spec
 from tests.test_trained_policy import saved
 
 DISCRETE = spaces.Discrete(4, start=1)
@@ -50,6 +52,7 @@ class Masked(gymnasium.Env[Any, Any]):
         if place == "method":
             self.action_masks = lambda: self.mask
         self.t = self.steps = 0
+        self.push = 1.0  # of every reward; friends that change environments change it
 
     def _result(self, over: bool = False) -> tuple[Any, dict[str, Any]]:
         legal = [self.np_random.permutation(n) < self.np_random.integers(1, n + 1) for n in self.nvec]
@@ -77,7 +80,7 @@ class Masked(gymnasium.Env[Any, Any]):
         self.t += 1
         self.steps += 1
         observation, info = self._result(self.t == 5)
-        return observation, float(choices.sum()), self.t == 5, False, info
+        return observation, self.push * float(choices.sum()), self.t == 5, False, info
 
 
 def settings(
@@ -278,3 +281,43 @@ def test_a_policy_without_masks_refuses_one(tmp_path: Path) -> None:
     saved(tmp_path, settings(action_masks="off"), 0)
     with pytest.raises(UsageError, match="trained without action masks"):
         load_policy(tmp_path, trust=True)(np.zeros(2, np.float32), action_mask=np.ones(4, bool))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_friend_works_with_masks_or_refuses_by_name(name: str) -> None:
+    """The environment asserts that actions are legal."""
+    try:
+        (metrics,) = on_ranks(settings(Masked, spec(name, DISCRETE), epochs=1), 1, iterate)
+    except UsageError as error:
+        assert name in str(error) and len(str(error).splitlines()) <= 2
+        return
+    assert np.isfinite([metrics[-1][key] for key in ("policy_loss", "value_loss", "entropy", "kl")]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SPACES)
+def test_the_exported_policy_takes_a_mask(kind: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra [export] is not installed")
+    pytest.importorskip("onnxscript", reason="the extra [export] is not installed")
+    from ppo_and_friends.policy.export import export_onnx
+
+    place = {"Discrete": "observation", "MultiDiscrete": "info", "MultiBinary": "method"}[kind]
+    network = {"memory": "gru"} if kind == "Discrete" else None
+    saved(tmp_path, settings(partial(Masked, SPACES[kind], place), network=network), 1)
+    policy = load_policy(tmp_path, trust=True)
+    session = onnxruntime.InferenceSession(str(export_onnx(policy, tmp_path / "policy.onnx")))
+    env = Masked(SPACES[kind], place)
+    env.reset(seed=1)
+    inputs = {each.name: each for each in session.get_inputs()}
+    assert inputs["action_mask"].type == "tensor(bool)"
+    assert inputs["action_mask"].shape[1:] == [sum(env.nvec)]
+    (seen,) = (key for key in inputs if key.startswith("observations"))
+    for _ in range(20):
+        env._result()
+        vector, mask = env.np_random.normal(size=2).astype(np.float32), env.mask.astype(bool)
+        given: dict[str, Any] = {seen: vector[None], "action_mask": mask[None]}
+        if network:
+            given["state.memory"] = np.zeros((1, *inputs["state.memory"].shape[1:]))
+        policy.reset()
+        own = policy({"seen": vector} if place == "observation" else vector, action_mask=mask)
+        np.testing.assert_array_equal(session.run(["actions"], given)[0][0], own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Recall:
     """
 
     device = torch.device("cpu")
-    other_spaces = NO_SPACES
+    other_spaces: Any = NO_SPACES
     action_space = spaces.Discrete(4)
     observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
 
@@ -88,7 +89,12 @@ class Recall:
 
 
 def build(
-    *friends: Any, delay: bool = False, fault: str = "", memory: str | None = None, steps: int = 32
+    *friends: Any,
+    delay: bool = False,
+    fault: str = "",
+    memory: str | None = None,
+    steps: int = 32,
+    engine: Any = Recall,
 ) -> Trainer:
     chosen = experiment(
         "CartPole-v1",  # whose place the engine takes
@@ -102,7 +108,7 @@ def build(
         gamma=0.9,
     )
     layout = divide(16, 0, 1)
-    return build_trainer(chosen, SoloCommunicator(), Recall(layout.local, delay, fault))
+    return build_trainer(chosen, SoloCommunicator(), engine(layout.local, delay, fault))
 
 
 ALL = (friend("ObservationNormalizer"), friend("ObservationClip"), friend("RewardNormalizer"))
@@ -133,6 +139,34 @@ def test_with_memory_it_recalls() -> None:
     for _ in range(40):
         last = trainer.train_iteration()
     assert last["episode_return_mean"] > 4.0  # of 4.5; without memory 1 + 3.5 / 4 is the most
+
+
+class Masked(Recall):
+    """Forbids two actions of four, one of them the one that is named; where an episode ends, all."""
+
+    other_spaces: Any = MappingProxyType({"action_mask": spaces.Box(0, 1, (4,), np.bool_)})  # type: ignore[arg-type]
+
+    def _observe(self) -> dict[str, Tensor]:
+        named = torch.nn.functional.one_hot(self.target, 4).bool()
+        legal = named.roll(1, -1) | named.roll(2, -1)
+        over = torch.zeros_like(self.over) if self.fault == "dead end" else self.over
+        if self.fault == "dead end":
+            legal = legal & ~(self.t == 2).unsqueeze(-1)
+        return {**super()._observe(), "action_mask": (legal & ~over.unsqueeze(-1)).as_subclass(OnDevice)}
+
+
+def test_masks_stay_on_the_device_and_are_kept() -> None:
+    """Of two legal actions the one after the named one is never right, nor is the other: no reward at all."""
+    trainer = build(*ALL, engine=Masked)
+    for _ in range(3):
+        assert trainer.train_iteration()["episode_return_mean"] == 0.0
+    rollout = trainer.collector.rollout
+    legal = rollout.observations["action_mask"][:-1].gather(-1, rollout.actions).squeeze(-1)
+    assert legal[rollout.active].all() and not legal.all()
+    with pytest.raises(
+        EnvironmentFault, match=r"environment 0, step 2 of the rollout, action_mask: no action"
+    ):
+        build(engine=Masked, fault="dead end").train_iteration()
 
 
 class Crossings(TorchFunctionMode):
