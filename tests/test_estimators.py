@@ -71,10 +71,16 @@ def test_a_stream_without_episodes_by_hand() -> None:
     # delta_2 = 40 - 30 = 10, kept whole. delta_3 = 4 + 50/2 - 40 = -11, so that trace_2 = -1.
     # delta_1 = 2 + 30/2 - 20 = -3, A_1 = -3 - 1/4 = -3.25;  delta_0 = 1, A_0 = 1 - 3.25/4 = 0.1875
     got = generalized_advantages(
-        column(1, 2, 99, 4), column(10, 20, 30, 40, 50), flags(".x.."), flags(".x.."), ~flags("..x."),
+        column(1, 2, 99, 4), column(10, 20, 30, 40, 50), flags(".x.."), flags("...."), ~flags("..x."),
         gamma=0.5, gae_lambda=0.5, episodic=False,
     )  # fmt: skip
     assert got[:, 0].tolist() == [0.1875, -3.25, 0.0, -11.0]
+    # Cut on purpose after row 1: A_1 = delta_1, A_0 = 1 - 3/4.
+    got = generalized_advantages(
+        column(1, 2, 99, 4), column(10, 20, 30, 40, 50), flags(".x.."), flags(".x.."), ~flags("..x."),
+        gamma=0.5, gae_lambda=0.5, episodic=False,
+    )  # fmt: skip
+    assert got[:, 0].tolist() == [0.25, -3.0, 0.0, -11.0]
 
 
 def test_the_values_need_one_more_row() -> None:
@@ -139,16 +145,18 @@ def test_as_a_naive_loop(case: dict[str, Any]) -> None:
 
 @given(episodes())
 def test_without_episodes_resets_take_no_time(case: dict[str, Any]) -> None:
-    """With lambda 1 the advantage is the discounted sum of all later rewards, resets left out."""
+    """With lambda 1: the discounted sum of all later rewards up to a cut, resets left out."""
     gamma = case.pop("gamma")
     del case["lam"]
     got = generalized_advantages(**case, gamma=gamma, gae_lambda=1.0, episodic=False)
     for b in range(3):
         keep = np.flatnonzero(case["valid"][:, b])
         for position, t in enumerate(keep):
-            later = keep[position:]
+            cuts = np.flatnonzero(case["cut"][keep[position:], b])
+            later = keep[position : position + cuts[0] + 1] if len(cuts) else keep[position:]
+            end = later[-1] + 1 if len(cuts) else -1
             total = sum(gamma**k * case["rewards"][s, b] for k, s in enumerate(later))
-            total += gamma ** len(later) * case["values"][-1, b]
+            total += gamma ** len(later) * case["values"][end, b]
             assert got[t, b] == pytest.approx(total - case["values"][t, b], abs=1e-9)
     assert (got[~case["valid"]] == 0).all()
 

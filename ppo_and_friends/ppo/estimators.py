@@ -29,11 +29,12 @@ def stream_advantages(rollout: Rollout, stream: RewardStream, values: Tensor) ->
     Returns:
         [T, B], on the rollout's device.
     """
+    cut = rollout.cut | rollout.truncated if stream.episodic else rollout.cut
     advantages = generalized_advantages(
         host_array(rollout.rewards[stream.name]),
         host_array(values),
         host_array(rollout.terminated),
-        host_array(rollout.cut | rollout.truncated),
+        host_array(cut),
         host_array(rollout.active),
         gamma=stream.gamma,
         gae_lambda=stream.gae_lambda,
@@ -66,11 +67,11 @@ def generalized_advantages(
         rewards: [T, B], the reward of the step from s_t to s_{t+1}.
         values: [T+1, B], V of every observation, the last one included.
         terminated: [T, B] bool, s_{t+1} has no future.
-        cut: [T, B] bool, the trace ends after t: truncations, and segments cut on purpose.
+        cut: [T, B] bool, the trace ends after t: segments cut on purpose, and truncations where these count.
         valid: [T, B] bool, False where row t is an automatic reset. Its advantage is 0.
         gamma: Gamma in [0, 1].
         gae_lambda: Lambda in [0, 1].
-        episodic: False: episode ends are ignored, as for RND's stream (arXiv:1810.12894, 2.3).
+        episodic: False: terminations are ignored, as for RND's stream (arXiv:1810.12894, 2.3).
             The trace passes a reset row as if no time went by.
 
     Returns:
@@ -87,7 +88,7 @@ def generalized_advantages(
         decay *= valid
     else:
         deltas = np.where(valid, rewards + gamma * values[1:], values[1:]) - values[:-1]
-        decay = np.where(valid, gamma * gae_lambda, 1.0).astype(values.dtype)
+        decay = np.where(valid, gamma * gae_lambda * ~cut, 1.0).astype(values.dtype)
     advantages = np.empty_like(deltas)
     trace = np.zeros_like(deltas[0])
     for t in range(steps - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""Checks of every batch from a backend: shapes, dtypes, finite numbers."""
+"""Checks of every batch from a backend: shapes, dtypes, numbers that can be learnt from."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ppo_and_friends.vector.codec import BadObservationError
 from ppo_and_friends.vector.faults import fault
 from ppo_and_friends.vector.masks import KEY, choices_of, dead_end
 from ppo_and_friends.vector.protocol import Observations, VectorEnv, VectorStep, agents_of
+from ppo_and_friends.vector.ranges import all_usable, reason, usable
 
 Array = NDArray[Any]
 
@@ -25,11 +26,10 @@ class _Expected:
     def __init__(self, rows: int, space: spaces.Box) -> None:
         self.shape, self.dtype = (rows, *space.shape), space.dtype
         self.is_float = space.dtype.kind == "f"
-        self.finite = np.empty(self.shape, np.bool_)  # memory for the check
 
 
 class CheckedVectorEnv:
-    """Checks each batch from a backend: shapes, dtypes, and that observations and rewards are finite."""
+    """Checks each batch from a backend: shapes, dtypes, and that single precision can hold the numbers."""
 
     def __init__(self, env: VectorEnv, first: int, notes: list[str] | None = None) -> None:
         """Wrap a backend.
@@ -58,7 +58,6 @@ class CheckedVectorEnv:
         self._steps = 0
         named = {"policy": env.observation_space, **env.other_spaces}
         self._expected = {name: _Expected(env.num_envs, space) for name, space in named.items()}
-        self._finite_row = np.empty(env.num_envs, np.bool_)
         self._choices = choices_of(env.action_space) if KEY in env.other_spaces else ()
 
     def reset(self, seed: int) -> Observations:
@@ -117,11 +116,11 @@ class CheckedVectorEnv:
                 raise self._fault(0, key, f"batch shape {shape}, not {list(expected.shape)}")
             if observations.dtype != expected.dtype:
                 raise self._fault(0, key, f"dtype {observations.dtype}, not {expected.dtype}")
-            if expected.is_float and not np.isfinite(observations, out=expected.finite).all():
-                row, *index = (int(i) for i in np.argwhere(~expected.finite)[0])
+            if expected.is_float and not all_usable(observations):
+                row, *index = (int(i) for i in np.argwhere(~usable(observations))[0])
                 value = observations[(row, *index)]
                 where = self._component(tuple(index)) if name == "policy" else f"{name}{index}"
-                raise self._fault(row, where, f"{value} is not a finite number")
+                raise self._fault(row, where, f"{value} {reason(value)}")
 
     def _check_masks(self, masks: Array, over: Array | None = None) -> None:
         found = dead_end(masks, self._choices, over)
@@ -129,11 +128,11 @@ class CheckedVectorEnv:
             raise self._fault(found[0], KEY, found[1])
 
     def _check_rewards(self, rewards: Array) -> None:
-        if rewards.shape != self._finite_row.shape:
+        if rewards.shape != (self.num_envs,):
             raise self._fault(0, "reward", f"batch shape {list(rewards.shape)}, not [{self.num_envs}]")
-        if not np.isfinite(rewards, out=self._finite_row).all():
-            row = int(np.flatnonzero(~self._finite_row)[0])
-            raise self._fault(row, "reward", f"{rewards[row]} is not a finite number")
+        if not all_usable(rewards):
+            row = int(np.flatnonzero(~usable(rewards))[0])
+            raise self._fault(row, "reward", f"{rewards[row]} {reason(rewards[row])}")
 
     def _component(self, index: tuple[int, ...]) -> str:
         encoder = getattr(self.env, "encoder", None)

@@ -14,7 +14,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.limits import BootstrapClip, GradientClip
 from ppo_and_friends.friends.resets import SegmentLength
 from ppo_and_friends.networks.distributions import Gaussian
-from ppo_and_friends.ppo.estimators import generalized_advantages
+from ppo_and_friends.ppo.estimators import generalized_advantages, stream_advantages
 from ppo_and_friends.ppo.hooks import RolloutRequest
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
@@ -135,6 +135,24 @@ def test_a_cut_segment_bootstraps_without_ending() -> None:
     np.testing.assert_allclose(rollout.advantages[1], delta[1])
     np.testing.assert_allclose(rollout.advantages[0], delta[0] + 0.99 * 0.95 * delta[1])
     assert not rollout.terminated[1].any() and not rollout.truncated[1].any()
+
+
+def test_segments_cut_streams_that_episodes_do_not() -> None:
+    chosen = experiment([friend("RND"), friend("SegmentLength", steps=2)], precision="float64")
+    trainer = build(chosen)
+    rollout = trainer.collect()
+    trainer.estimate(rollout)
+    (stream,) = (each for each in trainer.streams if each.name == "novelty")
+    advantages = stream_advantages(rollout, stream, rollout.values["novelty"]).numpy()
+    rollout = arrays(rollout)
+    values, rewards = rollout.values["novelty"], rollout.rewards["novelty"]
+    delta = rewards + 0.99 * values[1:] - values[:-1]
+    np.testing.assert_allclose(advantages[1], delta[1])
+    np.testing.assert_allclose(advantages[0], delta[0] + 0.99 * 0.95 * delta[1])
+    # Step 6 ends the episode, and row 7 is the reset: the trace goes on into the next one.
+    assert (rollout.terminated | rollout.truncated)[6].all() and not rollout.cut[6].any()
+    new = rewards[8] + 0.99 * values[9] - values[8] + 0.99 * 0.95 * delta[9]
+    np.testing.assert_allclose(advantages[6], delta[6] + 0.99 * 0.95 * (values[8] - values[7] + new))
 
 
 @pytest.mark.parametrize("mode", ["fixed", "rewards", "returns"])

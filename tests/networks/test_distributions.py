@@ -123,6 +123,28 @@ def test_the_squashed_entropy_against_monte_carlo(mean: float, std: float) -> No
     assert abs(float(ours.entropy(flat[:1])) - float(surprise.mean())) < 4 * error + 2e-3
 
 
+@pytest.mark.parametrize(
+    ("std", "tolerance"), [(0.1, 1e-4), (1.0, 1e-4), (3.0, 1e-3), (4.0, 1e-2), (5.0, 3e-2)]
+)
+def test_the_squashed_entropy_and_its_gradients_hold_to_a_deviation_of_5(
+    std: float, tolerance: float
+) -> None:
+    """Against 100,001 nodes; gradients relative to the unsquashed Gaussian's of 1, or so."""
+    ours = SquashedGaussian(1)
+    means = torch.linspace(-2 * std, 2 * std, 21, dtype=torch.float64)
+    flat = torch.stack([means, torch.full_like(means, math.log(std))], -1).requires_grad_()
+    entropy = ours.entropy(flat)
+    (gradient,) = torch.autograd.grad(entropy.sum(), flat)
+    z = np.linspace(-10.0, 10.0, 100_001)
+    weights = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
+    u = means.numpy()[:, None] + std * z
+    slopes = 2.0 * (math.log(2.0) - u - np.logaddexp(0.0, -2.0 * u)) @ weights
+    expected = 0.5 * math.log(2.0 * math.pi * math.e) + math.log(std) + slopes
+    of_mean, of_log_std = -2.0 * np.tanh(u) @ weights, 1.0 - 2.0 * (np.tanh(u) * std * z) @ weights
+    np.testing.assert_allclose(entropy.detach(), expected, atol=tolerance)
+    np.testing.assert_allclose(gradient, np.stack([of_mean, of_log_std], -1), rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("ours", EVERY, ids=name)
 def test_samples_follow_the_density(ours: Distribution) -> None:
     """Discrete ones by chi-square, the others by Kolmogorov-Smirnov, each at about 1 in 1000."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from contextlib import closing
@@ -128,6 +129,40 @@ def test_missing_and_wrong_parts_of_a_dict() -> None:
         Partial.answer = answer  # type: ignore[attr-defined]
         with pytest.raises(EnvironmentFault, match="^environment 4, step 1, " + message):
             run(toy(partial(Partial, space)))
+
+
+@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+@pytest.mark.parametrize("number", [1e39, -1e300])
+def test_numbers_that_single_precision_cannot_hold(backend: str, number: float) -> None:
+    class Far(Broken):
+        """1e39 is finite in double precision; single precision ends at 3.4e38."""
+
+        def __init__(self, what: str, dtype: Any) -> None:
+            space = spaces.Dict({"x": spaces.Box(-np.inf, np.inf, (3,), dtype)})
+            super().__init__("", observation_space=space)
+            self.what, self.dtype = what, dtype
+
+        def _observe(self) -> Any:
+            numbers = np.array([self.seed, self.episode, self.t], self.dtype)
+            if self.seed == self.victim and self.t == 2 and self.what == "observation":
+                with np.errstate(over="ignore"):
+                    numbers[1] = number
+            return {"x": numbers}
+
+        def step(self, action: Any) -> Any:
+            observation, reward, *rest = super().step(action)
+            far = self.what == "reward" and self.seed == self.victim and self.t == 2
+            return observation, number if far else reward, *rest
+
+    beyond = "is beyond single precision's range, which ends at 3.4e+38"
+    for what, dtype, message in [
+        ("observation", np.float64, f'observation["x"][1]: {number} {beyond}'),
+        ("observation", np.float32, "inf is not a finite number, or was one beyond 3.4e+38"),
+        ("reward", np.float32, f"reward: {number} {beyond}"),
+    ]:
+        with pytest.raises(EnvironmentFault, match="^environment 5, step 2, .*" + re.escape(message)):
+            run(toy(partial(Far, what, dtype), backend))
+    run(toy(partial(Far, "nothing", np.float64), backend))
 
 
 def test_harmless_casts_are_allowed() -> None:
