@@ -13,6 +13,7 @@ from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.codec import BadObservationError, Encoder, policy_space
 from ppo_and_friends.vector.parallel import agent_names, common_spaces
+from ppo_and_friends.vector.ranges import usable
 from ppo_and_friends.vector.team import RETURN, Team, team_return
 
 
@@ -78,8 +79,10 @@ class TeamPlayer(Player):
             raise self._fault(
                 index, step, f"{self._agents[error.row]}, {error.key}", error.problem
             ) from error
-        rows = ~np.isfinite(seen).reshape(len(seen), -1).all(axis=1) & team.present
+        rows = ~usable(seen).reshape(len(seen), -1).all(axis=1) & team.present
         if rows.any():
             agent = self._agents[int(np.flatnonzero(rows)[0])]
-            raise self._fault(index, step, f"{agent}, observation", "has a number that isn't finite")
+            raise self._fault(
+                index, step, f"{agent}, observation", "has a number that isn't finite in single precision"
+            )
         return seen

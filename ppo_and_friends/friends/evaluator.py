@@ -90,7 +90,8 @@ class Evaluator(Friend):
             return False
         self._evaluated = self._timesteps
         self.due.fill_((self._timesteps // self.every + 1) * self.every)
-        score = self._play()
+        with self.context.stopwatch.measure("evaluation"):
+            score = self._play()
         self.score.fill_(score)
         self.best.fill_(np.fmax(score, self.best.item()))
         return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -30,6 +30,7 @@ from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.hooks import Hooks, all_of, combined_by, pipe
 from ppo_and_friends.ppo.rollout import RewardStream
+from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.settings.experiment import Experiment
 
 Array = NDArray[Any]
@@ -132,6 +133,10 @@ class FriendContext:
 
     load_policy: LoadPolicy | None = None
     """Reads a policy of another run, on rank 0 alone."""
+
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    """Told what takes time and isn't training: ``with stopwatch.measure("evaluation")``. Collectives are
+    measured by themselves."""
 
     friends: tuple[Friend, ...] = ()
     """All friends of the run, this one among them, in the order of their calls."""

@@ -69,7 +69,8 @@ class VideoRecorder(Friend):
             return
         self.due.fill_((self._timesteps // self.every + 1) * self.every)
         if self._records:
-            self._record()
+            with self.context.stopwatch.measure("evaluation"):
+                self._record()
 
     def _record(self) -> None:
         from ppo_and_friends.evaluation.evaluate import evaluate

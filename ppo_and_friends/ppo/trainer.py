@@ -148,7 +148,7 @@ class Trainer:
             self.randomness.shuffles(self.iteration, epoch, *shape) for epoch in range(self.settings.epochs)
         ]
         counts = active_counts(rollout.active, orders, self._bounds)
-        self._sum(counts)
+        self.communicator.sum_(counts)
         source = MinibatchSource(rollout)
         history: list[dict[str, float]] = []
         for epoch, order in enumerate(orders):
@@ -223,16 +223,11 @@ class Trainer:
         errors = returns - host_array(rollout.values["extrinsic"])[:-1][active]
         sums = np.array([active.sum(), errors.sum(), (errors**2).sum(), returns.sum(), (returns**2).sum()])
         sums = np.append(sums, len(rollout.infos))
-        with self.stopwatch.measure("communication"):
-            self.communicator.sum_(sums)
-            stats = self.episodes.summarise(episodes, self.communicator)
-            stats |= info_means(rollout.infos, self.communicator, anyones=sums[5] > 0)
+        self.communicator.sum_(sums)
+        stats = self.episodes.summarise(episodes, self.communicator)
+        stats |= info_means(rollout.infos, self.communicator, anyones=sums[5] > 0)
         self.timesteps += int(sums[0])
         return stats | {"explained_variance": explained_variance(*sums[:5].tolist())}
-
-    def _sum(self, array: np.ndarray) -> None:
-        with self.stopwatch.measure("communication"):
-            self.communicator.sum_(array)
 
     def _count_skipped(self, norm: float) -> None:
         # This is the norm of the reduced gradient, so all ranks count, and give up, together.

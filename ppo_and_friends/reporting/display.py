@@ -20,7 +20,7 @@ MOST_FRIENDS = 8
 SUCCESS = f"{PREFIX}is_success"
 """What many environments report at an episode's end: 1 if its goal was reached, else 0."""
 
-TIMES = ("environment", "inference", "update", "communication")
+TIMES = ("environment", "inference", "update", "communication", "evaluation")
 
 
 def scores(report: IterationReport) -> list[tuple[str, str]]:

@@ -12,17 +12,22 @@ from ppo_and_friends.common.metric import Metric
 PROGRESS = (
     Metric("iteration", "Number of the iteration, from 1; a resumed run continues counting"),
     Metric("timesteps", "Environment steps so far, without automatic resets, over all ranks", "timesteps"),
-    Metric("seconds", "Training time so far, over all resumes", "s"),
+    Metric("seconds", "Time of all iterations so far, evaluations included, over all resumes", "s"),
     Metric(
         "steps_per_second",
-        "Timesteps of the iteration divided by its time",
+        "Timesteps of the iteration divided by its time without evaluations",
         "timesteps/s",
         tag="time/steps_per_second",
     ),
     Metric("time_environment", "Time in the environments' steps, on rank 0", "s"),
     Metric("time_inference", "Time in the policy and the critic while collecting, on rank 0", "s"),
     Metric("time_update", "Time in the update without communication, on rank 0", "s"),
-    Metric("time_communication", "Time in collectives, waiting for other ranks included, on rank 0", "s"),
+    Metric(
+        "time_communication",
+        "Time in collectives, friends' among them, waiting for other ranks included, on rank 0",
+        "s",
+    ),
+    Metric("time_evaluation", "Time in friends' evaluations and videos, on rank 0", "s"),
 )
 """How far a run is, and where its time goes (``runs/session.py``)."""
 

@@ -14,6 +14,7 @@ from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.devices import choose_device
 from ppo_and_friends.distributed.layout import Layout, divide
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
+from ppo_and_friends.distributed.timed_communicator import TimedCommunicator
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.friend import FriendContext
 from ppo_and_friends.friends.group import (
@@ -44,9 +45,6 @@ from ppo_and_friends.vector.protocol import VectorEnv, agents_of
 from ppo_and_friends.vector.spaces import declared_space
 from ppo_and_friends.vector.tasks import give_tasks
 
-TIMED = ("environment", "inference", "update", "communication")
-"""Parts of an iteration whose durations are reported."""
-
 
 def build_agent(
     experiment: Experiment,
@@ -60,6 +58,7 @@ def build_agent(
     critic_space: spaces.Box | None = None,
     mask_space: spaces.Box | None = None,
     agents: tuple[str, ...] = (),
+    stopwatch: Stopwatch | None = None,
 ) -> Agent:
     """Create the network and the friends, identical on all ranks. Collective.
 
@@ -75,6 +74,7 @@ def build_agent(
         critic_space: Encoded space of what the critic sees; None: the same.
         mask_space: Of the masks that say which actions are legal; None: all are.
         agents: Those of an environment, which share this network; empty: a single one.
+        stopwatch: Told what friends spend in evaluations; None: nobody asks.
 
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
@@ -118,6 +118,7 @@ def build_agent(
                 agents,
             ),
             load_policy=load_saved_policy,
+            stopwatch=stopwatch or Stopwatch(),
         )
     )
     extrinsic = RewardStream("extrinsic", experiment.ppo.gamma, experiment.ppo.gae_lambda)
@@ -167,6 +168,9 @@ def build_trainer(
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
     """
+    stopwatch = Stopwatch()
+    # From here on, so that friends' collectives are measured like the trainer's.
+    communicator = TimedCommunicator(communicator, stopwatch.measure("communication"))
     agents = agents_of(envs)
     share = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
     layout = share.times(max(1, len(agents)))
@@ -183,9 +187,9 @@ def build_trainer(
         envs.other_spaces.get("critic"),
         envs.other_spaces.get("action_mask"),
         agents,
+        stopwatch,
     )
     check_tensors(FriendGroup(friends_of(agent)), envs.device)
-    stopwatch = Stopwatch(TIMED)
     fast = experiment.kernels == "fast"
     collector = Collector(
         envs,

@@ -113,15 +113,15 @@ class Session:
 
     def _iterate(self) -> IterationReport:
         trainer = self.trainer
+        trainer.stopwatch.take()  # what setting up or saving took belongs to no iteration
         before, start = trainer.timesteps, time.perf_counter()
         metrics = trainer.train_iteration()
         seconds = time.perf_counter() - start
         self.seconds += seconds
         self._iterated += 1
         times = {f"time_{name}": spent for name, spent in trainer.stopwatch.take().items()}
-        # The update's measured time includes communication, which is reported separately.
-        times["time_update"] = max(0.0, times["time_update"] - times["time_communication"])
-        metrics |= times | {"steps_per_second": (trainer.timesteps - before) / seconds}
+        training = max(1e-9, seconds - times["time_evaluation"])
+        metrics |= times | {"steps_per_second": (trainer.timesteps - before) / training}
         rollout, mapping = trainer.collector.rollout, trainer.agent.mapping
         samples = samples_of(rollout, mapping) if self.reporter.wants_samples() else {}
         metrics |= action_deviation(rollout, mapping)
