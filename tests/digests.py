@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from torch import Tensor
 
 from ppo_and_friends.settings.experiment import (
@@ -40,6 +41,7 @@ from ppo_and_friends.settings.experiment import (
 )
 from ppo_and_friends.settings.registry import all_launchers, resolve
 from tests.agents.toys import MORTAL, squad
+from tests.beginnings import begun, played
 from tests.engine import Identity, experiment
 from tests.friends.runs import build, drift
 
@@ -209,6 +211,19 @@ def numbered_places() -> Experiment:
     )
 
 
+def begun_with_others() -> Experiment:
+    network = layers("tanh")
+    friends = (
+        friend("ObservationNormalizer"),
+        friend("BehaviourCloning", dataset=played(CartPoleEnv), epochs=2, minibatch_size=16),
+        friend(
+            "InitFrom", run=begun(small("CartPole-v1", network=network)), parts="critic", normalizers=False
+        ),
+        friend("KLAnchor", coefficient=linear(0.5, 0.1)),
+    )
+    return small("CartPole-v1", friends, network=network)
+
+
 def changing_cart_poles() -> Experiment:
     friends = (
         friend("Curriculum", attributes={"length": "0.5,0.8@128", "force_mag": linear(10.0, 5.0)}),
@@ -247,6 +262,7 @@ FRIENDLY: tuple[Callable[[], Experiment], ...] = (
     mirrored_pendulum,
     mirrored_cart_pole,
     numbered_places,
+    begun_with_others,
     changing_cart_poles,
     cards,
     pictures,

@@ -37,7 +37,14 @@ GROUPS = {
         "SymmetryAugmentation",
     ),
     "Exploration": ("ICM", "RND", "CorrelatedNoise", "StdClip", "StateDependentExploration"),
-    "The size of a policy update": ("KLEarlyStop", "KLPenalty", "AdaptiveLearningRate", "GradientClip"),
+    "The size of a policy update": (
+        "KLEarlyStop",
+        "KLPenalty",
+        "KLAnchor",
+        "AdaptiveLearningRate",
+        "GradientClip",
+    ),
+    "The beginning": ("InitFrom", "BehaviourCloning"),
     "The environments": ("Curriculum", "DomainRandomisation"),
     "The run": ("HardReset", "Evaluator", "BestPolicyKeeper", "VideoRecorder"),
 }

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_and_friends.common.metric import Metric
+from ppo_and_friends.common.nested import parts, pick
+from ppo_and_friends.common.objects import resolve_object
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.networks.action_mapping import ActionMapping
+from ppo_and_friends.networks.joint_mapping import JointMapping
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
 from ppo_and_friends.vector.codec import Encoder
@@ -43,6 +46,8 @@ class BehaviourCloning(Friend):
         Metric("loss", "Negative log-likelihood of the data set's actions in the last epoch, in nats"),
     )
 
+    works_with_memory = False  # steps are learnt from one by one
+
     finished_cloning: Tensor
     nll: Tensor
 
@@ -52,7 +57,9 @@ class BehaviourCloning(Friend):
         """Choose the data.
 
         Args:
-            dataset: A Minari data set's id (``D4RL/door/expert-v2``), or the folder of one.
+            dataset: A Minari data set's id (``D4RL/door/expert-v2``), the folder of one, or
+                ``module:function`` that returns an object like Minari's, with its spaces and
+                ``iterate_episodes``.
             epochs: Passes over it, >= 1.
             minibatch_size: Steps in a gradient step, >= 1.
             learning_rate: Adam's, > 0.
@@ -136,11 +143,11 @@ class BehaviourCloning(Friend):
         actions: list[Array] = []
         fresh: list[Array] = []
         for episode in data.iterate_episodes():
-            length = len(episode.actions)
+            length = len(episode.rewards)
             if length == 0:
                 continue
             observations.append(encoder(_first(episode.observations, length)).copy())
-            actions.append(_stored(mapping, np.asarray(episode.actions)))
+            actions.append(_stored(mapping, episode.actions))
             start = np.zeros(length, bool)
             start[0] = True
             fresh.append(start)
@@ -164,6 +171,8 @@ class BehaviourCloning(Friend):
 
 
 def _load(name: str) -> Any:
+    if ":" in name and not Path(name).exists():
+        return resolve_object(name, "data set")()
     try:
         import minari
     except ImportError:
@@ -190,9 +199,14 @@ def _first(observations: Any, length: int) -> Any:
     return np.asarray(observations)[:length]
 
 
-def _stored(mapping: ActionMapping, actions: Array) -> Array:
+def _stored(mapping: ActionMapping, actions: Any) -> Array:
     """An environment's actions [N, *action shape] as the policy stores them, [N, A]."""
-    flat = actions.reshape(len(actions), -1)
+    if isinstance(mapping, JointMapping):
+        paths = [path for path, _ in parts(mapping.space)]
+        each = [_stored(part, pick(actions, path)) for part, path in zip(mapping.parts, paths, strict=True)]
+        return np.concatenate(each, axis=1)
+    array: Array = np.asarray(actions)
+    flat: Array = array.reshape(len(array), -1)
     if not isinstance(mapping.space, spaces.Box):
         return (flat - mapping.start).astype(np.int64)
     scaled = (flat - mapping.centre) / mapping.half_range

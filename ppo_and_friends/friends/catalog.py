@@ -35,6 +35,7 @@ BUILT_IN = {
     "Evaluator": "ppo_and_friends.friends.evaluator",
     "BestPolicyKeeper": "ppo_and_friends.friends.evaluator",
     "StdClip": "ppo_and_friends.friends.std_clip",
+    "KLAnchor": "ppo_and_friends.friends.kl_anchor",
     "KLPenalty": "ppo_and_friends.friends.kl_penalty",
     "ObservationHistory": "ppo_and_friends.friends.history",
     "PreviousAction": "ppo_and_friends.friends.history",
@@ -52,10 +53,9 @@ BUILT_IN = {
 
 STARTING_POINTS = {
     "InitFrom": "ppo_and_friends.friends.init_from",
-    "KLAnchor": "ppo_and_friends.friends.kl_anchor",
     "BehaviourCloning": "ppo_and_friends.friends.behaviour_cloning",
 }
-"""Friends that start from something on disk or stay close to it, and have no usable default arguments."""
+"""Friends that begin with something on disk, so they do not run on default arguments."""
 
 FORMER = {
     "SoftReset": "environments go on where they were unless HardReset starts them afresh",

@@ -21,8 +21,11 @@ from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
 from ppo_and_friends.vector.space_descriptions import describe
 
 Parts = Literal["all", "actor", "critic"]
-ACTOR = ("actor", "policy_head")
-CRITIC = ("critic", "value_head")
+ACTOR = ("actor", "policy_head", "actor_encoder", "memory")
+CRITIC = ("critic", "value_head", "critic_encoder", "critic_memory")
+SHARED = ("actor_encoder", "critic_encoder", "memory")
+"""What actor and critic have in common, if the settings say so."""
+
 NORMALIZERS = (ObservationNormalizer, RewardNormalizer, ValueNormalizer, PopArt)
 
 
@@ -162,8 +165,8 @@ class InitFrom(Friend):
 
 
 def _parts(network: ActorCritic, parts: Parts) -> tuple[str, ...]:
-    own = (*ACTOR, "actor_encoder") if parts == "actor" else (*CRITIC, "critic_encoder")
-    return (*own, "actor_encoder", "critic_encoder") if network.shared else own
+    common = network.shared or getattr(network, "critic_memory", network) is None
+    return (*(ACTOR if parts == "actor" else CRITIC), *(SHARED if common else ()))
 
 
 def _is_under(name: str, starts: tuple[str, ...]) -> bool:

@@ -32,6 +32,8 @@ class KLAnchor(Friend):
         Metric("loss", "Weighted divergence from the starting policy, mean over the update"),
     )
 
+    works_with_memory = False  # the starting policy would have to remember on its own
+
     taken: Tensor
 
     def __init__(self, coefficient: ScheduleLike = Schedule(0.5, 0.0)) -> None:

@@ -14,11 +14,12 @@ from gymnasium import spaces
 from ppo_and_friends.distributed.replication import assert_replicated
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends import Friend, ObservationStream
-from ppo_and_friends.friends.catalog import BUILT_IN, find_friend
+from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, find_friend
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture, restore_trainer
 from ppo_and_friends.settings.experiment import Experiment, NetworkSettings, friend
+from tests.beginnings import begun, played
 from tests.engine import Episodes, Identity, experiment, on_ranks, train
 
 BOX = partial(Identity, spaces.Box(-2.0, 2.0, (2,)))
@@ -27,14 +28,17 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "Curriculum": {"attributes": {"gain": "1,0.5@150"}},
     "DomainRandomisation": {"attributes": {"gain": (0.5, 2.0)}},
 }
-every_friend = pytest.mark.parametrize("name", BUILT_IN)
+every_friend = pytest.mark.parametrize("name", [*BUILT_IN, *STARTING_POINTS])
 
 
 def small(name: str, environment: Any = BOX, precision: str = "float64", **changes: Any) -> Experiment:
     settings = {"num_envs": 7, "rollout_timesteps": 7 * 12, "minibatch_size": 42} | changes
-    return experiment(
-        environment, (friend(name, **ARGUMENTS.get(name, {})),), precision=precision, **settings
-    )
+    arguments = ARGUMENTS.get(name, {})
+    if name == "InitFrom":
+        arguments = {"run": begun(experiment(environment, precision=precision, **settings))}
+    if name == "BehaviourCloning":
+        arguments = {"dataset": played(environment), "epochs": 2, "minibatch_size": 8}
+    return experiment(environment, (friend(name, **arguments),), precision=precision, **settings)
 
 
 def state(trainer: Trainer) -> dict[str, Any]:

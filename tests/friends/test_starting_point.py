@@ -16,6 +16,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment, friend
 from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.studies.pack import pack
+from tests.beginnings import begun
 from tests.command_line import run as command
 from tests.command_line import spawn, toy
 from tests.toys import FOLDER, NAME
@@ -214,3 +215,26 @@ def test_a_dataset_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UsageError, match="can't be read"):
         after(small(friend("BehaviourCloning", dataset=str(tmp_path / "nothing"))), 1)
     assert gymnasium.__version__
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("parts", ["all", "actor", "critic"])
+def test_a_memory_is_taken_over_with_its_part(parts: str, shared: bool):
+    memory = {"network.memory": "gru", "network.memory_width": 6, "network.memory_shared": shared}
+    other = small(**memory, random_seed=5)
+    saved, fresh = after(other, 1), after(small(**memory, **STILL), 1)
+    tensors = after(small(friend("InitFrom", run=begun(other), parts=parts), **memory, **STILL), 1)
+    for name in fresh:
+        if name.startswith("network.") and "weight" in name:
+            of_critic = any(part in name for part in (".critic", "value_head"))
+            common = shared and ".memory" in name
+            taken = common or parts in ("all", "critic" if of_critic else "actor")
+            assert torch.equal(tensors[name], (saved if taken else fresh)[name]), name
+
+
+@pytest.mark.parametrize(
+    "spec", [friend("KLAnchor"), friend("BehaviourCloning", dataset="tests.beginnings:Played")]
+)
+def test_what_learns_from_single_steps_refuses_a_memory(spec: Any):
+    with pytest.raises(UsageError, match=f"{spec.name} can't work with a policy that has memory"):
+        after(small(spec, **{"network.memory": "lstm"}), 1)
