@@ -85,6 +85,7 @@ setup(
         "minari": ["minari[hdf5]>=0.5"],
         "hub": ["huggingface-hub>=2"],
         "track": ["wandb>=0.19"],
+        "mlflow": ["mlflow>=2.13"],
         "export": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.4"],
         "bench": ["psutil>=6", "scipy>=1.14"],
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],

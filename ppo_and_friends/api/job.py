@@ -19,6 +19,8 @@ from ppo_and_friends.friends.group import FriendGroup
 from ppo_and_friends.policy.trained_policy import policy_checkpoint
 from ppo_and_friends.reporting.catalog import find_reporter, make_reporters
 from ppo_and_friends.reporting.composite import make_reporter
+from ppo_and_friends.reporting.labels import NO_LABELS, Labels
+from ppo_and_friends.reporting.mlflow import require_mlflow
 from ppo_and_friends.reporting.notebook import make_console
 from ppo_and_friends.reporting.report import RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
@@ -46,7 +48,13 @@ class Reporting:
     """Whether to write TensorBoard event files, if there is a folder."""
 
     wandb: str | None = None
-    """Project of Weights & Biases to log to; None: don't."""
+    """Project of Weights & Biases to log to, or ``ENTITY/PROJECT``; None: don't."""
+
+    mlflow: str | None = None
+    """Experiment of MLflow to log to; None: don't."""
+
+    labels: Labels = NO_LABELS
+    """By which trackers find the run again."""
 
     reporters: Sequence[SilentReporter | str] = ()
     """The user's own: objects, or names of classes."""
@@ -128,6 +136,8 @@ def reporter_of(reporting: Reporting, folder: Path | None, communicator: Communi
         verbosity=reporting.verbosity or 0,
         tensorboard=reporting.tensorboard,
         wandb=reporting.wandb,
+        mlflow=reporting.mlflow,
+        labels=reporting.labels,
         more=own,
     )
 
@@ -163,10 +173,14 @@ def open_job(
     Raises:
         PPOError: A mistake in the settings, an environment that fails, a state that doesn't fit.
     """
-    if reporting.wandb is not None:
-        if folder is None:
-            raise UsageError("wandb needs a folder for the run, in which it stores its id.")
-        require_wandb()
+    for name, asked, require in (
+        ("wandb", reporting.wandb, require_wandb),
+        ("mlflow", reporting.mlflow, require_mlflow),
+    ):
+        if asked is not None:
+            if folder is None:
+                raise UsageError(f"{name} needs a folder for the run, in which it stores its id.")
+            require()
     # Before the folder is made: a mistake in a name or an argument leaves nothing behind.
     FriendGroup([make_friend(spec) for spec in experiment.friends])
     for reporter in reporting.reporters:

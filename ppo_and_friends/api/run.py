@@ -16,6 +16,7 @@ from ppo_and_friends.api.metrics import Table
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.policy.trained_policy import TrainedPolicy, restored_policy
+from ppo_and_friends.reporting.labels import NO_LABELS, Labels
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.run_record import load_run
 from ppo_and_friends.runs.checkpoint_contents import check_identity, settings_identity
@@ -58,6 +59,8 @@ class Run:
         verbosity: int | None = None,
         tensorboard: bool = True,
         wandb: str | None = None,
+        mlflow: str | None = None,
+        labels: Labels = NO_LABELS,
         reporters: Sequence[SilentReporter | str] = (),
         program: Program | None = None,
     ) -> None:
@@ -72,12 +75,14 @@ class Run:
             verbosity: What is shown.
             tensorboard: Whether to write TensorBoard's event files.
             wandb: Project of Weights & Biases.
+            mlflow: Experiment of MLflow.
+            labels: For these two.
             reporters: Your own.
             program: Used by the command line.
         """
         self.experiment = experiment
         self.folder = None if folder is None else Path(folder)
-        reporting = Reporting(verbosity, tensorboard, wandb, tuple(reporters))
+        reporting = Reporting(verbosity, tensorboard, wandb, mlflow, labels, tuple(reporters))
         self._driver = Driver(
             experiment,
             self.folder,

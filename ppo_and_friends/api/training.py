@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ppo_and_friends.api.run import Run
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.reporting.labels import NO_LABELS, Labels
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.settings.experiment import Experiment
 
@@ -21,6 +22,8 @@ def train(
     verbosity: int | None = None,
     tensorboard: bool = True,
     wandb: str | None = None,
+    mlflow: str | None = None,
+    labels: Labels = NO_LABELS,
     reporters: Sequence[SilentReporter | str] = (),
 ) -> Run:
     """Train an experiment.
@@ -43,7 +46,9 @@ def train(
         verbosity: -1: warnings only; 0: progress; 1: everything; None: progress, but only warnings inside
             ``iterations()``.
         tensorboard: Write TensorBoard event files into the folder.
-        wandb: Project of Weights & Biases to log to; None: don't.
+        wandb: Project of Weights & Biases to log to, or ``ENTITY/PROJECT``; None: don't.
+        mlflow: Experiment of MLflow to log to; None: don't.
+        labels: Group, tags and notes by which these two find the run again.
         reporters: Your own, as objects or ``module:Class``; see docs/own_parts.md.
 
     Returns:
@@ -63,6 +68,8 @@ def train(
         verbosity=verbosity,
         tensorboard=tensorboard,
         wandb=wandb,
+        mlflow=mlflow,
+        labels=labels,
         reporters=reporters,
     )
     return run if folder is None else run.finish()

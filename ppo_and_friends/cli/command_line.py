@@ -14,6 +14,7 @@ from ppo_and_friends.cli.options import BEST, Options
 from ppo_and_friends.cli.study_options import AllOptions, check_study
 from ppo_and_friends.common.program import CHECKOUT, program
 from ppo_and_friends.errors import UsageError, nearest
+from ppo_and_friends.reporting.labels import NO_LABELS
 
 USAGE = """\
 usage: python main.py -e NAME [options]
@@ -86,7 +87,7 @@ def parse(arguments: Sequence[str]) -> AllOptions:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
             options, unknown = tyro.cli(
                 AllOptions,
-                args=_without_command(arguments),
+                args=_each_with_its_option(_without_command(arguments)),
                 prog=program(),
                 description=inspect.getdoc(Options),
                 use_underscores=True,
@@ -109,6 +110,19 @@ def _without_command(arguments: Sequence[str]) -> list[str]:
     return list(arguments)
 
 
+def _each_with_its_option(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--set`` before each of the settings that follow one."""
+    found: list[str] = []
+    setting = False
+    for index, word in enumerate(arguments):
+        value = setting and "=" in word and not word.startswith("-")
+        if value and arguments[index - 1] != "--set":
+            found.append("--set")
+        setting = word == "--set" or value
+        found.append(word)
+    return found
+
+
 def _check(options: AllOptions) -> None:
     """Refuse combinations of options that make no sense."""
     for name in OF_TESTS:
@@ -117,6 +131,8 @@ def _check(options: AllOptions) -> None:
     if options.num_test_runs is not None and options.num_test_runs < 1:
         raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
     check_study(options)
+    if options.labels != NO_LABELS and options.wandb is None and options.mlflow is None:
+        raise UsageError("--track_group, --track_tags and --track_notes need --wandb or --mlflow.")
     if options.policy is not None and options.pretrained:
         raise UsageError("--policy and --pretrained both say what to test: give one of them.")
     if options.policy is not None and options.num_test_runs is None and options.export is None:

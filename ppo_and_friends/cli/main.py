@@ -143,6 +143,8 @@ def _run(
         verbosity=options.verbosity,
         tensorboard=options.tensorboard,
         wandb=options.wandb,
+        mlflow=options.mlflow,
+        labels=options.labels,
         reporters=options.report_to,
     )
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from ppo_and_friends.reporting.labels import Labels
+
 
 def integer(text: str) -> int:
     """A whole number as people write it: ``100000``, ``100_000`` or ``1e5``.
@@ -209,7 +211,20 @@ class Options:
     """Write TensorBoard event files."""
 
     wandb: Annotated[str | None, _PROJECT, _UNSAID] = None
-    """Log to Weights & Biases, into this project (ppo-and-friends if none is given)."""
+    """Log to Weights & Biases, into this project (ppo-and-friends if none is given), or ENTITY/PROJECT."""
+
+    mlflow: Annotated[str | None, _PROJECT, _UNSAID] = None
+    """Log to MLflow, into this experiment (ppo-and-friends if none is given), where its own
+    MLFLOW_TRACKING_URI says."""
+
+    track_group: Annotated[str | None, tyro.conf.arg(metavar="GROUP", help_behavior_hint="")] = None
+    """With --wandb or --mlflow: what the run belongs to, instead of the launcher's name."""
+
+    track_tags: Annotated[Texts, tyro.conf.arg(metavar="TAG")] = ()
+    """With --wandb or --mlflow: words to filter runs by."""
+
+    track_notes: Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")] = None
+    """With --wandb or --mlflow: a description of the run."""
 
     report_to: Annotated[Texts, tyro.conf.arg(metavar="REPORTER")] = ()
     """Add your own reporter, such as my_package.my_module:MyReporter or path/to/file.py:MyReporter."""
@@ -229,6 +244,11 @@ class Options:
         if self.video_every is not None:
             friends.append(f"VideoRecorder:every={self.video_every}")
         return tuple(friends)
+
+    @property
+    def labels(self) -> Labels:
+        """What trackers are told about the run."""
+        return Labels(self.track_group, self.track_tags, self.track_notes)
 
     @property
     def of_runs(self) -> bool:

@@ -29,6 +29,9 @@ PASSED_ON = (
     "target_score",
     "video_every",
     "wandb",
+    "mlflow",
+    "track_group",
+    "track_notes",
 )
 """Options with a value that hold for every run of a study; further ones stand in `_common`."""
 
@@ -127,6 +130,7 @@ def _common(options: AllOptions) -> list[str]:
     """Arguments of every run, from this command's own options."""
     texts = [f"--{name}={getattr(options, name)}" for name in PASSED_ON if getattr(options, name) is not None]
     texts += [f"--report_to={name}" for name in options.report_to]
+    texts += [f"--track_tags={tag}" for tag in options.track_tags]
     if options.trust:
         texts.append("--trust")
     if not options.tensorboard:

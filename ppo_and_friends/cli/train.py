@@ -10,6 +10,7 @@ from ppo_and_friends.api.run import Interrupted, Run
 from ppo_and_friends.cli.request import Request
 from ppo_and_friends.common.program import program
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.reporting.labels import NO_LABELS, Labels
 
 
 def train(
@@ -22,6 +23,8 @@ def train(
     verbosity: int = 0,
     tensorboard: bool = True,
     wandb: str | None = None,
+    mlflow: str | None = None,
+    labels: Labels = NO_LABELS,
     reporters: Sequence[str] = (),
 ) -> int:
     """Train up to the experiment's timesteps, going on from what is saved. Called on every rank.
@@ -35,6 +38,8 @@ def train(
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Write event files.
         wandb: Project of Weights & Biases to log to; None: don't.
+        mlflow: Experiment of MLflow to log to; None: don't.
+        labels: For these two.
         reporters: The user's own, ``module:Class``.
 
     Returns:
@@ -52,6 +57,8 @@ def train(
         verbosity=verbosity,
         tensorboard=tensorboard,
         wandb=wandb,
+        mlflow=mlflow,
+        labels=labels,
         reporters=reporters,
         program=Program(request.command_line, {} if place is None else place),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.reporting.labels import Labels
 from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
 
@@ -95,6 +96,8 @@ def make_reporter(
     verbosity: int = 0,
     tensorboard: bool = True,
     wandb: str | None = None,
+    mlflow: str | None = None,
+    labels: Labels | None = None,
     stream: TextIO | None = None,
     more: Sequence[SilentReporter] = (),
 ) -> SilentReporter:
@@ -108,6 +111,8 @@ def make_reporter(
         verbosity: -1 warnings only, 0 as usual, 1 everything.
         tensorboard: Whether to write TensorBoard's event files.
         wandb: Project of Weights & Biases to log to; None: don't.
+        mlflow: Experiment of MLflow to log to; None: don't.
+        labels: For both of these.
         stream: Where to write; None: the notebook, or standard output.
         more: The user's own reporters.
     """
@@ -129,6 +134,10 @@ def make_reporter(
         if wandb is not None:
             from ppo_and_friends.reporting.wandb import WandbReporter
 
-            reporters.append(WandbReporter(folder, wandb))
+            reporters.append(WandbReporter(folder, wandb, labels))
+        if mlflow is not None:
+            from ppo_and_friends.reporting.mlflow import MLflowReporter
+
+            reporters.append(MLflowReporter(folder, mlflow, labels))
         reporters.append(LearningCurve(folder))
     return CompositeReporter([*reporters, *more])

@@ -16,6 +16,8 @@ Value = bool | float | str
 LEFT_OUT = ("name", "device", "checkpoint_seconds", "keep_checkpoints", "environment.backend")
 """Settings that change nothing about what is learned."""
 
+SEED = "random_seed"
+
 UNSET = (None, "[]", "{}")
 """Values that carry no information."""
 
@@ -69,10 +71,13 @@ def hparams_summaries(experiment: Experiment, ranks: int, scores: Mapping[str, s
         def update_hparam_info(self, info: Any) -> None:
             info.type = self._type
 
-    values = hyperparameters(experiment, ranks)
-    # Runs of equal settings are one trial, over which the tab takes the mean.
+    # Runs of equal settings are one trial, over whose seeds the tab takes the mean.
+    values = {name: value for name, value in hyperparameters(experiment, ranks).items() if name != SEED}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:6]
-    columns = [summary_v2.HParam(name, AnyValue(value)) for name, value in values.items()]
+    # The tab has the columns of whichever run it reads first: those of settings that others have, too.
+    settings = flatten({**experiment_settings(experiment), "friends": ""})
+    others = [name for name in settings if name not in (*LEFT_OUT, SEED, *values)]
+    columns = [summary_v2.HParam(name, AnyValue(values.get(name, ""))) for name in (*values, *others)]
     metrics = [summary_v2.Metric(tag, display_name=name) for tag, name in scores.items()]
     return [
         summary_v2.hparams_config_pb(hparams=columns, metrics=metrics),

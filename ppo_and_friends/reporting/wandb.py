@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.hyperparameters import hyperparameters
+from ppo_and_friends.reporting.labels import Labels, run_title
 from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.tensorboard import tag_of
@@ -35,24 +37,36 @@ def require_wandb() -> None:
 class WandbReporter(SilentReporter):
     """Logs scalars over timesteps to a W&B run, which a resumed run goes on with."""
 
-    def __init__(self, folder: Path, project: str = PROJECT) -> None:
-        """Keep the run's id in ``folder``, in ``wandb.json``, and offline data in its ``wandb/``."""
+    def __init__(self, folder: Path, project: str = PROJECT, labels: Labels | None = None) -> None:
+        """Keep the run's id in ``folder``, in ``wandb.json``, and offline data in its ``wandb/``.
+
+        Args:
+            folder: The run's.
+            project: ``PROJECT``, or ``ENTITY/PROJECT`` for a team's.
+            labels: By which the run is found again. Where they say nothing, ``WANDB_RUN_GROUP``,
+                ``WANDB_TAGS`` and ``WANDB_NOTES`` count.
+        """
         self._folder, self._project = folder, project
+        self._labels = labels or Labels()
         self._run: Any = None
 
     def start(self, run: RunStart) -> None:
         """Begin a run, or take up the one whose id is in the folder."""
         import wandb
 
-        experiment = run.experiment
+        experiment, labels = run.experiment, self._labels
+        entity, _, project = self._project.rpartition("/")
         known = self._saved_id() if run.resumed_from is not None else None
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
-            project=self._project,
+            entity=entity or None,
+            project=project,
             id=known,
             resume="allow" if known else None,
-            name=f"{experiment.name} seed {experiment.random_seed}",
-            group=experiment.name,
+            name=run_title(experiment),
+            group=labels.group or os.environ.get("WANDB_RUN_GROUP") or experiment.name,
+            tags=labels.tags or None,
+            notes=labels.notes,
             config=hyperparameters(experiment, run.ranks),
             dir=str(self._folder),
             # W&B's console capture would interfere with the live display.

@@ -26,6 +26,7 @@ FILES = (
     "learning_curve.png",
     "report.html",
     "wandb.json",
+    "mlflow.json",
 )
 """Files that a run writes directly to its folder and that ``clobber`` removes."""
 

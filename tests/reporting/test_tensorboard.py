@@ -6,6 +6,7 @@ import io
 import math
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, plugin_data_pb2
 from tensorboard.util import tensor_util
 from torch import nn
 
@@ -120,7 +124,37 @@ def test_runs_of_other_settings_are_other_trials() -> None:
 
     other = replace(EXPERIMENT, ppo=PPOSettings(epochs=7))
     assert trial(EXPERIMENT) == trial(replace(EXPERIMENT, device="cpu")) != trial(other)
-    assert trial(other).startswith("Toy ")
+    assert trial(other).startswith("Toy ") and trial(replace(other, random_seed=9)) == trial(other)
+
+
+def test_a_study_is_a_table_of_its_settings_with_means_over_seeds(tmp_path: Path) -> None:
+    for number, (clip, seed) in enumerate(product((None, 0.2), (1, 2))):
+        reporter = TensorBoardReporter(tmp_path / f"clip={clip}" / f"seed-{seed}" / "tensorboard")
+        ppo = PPOSettings(value_clip_range=clip)
+        reporter.start(RunStart(replace(EXPERIMENT, ppo=ppo, random_seed=seed), 1))
+        metrics = {"episode_return_mean_100": float(number)}
+        reporter.iteration(IterationReport(1, 100, 1000, 1.0, metrics, highest=metrics))
+        reporter.finish("")
+        reporter.close()
+    events = plugin_event_multiplexer.EventMultiplexer()
+    events.AddRunsFromDirectory(str(tmp_path))
+    events.Reload()
+    provider = data_provider.MultiplexerDataProvider(events, str(tmp_path))
+    backend = backend_context.Context(base_plugin.TBContext(data_provider=provider, logdir=str(tmp_path)))
+    request, read = api_pb2.ListSessionGroupsRequest(slice_size=9, include_metrics=True), RequestContext()
+    request.aggregation_type = api_pb2.AGGREGATION_AVG
+    request.allowed_statuses.append(api_pb2.STATUS_UNKNOWN)
+    request.allowed_statuses.append(api_pb2.STATUS_RUNNING)
+    tags, stored = backend.hparams_metadata(read, ""), backend.hparams_from_data_provider(read, "", None)
+    shown = backend.experiment_from_metadata(read, "", True, tags, stored)
+    assert "ppo.value_clip_range" in {info.name for info in shown.hparam_infos}
+    groups = list_session_groups.Handler(read, backend, "", request).run().session_groups
+    found = {
+        group.hparams["ppo.value_clip_range"].number_value or None: group.metric_values[0].value
+        for group in groups
+    }
+    # Of the numbers 0 and 1, and of 2 and 3.
+    assert found == {None: 0.5, 0.2: 2.5}
 
 
 def test_hyperparameters_say_what_is_set() -> None:
@@ -198,7 +232,7 @@ def test_hyperparameters_with_final_scores(tmp_path: Path) -> None:
     content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
     described = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
     # Without their columns the tab shows no table.
-    assert {info.name for info in described.hparam_infos} == set(start.hparams)
+    assert {info.name for info in described.hparam_infos} > set(start.hparams)
     assert all(info.type for info in described.hparam_infos)
     infos = described.metric_infos
     final = {info.name.tag: scalars(tmp_path, info.name.tag) for info in infos}

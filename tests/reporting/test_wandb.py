@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from ppo_and_friends.cli.command_line import parse
 from ppo_and_friends.cli.main import main
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.composite import make_reporter
+from ppo_and_friends.reporting.labels import Labels
 from ppo_and_friends.reporting.report import IterationReport, RunStart
+from ppo_and_friends.reporting.tensorboard import tag_of
 from ppo_and_friends.reporting.wandb import WandbReporter, require_wandb
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
 
@@ -159,3 +162,34 @@ def test_the_real_package_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert json.loads((folder / "wandb.json").read_text())["id"] == first
     recorded = list((folder / "wandb").glob(f"offline-run-*-{first}/run-{first}.wandb"))
     assert recorded and all(path.stat().st_size > 1000 for path in recorded)
+
+
+def test_entity_group_tags_and_notes(
+    tmp_path: Path, package: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(project: str, labels: Labels | None = None) -> tuple[Any, ...]:
+        WandbReporter(tmp_path, project, labels).start(RunStart(EXPERIMENT, 1))
+        return tuple(package.inits[-1][name] for name in ("entity", "project", "group", "tags", "notes"))
+
+    assert asked("team/mine", Labels("warm", ("a", "b"), "new")) == (
+        "team",
+        "mine",
+        "warm",
+        ("a", "b"),
+        "new",
+    )
+    assert asked("mine") == (None, "mine", "Toy", None, None)  # then WANDB_TAGS and WANDB_NOTES count
+    monkeypatch.setenv("WANDB_RUN_GROUP", "elsewhere")
+    assert asked("mine")[2] == "elsewhere" and asked("mine", Labels("warm"))[2] == "warm"
+
+
+def test_the_documented_sweep_starts_runs_with_its_settings() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "watching.md").read_text()
+    sweep = yaml.safe_load(text.split("# wandb_sweep.yaml\n")[1].split("```")[0])
+    chosen = [f"{name}=0.98" for name in sweep["parameters"]]
+    words = [word for each in sweep["command"] for word in (chosen if "args" in each else [each])]
+    assert words[:2] == ["python", "main.py"]
+    options = parse(words[2:])
+    assert options.wandb == "ppo-and-friends" and options.run_name == "{changes}"
+    assert options.set == ("ppo.learning_rate=0.98", "ppo.gamma=0.98")
+    assert sweep["metric"]["name"] == tag_of("episode_return_mean_100")
