@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ppo_and_friends.cli.changes import changed
 from ppo_and_friends.cli.command_line import parse
@@ -20,6 +22,9 @@ from ppo_and_friends.settings.overrides import environment_changes
 from ppo_and_friends.settings.registry import launched_as
 from ppo_and_friends.studies.plan import StudyRun, plan_runs
 from ppo_and_friends.studies.sweep import Sweep, as_sweep, load_sweep, parse_grid
+
+if TYPE_CHECKING:
+    from ppo_and_friends.api.run import Run
 
 PASSED_ON = (
     "num_envs",
@@ -54,14 +59,14 @@ def study(options: AllOptions, communicator: Communicator) -> int:
             script = write_array(
                 runs, folder, options=options.slurm or (), ranks=options.group, at_once=options.jobs
             )
-            print(f"Written: {script}\nSubmit it with: sbatch {script}")
+            print(f"Written: {script}\nSubmit it with: sbatch {shlex.quote(str(script))}")
 
         on_main(communicator, write)
         return 0
     if communicator.size > 1:
         from ppo_and_friends.studies.groups import train_in_groups
 
-        return train_in_groups(runs, communicator, options.group, folder, options.tensorboard)
+        return train_in_groups(runs, communicator, options.group, folder, _opened)
     if options.group is not None and mpi_launcher_size() == 1:
         raise UsageError(f"--group is for MPI: mpirun -n N {program()} ... --group {options.group}.")
     from ppo_and_friends.studies.pool import Pool
@@ -136,6 +141,24 @@ def _common(options: AllOptions) -> list[str]:
     if not options.tensorboard:
         texts.append("--no_tensorboard")
     return texts
+
+
+def _opened(run: StudyRun, group: Communicator) -> Run:
+    """A run for a group of ranks, reported as its own command line says."""
+    from ppo_and_friends.api.run import Run
+
+    options = parse(run.arguments)
+    return Run(
+        run.experiment,
+        run.folder,
+        communicator=group,
+        verbosity=-1,
+        tensorboard=options.tensorboard,
+        wandb=options.wandb,
+        mlflow=options.mlflow,
+        labels=options.labels,
+        reporters=options.report_to,
+    )
 
 
 def _assignment(text: str) -> tuple[str, str]:

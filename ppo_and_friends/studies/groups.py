@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,8 +71,12 @@ class Claims:
                 folder.rmdir()
 
 
+Open = Callable[[StudyRun, Communicator], Run]
+"""Opens a run for a group, with whatever it reports to."""
+
+
 def train_in_groups(
-    runs: Sequence[StudyRun], world: Communicator, size: int | None, folder: Path, tensorboard: bool = True
+    runs: Sequence[StudyRun], world: Communicator, size: int | None, folder: Path, open_run: Open
 ) -> int:
     """Train all runs that aren't finished, as many at once as there are groups. Collective.
 
@@ -84,7 +88,7 @@ def train_in_groups(
         world: All ranks.
         size: Ranks in a group.
         folder: The study's, on a file system that all ranks share.
-        tensorboard: Whether to write event files.
+        open_run: Opens each.
 
     Returns:
         0; 1 if a run failed; the exit status of a signal that stopped the study.
@@ -103,9 +107,7 @@ def train_in_groups(
         _say(group, f"group {number}: {run.label} begins")
         outcome, reason = DONE, ""
         try:
-            Run(
-                run.experiment, run.folder, communicator=group, verbosity=-1, tensorboard=tensorboard
-            ).finish()
+            open_run(run, group).finish()
         except Interrupted as stop:
             outcome, status = STOPPED, stop.exit_code
         except PPOError as error:

@@ -19,16 +19,16 @@ SCRIPT = """\
 #!/bin/bash
 # Trains one run of the study in each task of the array. Submit it with: sbatch {script}
 # Runs that were stopped go on when it is submitted again; finished ones end at once.
-#SBATCH --job-name={name}
+#SBATCH --job-name="{name}"
 #SBATCH --array=1-{count}{limit}
 #SBATCH --ntasks={ranks}
 #SBATCH --cpus-per-task=1
-#SBATCH --output={folder}/slurm/%A_%a.log
+#SBATCH --output="{folder}/slurm/%A_%a.log"
 #SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 {options}
 cd {directory}
-export OMP_NUM_THREADS=1
+export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-1}}
 run=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {runs})
 trap 'kill -USR1 $child; wait $child' USR1   # the time limit is near: finish the iteration and save
 eval "exec {start}$run" &
@@ -75,7 +75,7 @@ def write_array(
         count=len(waiting),
         limit="" if at_once is None else f"%{at_once}",
         ranks=ranks or 1,
-        folder=folder.resolve(),
+        folder=str(folder.resolve()).replace("%", "%%"),
         options="".join(f"#SBATCH {word}\n" for word in words),
         directory=shlex.quote(os.getcwd()),
         runs=shlex.quote(str(commands)),

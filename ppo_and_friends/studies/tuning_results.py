@@ -6,12 +6,15 @@ import json
 import re
 import warnings
 from datetime import date
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.experiment import Experiment, FriendSpec, Schedule
+from ppo_and_friends.settings.overrides import setting_names
+from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.studies.search_space import Dimension
 from ppo_and_friends.studies.tuning import COUNTED, Tuning, require_optuna
 
@@ -23,7 +26,7 @@ Score, as the mean of a trial's last {counted} evaluations: {score:.4g} (the set
 
 from dataclasses import replace
 
-from ppo_and_friends import Experiment, launcher_experiment
+from ppo_and_friends import Experiment, launcher_experiment{friend}
 
 SETTINGS = {{
 {settings}
@@ -32,8 +35,11 @@ SETTINGS = {{
 
 def tuned() -> Experiment:
     """Train it with ``python main.py -e {path}:tuned``."""
-    return replace(launcher_experiment({launcher}).with_changes(SETTINGS), name={tuned})
+    return replace(launcher_experiment({launcher}).with_changes(SETTINGS), name={tuned}{friends})
 '''
+
+
+FRIEND_IMPORT = "\nfrom ppo_and_friends.settings.experiment import friend"
 
 
 def importances(study: Any) -> dict[str, float]:
@@ -72,6 +78,9 @@ def write_results(tuning: Tuning, study: Any, launcher: str) -> list[Path]:
         raise UsageError(f"No trial was completed: {why}")
     best, shares = study.best_trial, importances(study)
     changes = settings_of(tuning.space, best.params)
+    base = resolve(launcher)
+    own_friends = tuning.experiment.friends != base.friends
+    friends = "".join(f"        {_friend(spec)},\n" for spec in tuning.experiment.friends)
     own = next((f"{trial.value:.4g}" for trial in complete if trial.number == 0), "unknown")
     path = tuning.folder / f"{re.sub(r'[^0-9a-zA-Z]+', '_', tuning.experiment.name).lower()}_tuned.py"
     text = LAUNCHER.format(
@@ -82,7 +91,12 @@ def write_results(tuning: Tuning, study: Any, launcher: str) -> list[Path]:
         counted=COUNTED,
         score=best.value,
         own=own,
-        settings="\n".join(f"    {json.dumps(name)}: {_literal(value)}," for name, value in changes.items()),
+        settings="\n".join(
+            f"    {json.dumps(name)}: {_literal(value)},"
+            for name, value in (changed_settings(base, tuning.experiment) | changes).items()
+        ),
+        friend=FRIEND_IMPORT if own_friends else "",
+        friends=f", friends=(\n{friends}    )" if own_friends else "",
         launcher=json.dumps(launcher),
         tuned=json.dumps(f"{tuning.experiment.name}-tuned"),
         path=path,
@@ -121,6 +135,22 @@ def _literal(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"({', '.join(map(_literal, value))},)"
     return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _friend(spec: FriendSpec) -> str:
+    """A friend as a launcher has it."""
+    arguments = [f"{name}={_literal(value)}" for name, value in spec.arguments.items()]
+    return f"friend({', '.join([json.dumps(spec.name), *arguments])})"
+
+
+def changed_settings(base: Experiment, experiment: Experiment) -> dict[str, Any]:
+    """Settings in which an experiment differs from its launcher, but for friends."""
+    changes: dict[str, Any] = {}
+    for name in setting_names(experiment):
+        value, before = (attrgetter(name)(each) for each in (experiment, base))
+        if value != before:
+            changes[name] = str(value) if isinstance(value, Schedule) else value
+    return changes
 
 
 def settings_of(space: tuple[Dimension, ...], parameters: dict[str, Any]) -> dict[str, Any]:

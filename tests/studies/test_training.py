@@ -125,6 +125,7 @@ def test_a_job_array_trains_what_is_not_finished(tmp_path: Path):
     done = run(*arguments)
     assert done.status == 0 and "sbatch" in done.out
     text = next(tmp_path.glob("*-study/slurm/array.sh")).read_text()
+    assert f'#SBATCH --output="{tmp_path.resolve()}' in text  # in quotes: a folder's name may have blanks
     assert "#SBATCH --array=1-2\n" in text and "#SBATCH --time=1:00:00\n#SBATCH --mem=2G\n" in text
     assert array(2).returncode == 0
     assert [path.name for path in runs(tmp_path)] == ["seed-2"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.settings.experiment import Experiment, Schedule
+from ppo_and_friends.settings.experiment import Experiment, Schedule, friend
 from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.studies.search_space import (
     Dimension,
@@ -117,8 +117,9 @@ def test_trials_differ_in_their_seeds_and_are_evaluated_ten_times(tmp_path: Path
 
 
 def test_trials_are_counted_over_sessions_and_the_best_becomes_a_launcher(tmp_path: Path):
-    assert run(*arguments(tmp_path, 2, "--jobs=1")).status == 0
-    done = run(*arguments(tmp_path, 3, "--jobs=1"))
+    more = ("--jobs=1", "--with=KLEarlyStop:target=0.02", "--set=ppo.clip_range=0.3:0.1")
+    assert run(*arguments(tmp_path, 2, *more)).status == 0
+    done = run(*arguments(tmp_path, 3, *more))
     assert done.status == 0, done.err
     assert "trial 2: " in done.out and "trial 1: " not in done.out  # one more
     (folder,) = tmp_path.glob("*-tuning")
@@ -131,6 +132,10 @@ def test_trials_are_counted_over_sessions_and_the_best_becomes_a_launcher(tmp_pa
     (launcher,) = folder.glob("*_tuned.py")
     tuned = resolve(f"{launcher}:tuned")
     assert tuned.ppo.gamma == record["settings"]["ppo.gamma"]
+    # What the command changed besides holds for the launcher, too.
+    assert tuned.environment.num_envs == 4 and tuned.network.actor_hidden == (16,)
+    assert tuned.ppo.clip_range == Schedule(0.3, 0.1)
+    assert tuned.friends == (*resolve(NAME).friends, friend("KLEarlyStop", target=0.02))
     other = run(*arguments(tmp_path, 4, "--tune_timesteps=700"))
     assert other.status == 2 and "trials of another timesteps" in other.err and len(other.complaint) == 2
     assert tuned.name.endswith("-tuned") and tuned.ppo.learning_rate.end == 0.0
