@@ -12,6 +12,9 @@ from ppo_and_friends.networks.model import begun
 
 Kind = Literal["lstm", "gru"]
 
+MOST_PADDING = 1.5
+"""Episodes that begin inside the chunks, for each chunk, up to which they are padded side by side."""
+
 
 class Memory(nn.Module):
     """One or more recurrent layers (doi:10.1162/neco.1997.9.8.1735, arXiv:1406.1078).
@@ -59,7 +62,7 @@ class Memory(nn.Module):
         parts = state.split(self.features, dim=-1)
         following: list[Tensor] = []
         for layer in range(self.layers):
-            weights = [getattr(self.cells, f"{name}_l{layer}") for name in _WEIGHTS]
+            weights = [getattr(self.cells, f"{name}_l{layer}") for name in WEIGHTS]
             if self.is_lstm:
                 hidden, cell = torch.lstm_cell(inputs, parts[2 * layer : 2 * layer + 2], *weights)
                 following += [hidden, cell]
@@ -71,14 +74,40 @@ class Memory(nn.Module):
 
     def sequence(self, inputs: Tensor, state: Tensor, starts: Tensor) -> Tensor:
         """L steps of N rows: inputs [L, N, I], the first state [N, S], starts [L, N] bool to [L, N, W]."""
-        # Between two steps at which some episode begins the whole stretch is one call.
+        inside = int(starts[1:].sum())
+        if not inside:
+            outputs: Tensor = self.cells(inputs, self._unpacked(begun(state, starts[0])))[0]
+            return outputs
+        # Padding costs arithmetic, a call for each stretch costs time of its own.
+        few = inside <= MOST_PADDING * starts.shape[1]
+        return (self._padded if few else self._by_stretches)(inputs, state, starts)
+
+    def _padded(self, inputs: Tensor, state: Tensor, starts: Tensor) -> Tensor:
+        """All parts of episodes side by side in one call, padded to the same length."""
+        steps, rows = starts.shape
+        begins = starts.t().clone()
+        begins[:, 0] = True
+        part = begins.flatten().cumsum(0) - 1  # row by row: the part that a step belongs to
+        first = begins.flatten().nonzero().flatten()
+        count = len(first)
+        place = (torch.arange(steps * rows, device=part.device) - first[part]) * count + part
+        place, longest = place.view(rows, steps).t().flatten(), int(place.max()) // count + 1
+        laid = inputs.new_zeros(longest * count, inputs.shape[-1]).index_copy(0, place, inputs.flatten(0, 1))
+        first_parts = part.view(rows, steps)[:, 0]
+        own = state.new_zeros(count, self.state_size).index_copy(0, first_parts, begun(state, starts[0]))
+        outputs, _ = self.cells(laid.view(longest, count, -1), self._unpacked(own))
+        found: Tensor = outputs.flatten(0, 1).index_select(0, place).view(steps, rows, -1)
+        return found
+
+    def _by_stretches(self, inputs: Tensor, state: Tensor, starts: Tensor) -> Tensor:
+        """A call for each stretch between two steps at which some episode begins."""
         begins = [0, *(1 + starts[1:].any(dim=1).nonzero().flatten()).tolist(), len(starts)]
         outputs: list[Tensor] = []
         for first, last in pairwise(begins):
             result, own = self.cells(inputs[first:last], self._unpacked(begun(state, starts[first])))
             state = self._packed(own)
             outputs.append(result)
-        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        return torch.cat(outputs)
 
     def _unpacked(self, state: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """[N, S] as PyTorch has it: [layers, N, W], two of these for an LSTM."""
@@ -94,4 +123,4 @@ class Memory(nn.Module):
         return parts.permute(2, 1, 0, 3).flatten(1)
 
 
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

@@ -29,6 +29,7 @@ from ppo_and_friends.networks.build import make_network
 from ppo_and_friends.networks.joint_mapping import action_mapping
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
 from ppo_and_friends.networks.kernels.fused_loss import fused_ppo_loss
+from ppo_and_friends.networks.kernels.fused_memory import fuse_memory
 from ppo_and_friends.networks.kernels.inference import step_function
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector
@@ -136,6 +137,7 @@ def build_agent(
     if experiment.kernels == "fast":
         for module in (network, *(friend.state for friend in friends)):
             fuse_layers(module)
+            fuse_memory(module)
     check_ownership(friends, network)
     check_memory(friends, network)
     agent = Agent(network, friends, mapping, streams, space, device, dtype, friends.critic_space, mask_space)

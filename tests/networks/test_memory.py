@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from ppo_and_friends.networks import memory as memories
 from ppo_and_friends.networks.build import make_network
 from ppo_and_friends.networks.distributions import Gaussian
+from ppo_and_friends.networks.kernels.fused_memory import FusedGRU, fuse_memory
 from ppo_and_friends.networks.memory import Memory
 from ppo_and_friends.networks.model import Model, begun
 from ppo_and_friends.settings.experiment import NetworkSettings
@@ -115,9 +118,15 @@ def by_hand(memory: Memory, inputs: Tensor, state: Tensor, starts: Tensor) -> Te
     return torch.stack(rows, dim=1)
 
 
-@kinds
-def test_gradients_are_those_of_the_loop_written_out(kind: Any) -> None:
-    memory = Memory(kind, 3, 5, 1, 8, torch.Generator().manual_seed(1)).double()
+@pytest.mark.parametrize("most_padding", [0.0, 9.0], ids=["stretches", "padded"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "fused"])
+def test_gradients_are_those_of_the_loop_written_out(
+    kind: Any, most_padding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memories, "MOST_PADDING", most_padding)
+    usual: Any = "gru" if kind == "fused" else kind
+    memory = Memory(usual, 3, 5, 1, 8, torch.Generator().manual_seed(1)).double()
+    memory = FusedGRU(memory) if kind == "fused" else memory
     inputs, state = draw(L, N, 3).requires_grad_(), draw(N, memory.state_size).requires_grad_()
     leaves = [inputs, state, *memory.parameters()]
     weights = draw(L, N, 5)
@@ -127,6 +136,27 @@ def test_gradients_are_those_of_the_loop_written_out(kind: Any) -> None:
     gradients = [torch.autograd.grad((each.sin() * weights).sum(), leaves) for each in (found, expected)]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_the_fused_gru_is_the_plain_one() -> None:
+    """Two layers with a critic's own, in single precision and large enough for oneDNN; frozen inputs, too."""
+    options = {"memory": "gru", "memory_layers": 2, "memory_width": 64, "memory_place": "after"}
+    plain = network(**options).float()
+    fused = copy.deepcopy(plain)
+    fuse_memory(fused)
+    assert type(fused.memory) is type(fused.critic_memory) is FusedGRU  # type: ignore[attr-defined]
+    assert fused.state_dict().keys() == plain.state_dict().keys()
+    seen, state = draw(L, 300, 3).float(), draw(300, plain.state_size).float()
+    starts = torch.rand((L, 300), generator=torch.Generator().manual_seed(5)) < 0.1
+    found = []
+    for net in (plain, fused):
+        outputs = net.sequence({"policy": seen}, state, starts)
+        sum(each.sin().sum() for each in outputs).backward()  # type: ignore[union-attr]
+        found.append([*outputs, *(parameter.grad for parameter in net.parameters())])
+        with torch.no_grad():
+            torch.testing.assert_close(net.sequence({"policy": seen}, state, starts)[0], outputs[0])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-4)
 
 
 @kinds

@@ -133,7 +133,7 @@ def fused_layers(inputs: Tensor, layers: Sequence[Layer]) -> Tensor:
         parameters = [tensor for layer in layers for tensor in layer[:2]]
         return _FusedLayers.apply(inputs, names, *parameters)  # type: ignore[no-any-return, no-untyped-call]
     for (weight, bias, _), name in zip(layers, names, strict=True):
-        inputs = _layer(inputs, weight, bias, name)
+        inputs = dense_layer(inputs, weight, bias, name)
     return inputs
 
 
@@ -179,7 +179,7 @@ def _is_faster(rows: int, weight: Tensor, activation: str) -> bool:
     return is_large or (activation == "tanh" and rows >= MIN_TANH_ROWS and weight.numel() > 0)
 
 
-def _layer(inputs: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
+def dense_layer(inputs: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
     """One layer with its activation, by whatever is faster."""
     faster = _is_faster(len(inputs), weight, activation)
     if faster and activation == "tanh":
@@ -197,7 +197,7 @@ class _FusedLayers(torch.autograd.Function):
         weights = parameters[::2]
         outputs = [inputs]
         for weight, bias, activation in zip(weights, parameters[1::2], activations, strict=True):
-            outputs.append(_layer(outputs[-1], weight, bias, activation))
+            outputs.append(dense_layer(outputs[-1], weight, bias, activation))
         ctx.save_for_backward(*weights, *outputs)
         ctx.activations = activations
         return outputs[-1]
@@ -212,7 +212,7 @@ class _FusedLayers(torch.autograd.Function):
         for layer in reversed(range(count)):
             gradient = _activation_backward(ctx.activations[layer], gradient, outputs[layer + 1])
             if needed[2 * layer]:
-                gradients[2 * layer] = _weight_gradient(gradient, outputs[layer])
+                gradients[2 * layer] = weight_gradient(gradient, outputs[layer])
             if needed[2 * layer + 1]:
                 gradients[2 * layer + 1] = gradient.sum(0)
             if not (needs_inputs or any(needed[: 2 * layer])):
@@ -238,7 +238,7 @@ def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     return _onednn_linear(gradient, weight.t()) if large else gradient.mm(weight)
 
 
-def _weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
+def weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
     """The gradient with respect to a layer's weight."""
     shape = gradient.shape[1], inputs.shape[1]
     if len(gradient) * math.prod(shape) >= MIN_MULTIPLICATIONS and min(shape) >= MIN_WIDTH:
