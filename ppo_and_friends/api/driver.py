@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import weakref
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 from ppo_and_friends.api.job import Job, Reporting, open_job, say
 from ppo_and_friends.api.metrics import MetricsTable, row_of
 from ppo_and_friends.api.summary import already_trained
+from ppo_and_friends.distributed.alike_ranks import check_ranks
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.launch import alike, make_communicator
@@ -22,6 +24,7 @@ from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
 from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.plain import experiment_settings
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,10 @@ class Driver:
         if self.last is not None:
             return None
         self._release_suspended()
+        if self._program is None:
+            settings = json.dumps(experiment_settings(self.experiment))
+            for note in check_ranks(self._communicator, {"settings": settings}):
+                say(note, self._communicator, verbosity)
         program = self._program or Program()
         job = open_job(
             self.experiment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
+    from ppo_and_friends.distributed.alike_ranks import check_ranks
     from ppo_and_friends.distributed.launch import guard, make_communicator, mpi_launcher_rank
     from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 
@@ -63,6 +65,9 @@ def _main(arguments: Sequence[str] | None) -> int:
             return error.exit_code
     # From here all ranks are together, so that whatever is wrong is said once and ends them all.
     with guard(communicator, lambda: place.get("where", "start")):
+        for note in check_ranks(communicator, {"arguments": shlex.join(given)}):
+            if communicator.is_main:
+                print(note, file=sys.stderr)
         if isinstance(options, UsageError):
             raise options
         return _run(options, tuple(given), communicator, place)
