@@ -369,6 +369,32 @@ def test_missing_or_damaged_experiment(tmp_path: Path) -> None:
         load_experiment(tmp_path)
     save_experiment(tmp_path, experiment(), [])
     text = (tmp_path / "experiment.json").read_text().replace('"epochs": 5', '"epochs": -5')
+    text = text.replace('"sha256"', '"unused"')
     (tmp_path / "experiment.json").write_text(text)
     with pytest.raises(UsageError, match=r"ppo\.epochs"):
         load_experiment(tmp_path)
+
+
+def test_settings_that_were_changed_afterwards_are_refused(tmp_path: Path) -> None:
+    save_experiment(tmp_path, experiment(), ["main.py"])
+    path = tmp_path / "experiment.json"
+    text = path.read_text()
+    assert text.count('"target": 0.02') == 1
+    path.write_text(text.replace('"target": 0.02', '"target": 0.03'))
+    with pytest.raises(UsageError, match="is damaged: it doesn't match its checksum"):
+        load_experiment(tmp_path)
+    # Whoever changed it on purpose says so.
+    path.write_text(path.read_text().replace('"sha256"', '"unused"'))
+    assert load_experiment(tmp_path).friends[0].arguments == {"target": 0.03}
+
+
+def test_changed_code_is_not_run_even_if_trusted(tmp_path: Path) -> None:
+    settings = Experiment(
+        name="Toy", environment=EnvironmentSettings(id="x", factory=lambda **_: None), friends=()
+    )
+    save_experiment(tmp_path, settings, ["main.py"])
+    assert load_experiment(tmp_path, trust=True).name == "Toy"
+    code = (tmp_path / "experiment.dill").read_bytes()
+    (tmp_path / "experiment.dill").write_bytes(code.replace(b"Toy", b"Toe"))
+    with pytest.raises(UsageError, match=r"experiment\.dill can't be loaded: .*checksum"):
+        load_experiment(tmp_path, trust=True)

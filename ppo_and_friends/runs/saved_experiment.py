@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,9 @@ FORMER_MODULES = {
 """Where classes that stand in saved experiments were in format 1."""
 
 JSON_NAME, DILL_NAME = "experiment.json", "experiment.dill"
+
+CHECKSUM, CODE_CHECKSUM = "sha256", "dill_sha256"
+"""Of the record itself, and of the saved code; records of earlier versions have none."""
 
 
 def save_experiment(
@@ -79,7 +83,10 @@ def save_experiment(
         if plain:
             (folder / DILL_NAME).unlink(missing_ok=True)
         else:
-            replace_file(folder / DILL_NAME, dill.dumps(experiment, recurse=True))
+            code = dill.dumps(experiment, recurse=True)
+            record[CODE_CHECKSUM] = hashlib.sha256(code).hexdigest()
+            replace_file(folder / DILL_NAME, code)
+        record[CHECKSUM] = _checksum(record)
         replace_file(folder / JSON_NAME, json.dumps(record, indent=2).encode())
     except OSError as error:
         raise CheckpointError(
@@ -90,6 +97,12 @@ def save_experiment(
             f"The experiment {experiment.name} can't be saved: {type(error).__name__}: {error}.\n"
             "Name its factory and friends as `module:name` instead of passing objects."
         ) from error
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    """The checksum of a record without its own."""
+    rest = {name: value for name, value in record.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _history_before(folder: Path, timesteps: int) -> list[Any]:
@@ -117,6 +130,10 @@ def saved_settings(record: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: It is no such record.
     """
+    if CHECKSUM in record and record[CHECKSUM] != _checksum(record):
+        raise ValueError(
+            f"it doesn't match its checksum (if you changed it yourself, remove its {CHECKSUM!r})"
+        )
     settings, format = record.get("experiment"), record.get("format", 1)
     if not isinstance(settings, dict):
         raise ValueError("it has no experiment")
@@ -168,7 +185,10 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
             "Use --trust to load it. This executes the code, so do so only if you trust the file's origin."
         )
     try:
-        experiment = _Unpickler(io.BytesIO((folder / DILL_NAME).read_bytes())).load()
+        code = (folder / DILL_NAME).read_bytes()
+        if record.get(CODE_CHECKSUM, digest := hashlib.sha256(code).hexdigest()) != digest:
+            raise ValueError("it doesn't match its checksum")
+        experiment = _Unpickler(io.BytesIO(code)).load()
     except Exception as error:  # whatever the stored code raises
         raise UsageError(f"{folder / DILL_NAME} can't be loaded: {type(error).__name__}: {error}.") from error
     if not isinstance(experiment, Experiment):
