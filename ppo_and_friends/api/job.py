@@ -182,7 +182,7 @@ def open_job(
                 raise UsageError(f"{name} needs a folder for the run, in which it stores its id.")
             require()
     # Before the folder is made: a mistake in a name or an argument leaves nothing behind.
-    FriendGroup([make_friend(spec) for spec in experiment.friends])
+    friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
     for reporter in reporting.reporters:
         if isinstance(reporter, str):
             find_reporter(reporter)
@@ -202,7 +202,8 @@ def open_job(
                 return checkpoint
         threads = threads_per_rank(communicator)
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
-        envs = make_vector_env(experiment.environment, layout, threads, experiment.agents)
+        tasked = bool(friends.calls("choose_task"))
+        envs = make_vector_env(experiment.environment, layout, threads, experiment.agents, tasked=tasked)
         resources.callback(envs.close)
         path = None if folder is None else folder.path
         trainer = build_trainer(experiment, communicator, envs, path)

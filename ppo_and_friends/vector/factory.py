@@ -14,7 +14,12 @@ from ppo_and_friends.vector.protocol import VectorEnv
 
 
 def make_vector_env(
-    settings: EnvironmentSettings, layout: Layout, threads: int = 1, agents: AgentSettings | None = None
+    settings: EnvironmentSettings,
+    layout: Layout,
+    threads: int = 1,
+    agents: AgentSettings | None = None,
+    *,
+    tasked: bool = False,
 ) -> CheckedVectorEnv:
     """Create this rank's training environments.
 
@@ -23,6 +28,7 @@ def make_vector_env(
         layout: This rank's environments.
         threads: Number of threads this rank may use to step them.
         agents: What several agents in one environment share; None: the defaults.
+        tasked: Whether friends will change what environments are asked for (`protocol.Task`).
 
     Returns:
         A `VectorEnv` that checks its data. ``backend`` is the name of the backend that was chosen,
@@ -45,16 +51,21 @@ def make_vector_env(
     notes: list[str] = []
     backend: str = settings.backend
     if backend == "auto":
-        backend, note = _choose(settings)
+        backend, note = _choose(settings, tasked)
         if note:
             notes.append(note)
     return CheckedVectorEnv(_make(backend, settings, layout, threads), layout.first, notes)
 
 
-def _choose(settings: EnvironmentSettings) -> tuple[str, str | None]:
+def _choose(settings: EnvironmentSettings, tasked: bool) -> tuple[str, str | None]:
     """Return the fastest backend that is known to agree with Gymnasium, and a note for the user, if any."""
     if envpool.unsupported_reason(settings) is not None:
         return "gymnasium", None
+    if tasked:
+        return "gymnasium", (
+            f"EnvPool can't change {settings.id} between episodes, as friends want: it runs on Gymnasium's "
+            "backend, which is slower."
+        )
     if envpool.installed():
         return "envpool", None
     return "gymnasium", (

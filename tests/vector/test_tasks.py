@@ -174,3 +174,5 @@ def test_engines_that_can_not_are_named() -> None:
     env = make_vector_env(EnvironmentSettings(id="CartPole-v1"), Layout(1, 0, 1))
     with pytest.raises(UsageError, match=r"Curriculum .*the engine 'envpool' can't"):
         give_tasks(env, lambda _: Task(), "Curriculum")
+    chosen = make_vector_env(EnvironmentSettings(id="CartPole-v1"), Layout(1, 0, 1), tasked=True)
+    assert chosen.backend == "gymnasium" and "as friends want" in chosen.notes[0]
