@@ -3,18 +3,22 @@
 ``peer_sb3.py SPECIFICATION.json RESULT.json``; nothing of this project is imported. The specification:
 env_id, env_arguments, n_envs, n_timesteps, ppo (keyword arguments; a pair as learning rate falls from the
 first to the second), pi, vf, activation, log_std_init, norm_obs, norm_reward, seed, threads; and if they
-aren't the first of these, library (sb3, sbx), engine (gymnasium, envpool), until (a mean score over 100
-episodes to stop at) and limit (seconds to stop after).
+aren't the first of these, library (sb3, sbx, maskable), engine (gymnasium, envpool), until (a mean score over
+100 episodes to stop at), limit (seconds to stop after), and with which seeds to evaluate it, one an episode.
+An env_id may be ``path/to/file.py:Class``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,6 +26,36 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 EPISODES = 100
+
+
+class Masks(gymnasium.Wrapper):
+    """Says which actions are legal as sb3-contrib asks for it."""
+
+    def reset(self, **arguments: Any) -> Any:
+        observation, info = self.env.reset(**arguments)
+        self.mask = info["action_mask"]
+        return observation, info
+
+    def step(self, action: Any) -> Any:
+        result = self.env.step(action)
+        self.mask = result[-1]["action_mask"]
+        return result
+
+    def action_masks(self) -> Any:
+        return self.mask
+
+
+def make_env(spec: dict[str, Any]) -> Any:
+    """One environment."""
+    file, _, name = spec["env_id"].rpartition(":")
+    if file.endswith(".py"):
+        found = importlib.util.spec_from_file_location("own", file)
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        env = getattr(module, name)(**spec["env_arguments"])
+    else:
+        env = gymnasium.make(spec["env_id"], **spec["env_arguments"])
+    return Masks(env) if spec.get("library") == "maskable" else env
 
 
 class Watch(BaseCallback):
@@ -66,8 +100,8 @@ def make_envs(spec: dict[str, Any]) -> Any:
 
         envs: Any = EnvPoolVecEnv(spec["env_id"], spec["n_envs"], spec["seed"])
     else:
-        how = {"seed": spec["seed"], "env_kwargs": spec["env_arguments"] or None}
-        envs = make_vec_env(spec["env_id"], n_envs=spec["n_envs"], **how)  # monitored below the normaliser
+        # Monitored below the normaliser.
+        envs = make_vec_env(partial(make_env, spec), n_envs=spec["n_envs"], seed=spec["seed"])
     if spec["norm_obs"] or spec["norm_reward"]:
         normalise = {"norm_obs": spec["norm_obs"], "norm_reward": spec["norm_reward"]}
         envs = VecNormalize(envs, **normalise, gamma=spec["ppo"]["gamma"])
@@ -87,6 +121,11 @@ def make_model(spec: dict[str, Any], envs: Any) -> Any:
     }
     if library == "sbx":
         from sbx import PPO
+    elif library == "maskable":
+        import sb3_contrib
+
+        PPO = sb3_contrib.MaskablePPO  # noqa: N806
+        del policy["log_std_init"]  # there are none
     else:
         from stable_baselines3 import PPO
     return PPO("MlpPolicy", envs, policy_kwargs=policy, seed=spec["seed"], device="cpu", **ppo)
@@ -98,13 +137,33 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     envs = make_envs(spec)
     model = make_model(spec, envs)
     watch = Watch(spec.get("until"), spec.get("limit"))
+    began = time.process_time(), time.perf_counter()
     model.learn(spec["n_timesteps"], callback=watch)
     watch.note()
+    spent = time.process_time() - began[0], time.perf_counter() - began[1]
     envs.close()
     # The first rollout warms up.
     (before, start, _), (after, end, _) = watch.rows[min(1, len(watch.rows) - 2)], watch.rows[-1]
     curve = [row for row in watch.rows if row[2] is not None]
-    return {"steps_per_second": (after - before) / (end - start), "curve": curve}
+    rate = (after - before) / (end - start)
+    result = {"steps_per_second": rate, "steps_per_cpu_second": rate * spent[1] / spent[0], "curve": curve}
+    if "evaluate" in spec:
+        result["mean"] = float(np.mean(evaluate(spec, model)))
+    return result
+
+
+def evaluate(spec: dict[str, Any], model: Any) -> list[float]:
+    """Returns of episodes with the most probable legal actions."""
+    env, returns = make_env(spec), []
+    for seed in spec["evaluate"]:
+        observation, _ = env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            action, _ = model.predict(observation, action_masks=env.action_masks(), deterministic=True)
+            observation, reward, terminated, truncated, _ = env.step(action[()])
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    return returns
 
 
 if __name__ == "__main__":

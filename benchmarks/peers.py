@@ -7,16 +7,17 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.evaluate_run import SEED
 from benchmarks.jobs import last_line, variables
 from benchmarks.measurements import HERE, run_alone
-from benchmarks.report import MeasurementError
+from benchmarks.report import ROOT, MeasurementError
 from benchmarks.runs import Run
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.schedules import Schedule
 
 Library = Literal["sb3", "sbx"]
-NAMES = {"sb3": "Stable-Baselines3", "sbx": "SBX"}
+NAMES = {"sb3": "Stable-Baselines3", "sbx": "SBX", "maskable": "MaskablePPO"}
 NORMALIZED_REWARDS = {"RewardNormalizer", "RewardScale", "ValueNormalizer", "PopArt"}
 """Friends that bring rewards or values to a scale; the peers' way to do so is VecNormalize."""
 
@@ -84,6 +85,26 @@ def equal_work_spec(experiment: Experiment, library: Library, timesteps: int) ->
     """The plain algorithm at an experiment's sizes, on the same engine."""
     run = Run(experiment.name, 1, experiment, Path())
     return same_spec(run) | {"library": library, "engine": "envpool", "n_timesteps": timesteps}
+
+
+def maskable_spec(run: Run, episodes: int) -> dict[str, Any]:
+    """The settings of one of our runs for sb3-contrib's MaskablePPO, with schedules and normalised rewards.
+
+    Args:
+        run: Ours.
+        episodes: To evaluate it in after training, from the initial states that ours are evaluated from.
+    """
+    spec, friends = same_spec(run), {friend.name for friend in run.experiment.friends}
+    spec["ppo"]["learning_rate"] = _moving(run.experiment.ppo.learning_rate)
+    module, _, name = spec["env_id"].rpartition(":")
+    if module.startswith("ppo_and_friends.environments."):
+        place = ROOT / Path(*module.split(".")[1:])
+        spec["env_id"] = f"{place / '__init__.py' if place.is_dir() else place.with_suffix('.py')}:{name}"
+    return spec | {
+        "norm_reward": bool(NORMALIZED_REWARDS & friends),
+        "library": "maskable",
+        "evaluate": [SEED + episode for episode in range(episodes)],
+    }
 
 
 def measure_peer(python: Path, spec: dict[str, Any], limit: float = 3600.0) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def many_actions() -> Experiment:
     return Experiment(
         name="ManyActions",
         environment=EnvironmentSettings(id=f"{MASKED}:ManyActions", num_envs=16),
-        num_timesteps=200_000,
+        num_timesteps=60_000,
         reward_threshold=18.0,
         ppo=PPOSettings(
             rollout_timesteps=2048,

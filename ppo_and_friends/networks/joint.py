@@ -47,6 +47,11 @@ class Joint(Distribution):
             for part, own in zip(self.parts, split, strict=True)
         ]
 
+    def expect_masks(self) -> None:
+        """All parts do."""
+        for part in self.parts:
+            part.expect_masks()
+
     def masked(self, parameters: Tensor, masks: Tensor) -> Tensor:
         """Each part's, by masks of its own, one after the other."""
         outputs, free = parameters[..., : self.output_size], parameters[..., self.output_size :]

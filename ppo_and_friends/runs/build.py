@@ -84,6 +84,8 @@ def build_agent(
     dtype = torch.float64 if experiment.precision == "float64" else torch.float32
     randomness = Randomness(experiment.random_seed)
     mapping = action_mapping(action_space, squash=settings.squash)
+    if mask_space is not None:
+        mapping.distribution.expect_masks()
     friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
     # A model of the user's own may have convolutions wherever there are images.
     images = reads_images(observation_space, settings)

@@ -200,8 +200,12 @@ class MaskReader:
                 value = (observation if self.source == "observation" else info)[KEY]
         except (KeyError, TypeError):
             raise BadMaskError(f"is missing from the {self.source}") from None
-        if type(value) is np.ndarray and value.dtype == np.bool_ and value.shape == (self._size,):
-            return value
+        if type(value) is np.ndarray and value.shape == (self._size,):
+            # As `as_mask` does in the end. Bytes 0 and 1 are bools already, if there are no others.
+            if value.dtype == np.bool_:
+                return value
+            if value.dtype == np.int8 and not value.tobytes().strip(b"\0\1"):
+                return value.view(np.bool_)
         return as_mask(value, self._space)
 
     def anything(self) -> Array:

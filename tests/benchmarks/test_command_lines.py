@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-NAMES = ("learning", "memory", "parity", "scaling_model", "speed", "speed_gate", "time_to_score")
+NAMES = ("learning", "masks", "memory", "parity", "scaling_model", "speed", "speed_gate", "time_to_score")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -83,7 +83,7 @@ def _categorical(distribution: Categorical, parameters: Tensor, actions: Tensor)
         \partial H / \partial x_i = -p_i (\log p_i + H)
     """
     log_probs = distribution.log_probs(parameters)
-    probs = log_probs.exp()
+    probs = distribution.probabilities(log_probs)
     taken = actions.unsqueeze(-1)
     terms = probs * log_probs
     entropy = -terms.sum(-1, keepdim=True)

@@ -1,0 +1,126 @@
+"""Ours beside sb3-contrib's MaskablePPO on environments with masks: ``python benchmarks/masks.py --help``.
+
+Both have the same settings, environments, timesteps and evaluation episodes, on one core and one thread
+each. They run in turns, so that a busy machine slows both; the times of CPU don't count what others take.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import measurements as measure
+from benchmarks.jobs import variables
+from benchmarks.peers import maskable_spec, measure_peer
+from benchmarks.report import ROOT, MeasurementError, command_line, markdown, now, origin, save, stamp
+from benchmarks.runs import Changes, Run
+
+SIDES = {"ours": "ours", "maskable": "MaskablePPO"}
+HEADER = ("environment", "side", "seeds", "evaluated return, mean", "worst", "steps / s", "steps / s of CPU")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare returns and rates with MaskablePPO's at the same settings."""
+
+    environments: tuple[str, ...] = ("Taxi", "ManyActions")
+    """Launchers of environments with masks in their infos."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """A run for each, on each side."""
+    timesteps: int | None = None
+    """Of each run; None: the launcher's."""
+    episodes: int = 100
+    """Evaluated after training, with the most probable actions, from equal initial states."""
+    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """Change a setting, on both sides."""
+    peer_python: Path = Path(".parity/sb3-venv/bin/python")
+    """A Python with sb3-contrib (docs/action_masks.md)."""
+    output: Path = Path("results/masks/masks.json")
+    """Gets each run when it ends, and a table beside it. Runs that it has aren't done again."""
+
+
+def changes(options: Options) -> Changes:
+    """What is changed about the launchers."""
+    steps = () if options.timesteps is None else (f"num_timesteps={options.timesteps}",)
+    return Changes((*steps, *options.set))
+
+
+def run_ours(name: str, seed: int, options: Options) -> dict[str, Any]:
+    """Train and evaluate. Raises MeasurementError if that failed."""
+    with tempfile.TemporaryDirectory() as place:
+        asked, answer, log = (Path(place) / each for each in ("spec.json", "result.json", "log"))
+        spec = {"name": name, "seed": seed, "changes": changes(options).set, "episodes": options.episodes}
+        asked.write_text(json.dumps(spec))
+        command = [sys.executable, str(ROOT / "benchmarks" / "masks_ours.py"), str(asked), str(answer)]
+        measure.run_alone(f"{name} seed {seed}", command, log, pinned=True, variables=variables(1))
+        if not answer.exists():
+            raise MeasurementError(f"{name} seed {seed} failed: see its output with masks_ours.py")
+        result: dict[str, Any] = json.loads(answer.read_bytes())
+        return result
+
+
+def run_peer(name: str, seed: int, options: Options) -> dict[str, Any]:
+    """Train and evaluate MaskablePPO. Raises MeasurementError if that failed."""
+    run = Run.of(name, seed, Path(), changes(options))
+    found = measure_peer(options.peer_python, maskable_spec(run, options.episodes))
+    return {key: found[key] for key in ("steps_per_second", "steps_per_cpu_second", "mean")}
+
+
+def table(rows: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+    """Markdown."""
+    cells = []
+    for name, sides in rows.items():
+        for side, title in SIDES.items():
+            runs: Sequence[dict[str, Any]] = sides.get(side, [])
+            if runs:
+                means = [run["mean"] for run in runs]
+                rates = [
+                    f"{np.median([run[key] for run in runs]):,.0f}"
+                    for key in ("steps_per_second", "steps_per_cpu_second")
+                ]
+                cells.append(
+                    [name, title, str(len(runs)), f"{np.mean(means):.2f}", f"{min(means):.2f}", *rates]
+                )
+    return markdown(HEADER, cells, text=(0, 1))
+
+
+def run_benchmark(options: Options) -> int:
+    """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
+    about, failed = stamp(), False
+    rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    if options.output.exists():
+        rows = json.loads(options.output.read_bytes())["rows"]
+    plan = [(seed, name, side) for seed in options.seeds for name in options.environments for side in SIDES]
+    for seed, name, side in plan:
+        runs = rows.setdefault(name, {}).setdefault(side, [])
+        if any(run["seed"] == seed for run in runs):
+            continue
+        try:
+            run = (run_ours if side == "ours" else run_peer)(name, seed, options)
+        except MeasurementError as error:
+            failed = True
+            print(error, file=sys.stderr)
+            continue
+        runs.append({"seed": seed, **run, "measured_at": now()})
+        text = f"{table(rows)}\n\n{origin(about)}.\n"
+        save(options.output, about | {"rows": rows}, text)
+        print(f"{name} seed {seed}, {SIDES[side]}: {run['mean']:.2f}", flush=True)
+    print(table(rows))
+    return int(failed)
+
+
+main = partial(command_line, Options, "masks.py", run_benchmark)
+
+if __name__ == "__main__":
+    sys.exit(main())
