@@ -21,8 +21,8 @@ from benchmarks.peers import equal_work_spec, measure_peer
 from benchmarks.report import MeasurementError, command_line, markdown, median, origin, save, stamp
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.distributed.cores import usable_cores
+from ppo_and_friends.ppo.stopwatch import TIMED
 from ppo_and_friends.reporting.progress_csv import Row
-from ppo_and_friends.runs.build import TIMED
 from ppo_and_friends.settings.registry import resolve
 
 ENVIRONMENTS = ("CartPole", "BipedalWalker", "Hopper", "HalfCheetah", "Ant", "Humanoid", "BreakoutPixels")
