@@ -57,6 +57,12 @@ def test_an_environment_that_breaks_is_named(fault: str, tmp_path: Path) -> None
     assert iterations(tmp_path) == [1]
 
 
+def test_a_friend_cannot_end_a_training_in_silence(tmp_path: Path) -> None:
+    done = run(*toy(tmp_path, "--with=tests.toys:Exits"))
+    assert done.status == 1 and done.complaint[0] == "sys.exit(0) was called in the midst of training."
+    assert "toys.py:" in done.complaint[1]
+
+
 @pytest.mark.slow
 def test_a_process_of_an_environment_that_dies_is_named(tmp_path: Path) -> None:
     done = spawn(*toy(tmp_path, *faulty("die"), "--set=environment.backend=async"))

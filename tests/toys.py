@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -89,7 +90,15 @@ class Toy(gymnasium.Env[Any, Any]):
                     return observation, reward, over  # type: ignore[return-value]
                 case "die":
                     os._exit(9)
+                case "exit":
+                    sys.exit(0)
+                case "hang":
+                    time.sleep(1000)
         return observation, reward, False, over, {"is_success": self.place > 0, "place": {"x": self.place}}
+
+    def close(self) -> None:
+        if self.faulty and self.fault == "hang_in_close":
+            time.sleep(1000)
 
     def _testify(self) -> None:
         if self.witness:
@@ -146,6 +155,13 @@ class Broken(Friend):
 
     def before_rollout(self, request: RolloutRequest) -> None:
         raise LookupError("friendless")
+
+
+class Exits(Friend):
+    """Ends the program in silence."""
+
+    def before_rollout(self, request: RolloutRequest) -> None:
+        sys.exit(0)
 
 
 class Unequal(Friend):

@@ -15,11 +15,12 @@ import torch
 from ppo_and_friends.api.job import Job, Reporting, open_job, say
 from ppo_and_friends.api.metrics import MetricsTable, row_of
 from ppo_and_friends.api.summary import already_trained
+from ppo_and_friends.common.frames import last_frames
 from ppo_and_friends.distributed.alike_ranks import check_ranks
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.launch import alike, make_communicator
-from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
 from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.run_folder import RunFolder
@@ -112,6 +113,10 @@ class Driver:
             if self.job is not None:  # possibly in the middle of an iteration
                 self.release()
                 self._closed = self.folder is None
+            if isinstance(error, SystemExit):  # a friend or a reporter can't end a training in silence
+                said = "" if error.code is None else repr(error.code)
+                frames = "".join(f"\n  {line}" for line in last_frames(error))
+                raise PPOError(f"sys.exit({said}) was called in the midst of training.{frames}") from error
             raise
         finally:
             self._interrupts = None

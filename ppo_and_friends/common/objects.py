@@ -107,8 +107,12 @@ def described(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's message without line breaks; its type's name if it has none, or can't say it."""
+    try:
+        text = str(error)
+    except Exception:  # somebody else's __str__
+        text = ""
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _top_level_missing(source: str) -> bool:

@@ -177,8 +177,12 @@ def guard(comm: Communicator, context: Callable[[], str] | None = None) -> Itera
         where = f" ({context()})" if context else ""
         if isinstance(error, SystemExit):
             if error.code in (0, None):
-                raise
-            text, code = ("", error.code) if isinstance(error.code, int) else (str(error.code), FAILURE)
+                if comm.meet(MEETING_SECONDS):
+                    raise
+                # The others would wait for it, and the job's status would be 0.
+                text, code = "sys.exit(0) while other ranks go on", FAILURE
+            else:
+                text, code = ("", error.code) if isinstance(error.code, int) else (str(error.code), FAILURE)
         elif isinstance(error, KeyboardInterrupt):
             text, code = "interrupted", 130
         elif isinstance(error, PPOError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from ppo_and_friends.evaluation.team_player import TeamPlayer
 from ppo_and_friends.evaluation.video import Choice, Recorder
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
+from ppo_and_friends.vector.closing import close_env
 from ppo_and_friends.vector.parallel import make_parallel_env
 
 __all__ = ["Episode", "Evaluation", "Policy", "evaluate"]
@@ -238,5 +238,4 @@ class _Stage:
     def clear(self) -> None:
         """Close every environment that is still open."""
         while self._open:
-            with contextlib.suppress(Exception):
-                self._open.pop().close()
+            close_env(self._open.pop().close, f"the test environment {self._settings.id}")

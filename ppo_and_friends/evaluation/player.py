@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.common.infos import numbers_of
 from ppo_and_friends.common.nested import row_of
-from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
+from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.evaluation.video import Recorder
 from ppo_and_friends.vector.codec import BadObservationError, Encoder, policy_space
-from ppo_and_friends.vector.faults import raised_fault
+from ppo_and_friends.vector.faults import OURS, raised_fault
 from ppo_and_friends.vector.masks import KEY, BadMaskError, MaskReader, choices_of, dead_end
 from ppo_and_friends.vector.ranges import all_usable, reason, usable
 from ppo_and_friends.vector.spaces import leaves
@@ -148,7 +148,9 @@ class Player:
             frame = self._env.render()
         except gym.error.DependencyNotInstalled as error:
             raise UsageError(f"{self._name} can't be rendered: {error}") from error
-        except Exception as error:
+        except OURS:
+            raise
+        except BaseException as error:
             raise self._raised(index, length, "render", error) from error
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
             raise self._fault(index, length, "render", f"returned {type(frame).__name__}, not an image")
@@ -157,11 +159,11 @@ class Player:
     def _call(self, index: int, step: int, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except PPOError:
+        except OURS:
             raise
         except gym.error.DependencyNotInstalled as error:
             raise UsageError(f"{self._name}: {error}") from error
-        except Exception as error:
+        except BaseException as error:
             key = "step" if step else "reset"
             raise self._raised(index, step, key, error) from error
 
@@ -205,9 +207,11 @@ class Player:
 
     def _reward(self, reward: Any, index: int, step: int) -> float:
         try:
-            value = float(reward)
+            value = float("nothing" if isinstance(reward, str | bytes) else reward)
+        except OverflowError:
+            raise self._fault(index, step, "reward", "is an integer that is too large for a float") from None
         except (TypeError, ValueError):
-            raise self._fault(index, step, "reward", f"is {reward!r}, not a number") from None
+            raise self._fault(index, step, "reward", f"is {reward!r:.60}, not a number") from None
         if not np.isfinite(value):
             raise self._fault(index, step, "reward", f"is {value}")
         return value

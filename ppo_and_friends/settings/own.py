@@ -146,7 +146,7 @@ def own_experiment(name: str, arguments: Mapping[str, Any] | None = None) -> Exp
         except Exception as error:  # third-party code can raise anything
             raise UsageError(f"{name} failed: {described(error)}.") from error
         if looks_like_environment(found):
-            with contextlib.suppress(Exception):  # it was made to see what it is
+            with contextlib.suppress(Exception, SystemExit):  # it was made to see what it is
                 found.close()
             return name
     if not isinstance(found, Experiment):

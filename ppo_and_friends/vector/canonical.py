@@ -8,7 +8,7 @@ import gymnasium
 from gymnasium.wrappers import TimeLimit
 
 from ppo_and_friends.common.objects import is_file, one_line, resolve_object
-from ppo_and_friends.errors import PPOError, UsageError
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 from ppo_and_friends.settings.overrides import parse_call
 from ppo_and_friends.settings.own import environment_maker
@@ -21,7 +21,7 @@ from ppo_and_friends.vector.creation import (
     made,
     parameters,
 )
-from ppo_and_friends.vector.faults import raised_fault
+from ppo_and_friends.vector.faults import OURS, raised_fault
 from ppo_and_friends.vector.simulators import quiet_mujoco
 
 Env = gymnasium.Env[Any, Any]
@@ -99,9 +99,9 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> Env:
         raise UsageError(f"{settings.id} needs a package that isn't installed: {one_line(error)}") from error
     except errors.Error as error:
         raise UsageError(f"{settings.id} can't be created: {one_line(error)}") from error
-    except PPOError:
+    except OURS:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise creation_error(settings.id, arguments, error) from error
 
 
@@ -136,7 +136,9 @@ def apply_wrapper(env: Any, text: str) -> Any:
         raise UsageError(f"wrapper {name!r} is a {type(wrapper).__name__} and can't be called.")
     try:
         return wrapper(env, **arguments)
-    except (Exception, SystemExit) as error:
+    except OURS:
+        raise
+    except BaseException as error:
         if accepts(wrapper, (env,), arguments):
             raise raised_fault(f"wrapper {text!r} failed:", error, CREATION_FRAMES) from error
         raise UsageError(

@@ -12,7 +12,7 @@ from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.codec import Encoder
-from ppo_and_friends.vector.faults import fault, raised_fault, where
+from ppo_and_friends.vector.faults import OURS, fault, raised_fault, where
 from ppo_and_friends.vector.masks import KEY, BadMaskError, MaskReader
 from ppo_and_friends.vector.result_checks import ResultChecks
 from ppo_and_friends.vector.spaces import check_action_space, left_out
@@ -74,7 +74,9 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             self._steps += 1  # an automatic reset counts as a step
         try:
             result = self.env.reset(seed=seed, options=options)
-        except Exception as error:
+        except OURS:
+            raise
+        except BaseException as error:
             raise self._raised("reset", error) from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._fault("reset", "returned something other than (observation, info)")
@@ -92,7 +94,9 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._steps += 1
         try:
             result = self.env.step(action)
-        except Exception as error:
+        except OURS:
+            raise
+        except BaseException as error:
             raise self._raised("step", error) from error
         if not isinstance(result, tuple) or len(result) != 5:
             raise self._fault(

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from ppo_and_friends.common.objects import one_line
 from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.vector.adapter import conform
-from ppo_and_friends.vector.faults import raised_fault
+from ppo_and_friends.vector.faults import OURS, raised_fault
 
 CREATION_FRAMES = 5
 """Lines of a traceback in the message about a constructor, since no run may be there to keep the rest."""
@@ -40,9 +40,9 @@ def called(maker: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -
     """
     try:
         return maker(**arguments)
-    except PPOError:
+    except OURS:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if accepts(maker, (), arguments):
             raise raised_fault(f"{name} failed:", error, CREATION_FRAMES) from error
         raise _refused(name, maker, arguments, error) from error

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from ppo_and_friends.common.frames import SHOWN, last_frames, whole_traceback
 from ppo_and_friends.common.objects import one_line
-from ppo_and_friends.errors import EnvironmentFault
+from ppo_and_friends.errors import EnvironmentFault, PPOError
+
+OURS = (KeyboardInterrupt, PPOError)
+"""What passes through an environment's code without being its fault: Ctrl-C, and errors with a message.
+
+Anything else is a fault, `sys.exit(0)` and other exceptions that aren't an ``Exception`` included: an
+environment can't end a training.
+"""
 
 
 def fault(index: int, step: int, key: str, problem: str) -> EnvironmentFault:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.adapter import adaptations, notice
 from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.checked_env import CheckedEnv, check_alike, left_out_notice, make_checked
+from ppo_and_friends.vector.closing import close_env
 from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.masks import KEY, mask_space
 from ppo_and_friends.vector.output import Output
@@ -43,7 +43,7 @@ class GymnasiumVectorEnv:
             UsageError: They can't be created, or their spaces aren't supported or differ.
             EnvironmentFault: An environment's own code raised an exception.
         """
-        self.num_envs = layout.local
+        self.num_envs, self._first = layout.local, layout.first
         self.task_of: TaskOf | None = None
         self._envs: list[CheckedEnv] = []
         self._output = Output()
@@ -142,9 +142,9 @@ class GymnasiumVectorEnv:
         return found if self._masks is None else found | {KEY: self._masks}
 
     def close(self) -> None:
-        """Close the environments. What they raise is of no interest any more."""
+        """Close the environments, up to one that doesn't return."""
         envs, self._envs = self._envs, []
         with self._output:
-            for env in envs:
-                with suppress(Exception, SystemExit):
-                    env.close()
+            for i, env in enumerate(envs, self._first):
+                if not close_env(env.close, f"environment {i}"):
+                    break

@@ -13,6 +13,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.settings.own import environment_maker
 from ppo_and_friends.vector.canonical import apply_wrapper, make_canonical_env
+from ppo_and_friends.vector.closing import close_env
 from ppo_and_friends.vector.creation import called
 from ppo_and_friends.vector.masks import seen_space
 
@@ -92,7 +93,7 @@ def makes_several_agents(settings: EnvironmentSettings) -> bool:
     env = _bare(settings, None)
     close = getattr(env, "close", None)
     if close is not None:
-        close()
+        close_env(close, settings.id)
     return has_several_agents(env)
 
 
@@ -149,12 +150,12 @@ def spaces_and_agents(
         try:
             return seen_space(env, settings.action_masks), env.action_space, ()
         finally:
-            env.close()
+            close_env(env.close, settings.id)
     several = make_parallel_env(settings)
     try:
         return *common_spaces(several, settings.id), agent_names(several, settings.id)
     finally:
-        several.close()
+        close_env(several.close, settings.id)
 
 
 def _bare(settings: EnvironmentSettings, render_mode: str | None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ from ppo_and_friends.settings.experiment import AgentSettings, EnvironmentSettin
 from ppo_and_friends.vector.adapter import notice
 from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.checked_env import left_out_notice
+from ppo_and_friends.vector.closing import close_env
 from ppo_and_friends.vector.codec import encoders
 from ppo_and_friends.vector.critics import critic_view
 from ppo_and_friends.vector.faults import where
@@ -52,6 +52,7 @@ class PettingZooVectorEnv:
             EnvironmentFault: An environment's own code raised an exception.
         """
         self._teams: list[Team] = []
+        self._first = layout.first
         self._output = Output()
         try:
             with self._output:
@@ -136,12 +137,12 @@ class PettingZooVectorEnv:
         )
 
     def close(self) -> None:
-        """Close the environments. What they raise is of no interest any more."""
+        """Close the environments, up to one that doesn't return."""
         teams, self._teams = self._teams, []
         with self._output:
-            for team in teams:
-                with suppress(Exception, SystemExit):
-                    team.env.close()
+            for i, team in enumerate(teams, self._first):
+                if not close_env(team.env.close, f"environment {i}"):
+                    break
 
     def _write(self, e: int, observations: dict[str, Any]) -> None:
         for k, agent in enumerate(self.agents):

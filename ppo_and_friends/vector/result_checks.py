@@ -63,9 +63,13 @@ class ResultChecks:
     def number(self, reward: SupportsFloat) -> float:
         """A reward as a number."""
         try:
-            return float(reward)
-        except (TypeError, ValueError) as error:
-            raise self._fault("reward", f"{type(reward).__name__} {reward!r:.60} is not a number") from error
+            if not isinstance(reward, str | bytes | bytearray):  # which float() would read
+                return float(reward)
+        except OverflowError:
+            raise self._fault("reward", "an integer that is too large for a float") from None
+        except (TypeError, ValueError):
+            pass
+        raise self._fault("reward", f"{type(reward).__name__} {reward!r:.60} is not a number")
 
     def flag(self, key: str, value: Any) -> bool:
         """``terminated`` or ``truncated`` as a bool."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import EnvironmentFault
-from ppo_and_friends.vector.faults import raised_fault
+from ppo_and_friends.vector.faults import OURS, raised_fault
 from ppo_and_friends.vector.parallel import ParallelEnv
 from ppo_and_friends.vector.result_checks import ResultChecks
 
@@ -92,7 +92,9 @@ class Team:
             self._steps += 1  # an automatic reset takes the place of a step
         try:
             result = self.env.reset() if seed is None else self.env.reset(seed=seed)
-        except Exception as error:
+        except OURS:
+            raise
+        except BaseException as error:
             raise self._raised("reset", error) from error
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Mapping):
             raise self._fault("reset", "returned something other than (observations, infos) by agent")
@@ -112,7 +114,9 @@ class Team:
         acted = self.present
         try:
             result = self.env.step({agent: actions[agent] for agent in self._names(acted)})
-        except Exception as error:
+        except OURS:
+            raise
+        except BaseException as error:
             raise self._raised("step", error) from error
         if (
             not isinstance(result, tuple)
@@ -156,7 +160,9 @@ class Team:
         env: Any = self.env
         try:
             state = np.asarray(env.state(), np.float64).reshape(-1)
-        except Exception as error:
+        except OURS:
+            raise
+        except BaseException as error:
             raise self._raised("state", error) from error
         if state.size != size:
             raise self._fault("state", f"has {state.size} numbers, not {size}")

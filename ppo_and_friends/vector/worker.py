@@ -156,12 +156,12 @@ def serve(connection: Connection, pickled_make: bytes, row: int) -> None:
     except PPOError as error:
         with contextlib.suppress(*GONE):
             connection.send(Failure(type(error), str(error), getattr(error, "traceback", "")))
-    except Exception as error:
+    except BaseException as error:
         with contextlib.suppress(*GONE):
             connection.send(Failure(EnvironmentFault, f"an environment's process failed: {in_words(error)}"))
     finally:
         if env is not None:
-            with contextlib.suppress(Exception, SystemExit), output:
+            with contextlib.suppress(BaseException), output:
                 env.close()
         connection.close()
 

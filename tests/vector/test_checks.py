@@ -16,6 +16,7 @@ from gymnasium import spaces
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.vector.checks import CheckedVectorEnv
+from ppo_and_friends.vector.closing import close_env
 from ppo_and_friends.vector.factory import make_vector_env
 from ppo_and_friends.vector.protocol import NO_SPACES, VectorStep
 from tests.vector.toys import Broken, Clock, Spaces, toy
@@ -30,9 +31,18 @@ FAULTS = [
     ("none", r"observation: shape \[\], but its space has \[3\]"),
     ("reward", r"reward: nan is not a finite number"),
     ("reward text", r"reward: str 'high' is not a number"),
+    ("number as text", r"reward: str '1.0' is not a number"),
+    ("huge reward", r"reward: an integer that is too large for a float"),
+    ("exits", r"step: SystemExit: 0"),
+    ("odd", r"step: Odd: and odder"),
+    ("generator exit", r"step: GeneratorExit"),
+    ("speechless", r"step: Speechless"),
     ("flag", r"terminated: float 0.5 is not a bool"),
     ("three values", r"step: returned something other than \(observation, reward, terminated"),
 ]
+
+RAISING = ("raises", "exits", "odd", "generator exit", "speechless")
+"""Shown with the line that raised."""
 
 
 def run(settings: Any, steps: int = 5) -> None:
@@ -52,7 +62,22 @@ def test_a_fault_names_environment_step_and_key(backend: str, fault: str, messag
     with pytest.raises(EnvironmentFault, match="^environment 5, step 2, " + message) as raised:
         run(toy(partial(Broken, fault), backend))
     _, *lines = str(raised.value).splitlines()
-    assert len(lines) == (fault == "raises") and all("toys.py" in line for line in lines)
+    assert len(lines) == (fault in RAISING)
+    assert all("toys.py" in line for line in lines)
+
+
+@pytest.mark.parametrize("close", ["raise SystemExit(3)", "time.sleep(20)", "pass"])
+def test_closing_is_no_matter_of_the_environment(close: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest's, if it limits the time of tests
+    try:
+        start = time.monotonic()
+        returned = close_env(lambda: exec(close, {"time": time}), "environment 3", seconds=0.05)
+        assert time.monotonic() - start < 15 and returned == ("sleep" not in close)
+        assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    said = "environment 3: close didn't return within 0.05 s; it is left as it is.\n"
+    assert capsys.readouterr().err == ("" if returned else said)
 
 
 def test_the_original_exception_is_chained() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import gymnasium
@@ -44,6 +45,11 @@ class Clock(gymnasium.Env[Any, Any]):
         )
 
 
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
 class Broken(Clock):
     """Goes wrong in its second step, as ``fault`` says, where its seed is ``victim``."""
 
@@ -64,6 +70,18 @@ class Broken(Clock):
                 return observation, reward, True, truncated, info
             case "dies":
                 os._exit(9)
+            case "exits":
+                sys.exit(0)
+            case "odd":
+                raise type("Odd", (BaseException,), {})("and odder")
+            case "generator exit":
+                raise GeneratorExit
+            case "speechless":
+                raise Speechless
+            case "huge reward":
+                reward = 10**400
+            case "number as text":
+                reward = "1.0"
             case "nan":
                 observation[1] = np.nan
             case "infinite":
