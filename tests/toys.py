@@ -92,6 +92,8 @@ class Toy(gymnasium.Env[Any, Any]):
                     os._exit(9)
                 case "exit":
                     sys.exit(0)
+                case "stop_main":
+                    os.kill(os.getpid(), signal.SIGSTOP)
                 case "hang":
                     time.sleep(1000)
         return observation, reward, False, over, {"is_success": self.place > 0, "place": {"x": self.place}}

@@ -20,6 +20,7 @@ from ppo_and_friends.distributed.alike_ranks import check_ranks
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.launch import alike, make_communicator
+from ppo_and_friends.distributed.watchdog import Watchdog
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
 from ppo_and_friends.runs.checkpoint_validity import check_contents
@@ -37,6 +38,9 @@ class Program:
 
     place: dict[str, str] = field(default_factory=dict)
     """Receives the current position (``where``). The program itself reports errors on all ranks."""
+
+    stall_timeout: float = 0.0
+    """Seconds without any progress after which the job is ended; 0: never."""
 
 
 _paused: weakref.WeakValueDictionary[Path, Driver] = weakref.WeakValueDictionary()
@@ -104,7 +108,7 @@ class Driver:
         interrupts = Interrupts(self._communicator, ends_process=not alone)
         interrupts.announce_by(shown)
         try:
-            with alike(self._communicator, alone), interrupts:
+            with alike(self._communicator, alone), interrupts, self._watchdog():
                 self._interrupts = interrupts
                 yield
         except BaseException as error:
@@ -121,6 +125,13 @@ class Driver:
         finally:
             self._interrupts = None
             torch.set_num_threads(threads)
+
+    def _watchdog(self) -> Watchdog:
+        assert self._communicator is not None
+        program = self._program or Program()
+        return Watchdog(
+            self._communicator, program.stall_timeout, lambda: program.place.get("where", "start")
+        )
 
     def advance(self, verbosity: int) -> dict[str, float] | None:
         """Train one iteration.

@@ -130,6 +130,8 @@ def _check(options: AllOptions) -> None:
             raise UsageError(f"--{name} is for tests: add --num_test_runs N.")
     if options.num_test_runs is not None and options.num_test_runs < 1:
         raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
+    if options.stall_timeout < 0:
+        raise UsageError(f"--stall_timeout: seconds, or 0 for never, not {options.stall_timeout:g}.")
     check_study(options)
     if options.labels != NO_LABELS and options.wandb is None and options.mlflow is None:
         raise UsageError("--track_group, --track_tags and --track_notes need --wandb or --mlflow.")

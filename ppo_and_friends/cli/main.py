@@ -151,6 +151,7 @@ def _run(
         mlflow=options.mlflow,
         labels=options.labels,
         reporters=options.report_to,
+        stall_timeout=options.stall_timeout,
     )
 
 

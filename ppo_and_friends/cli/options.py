@@ -207,6 +207,10 @@ class Options:
     trust: Switch = False
     """Allow loading a saved experiment that contains code (lambdas, local classes)."""
 
+    stall_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 1800.0
+    """End the job, and say where each rank stands, when nothing was done for so long: an environment that
+    never returns, a stopped rank, a file system that blocks. 0: never."""
+
     tensorboard: Annotated[bool, _UNSAID] = True
     """Write TensorBoard event files."""
 

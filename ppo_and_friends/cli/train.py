@@ -26,6 +26,7 @@ def train(
     mlflow: str | None = None,
     labels: Labels = NO_LABELS,
     reporters: Sequence[str] = (),
+    stall_timeout: float = 0.0,
 ) -> int:
     """Train up to the experiment's timesteps, going on from what is saved. Called on every rank.
 
@@ -41,6 +42,7 @@ def train(
         mlflow: Experiment of MLflow to log to; None: don't.
         labels: For these two.
         reporters: The user's own, ``module:Class``.
+        stall_timeout: Seconds without any progress after which the job is ended; 0: never.
 
     Returns:
         0, or the exit status of the signal that stopped it (130 for Ctrl-C).
@@ -60,7 +62,7 @@ def train(
         mlflow=mlflow,
         labels=labels,
         reporters=reporters,
-        program=Program(request.command_line, {} if place is None else place),
+        program=Program(request.command_line, {} if place is None else place, stall_timeout),
     )
     status = 0
     try:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.common.infos import numbers_of
 from ppo_and_friends.common.nested import row_of
+from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.evaluation.rendering import window_closed
 from ppo_and_friends.evaluation.video import Recorder
@@ -157,6 +158,7 @@ class Player:
         self._recorder.add(frame, score, length)
 
     def _call(self, index: int, step: int, call: Callable[[], Any]) -> Any:
+        PULSE.beat()
         try:
             return call()
         except OURS:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.distributed.replication import assert_replicated
 from ppo_and_friends.errors import CheckpointError
 from ppo_and_friends.ppo.trainer import Trainer
@@ -173,3 +174,4 @@ class Session:
             lambda: save_checkpoint(checkpoints, trainer.timesteps, tensors, state, extra, keep),
         )
         self._saved_iteration = trainer.iteration
+        PULSE.beat()

@@ -136,6 +136,10 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         except Exception as error:
             raise self._raised(KEY, error) from error
 
+    def whereabouts(self) -> str:
+        """The environment and its step, for a report of what stands still."""
+        return where(self._index, self._steps)
+
     def _fault(self, key: str, problem: str) -> EnvironmentFault:
         return fault(self._index, self._steps, key, problem)
 

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.codec import BadObservationError
 from ppo_and_friends.vector.faults import fault, raised_fault
@@ -70,6 +71,7 @@ class CheckedVectorEnv:
             observations = self.env.reset(seed)
         except BadObservationError as error:
             raise self._fault(error.row, error.key, error.problem) from error
+        PULSE.beat()
         self._check_observations(observations)
         if self._choices:
             self._check_masks(observations[KEY])

@@ -154,6 +154,10 @@ class AsyncGymnasiumVectorEnv:
         rows = [i for i, pipe in enumerate(self._connections) if not pipe.closed and not pipe.poll()]
         return f"environment {', '.join(str(self._first + i) for i in rows) or '?'}"
 
+    def whereabouts(self) -> str:
+        """What is waited for, for a report of what stands still."""
+        return f"{self.unanswered()}, step {self._steps}"
+
     def close(self) -> None:
         """End the processes: those that don't end by themselves are killed."""
         for connection in self._connections:

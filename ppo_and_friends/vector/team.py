@@ -168,6 +168,10 @@ class Team:
             raise self._fault("state", f"has {state.size} numbers, not {size}")
         return state
 
+    def whereabouts(self) -> str:
+        """The environment and its step, for a report of what stands still."""
+        return self._where(self._steps)
+
     def _there(self, agents: Any) -> Array:
         there = np.zeros(len(self.agents), np.bool_)
         for agent in agents:

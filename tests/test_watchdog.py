@@ -1,0 +1,113 @@
+"""What stands still is ended, and says where; what is slow, suspended or looked at isn't."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ppo_and_friends.distributed import watchdog
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.pulse import PULSE
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
+from ppo_and_friends.distributed.watchdog import Watchdog
+from tests.command_line import latest, toy
+from tests.conftest import ROOT, clean_environment
+
+
+class Env:
+    """Says where it is, as environments do."""
+
+    def whereabouts(self) -> str:
+        return "environment 3, step 45"
+
+    def step(self, until: Callable[[], object]) -> None:
+        until()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "LAST_WORDS", 0.05)
+    monkeypatch.setattr(watchdog, "START_SECONDS", 0.0)
+
+
+def test_says_where_it_stands_then_ends() -> None:
+    said: list[str] = []
+    ended = threading.Event()
+    with Watchdog(SoloCommunicator(), 0.2, lambda: "iteration 2", said.append, ended.set):
+        Env().step(lambda: ended.wait(20))
+    assert ended.is_set() and len(said) == 1
+    first, *frames = said[0].splitlines()
+    assert first == ("Nothing was done for 0 s (--stall_timeout). iteration 2: environment 3, step 45")
+    assert 1 <= len(frames) <= watchdog.FRAMES and any("in step: until()" in line for line in frames)
+
+
+def test_a_rank_that_waits_says_that() -> None:
+    said: dict[int, str] = {}
+    ended = threading.Event()
+
+    def program(comm: Communicator) -> None:
+        with Watchdog(
+            comm, 0.2, lambda: "iteration 1", lambda text: said.update({comm.rank: text}), ended.set
+        ):
+            if comm.rank == 1:
+                Env().step(lambda: ended.wait(20))
+            comm.barrier()
+
+    run_threaded(2, program)
+    assert "rank 0, iteration 1: waiting for the other ranks" in said[0]
+    assert "rank 1, iteration 1: environment 3, step 45" in said[1]
+
+
+@pytest.mark.parametrize("case", ["beats", "off", "over", "late"])
+def test_no_false_alarm(case: str) -> None:
+    ended = threading.Event()
+    said = threading.Event()
+    # What was done "in the last moment" is done while the report is being written.
+    words = (lambda text: (said.set(), PULSE.beat())) if case == "late" else (lambda text: said.set())  # type: ignore[func-returns-value]
+    with Watchdog(SoloCommunicator(), 0.0 if case == "off" else 0.2, lambda: "", words, ended.set):
+        for _ in range(1 if case == "over" else 12):
+            time.sleep(0.05)
+            if case == "beats":
+                PULSE.beat()
+    time.sleep(0.3 if case == "over" else 0.0)
+    assert not ended.is_set() and said.is_set() == (case == "late")
+
+
+def test_a_debugger_may_take_its_time() -> None:
+    said: list[str] = []
+    code = compile("wait(0.6)", "/somewhere/pdb.py", "exec")
+    with Watchdog(SoloCommunicator(), 0.2, lambda: "", said.append, lambda: None):
+        exec(code, {"wait": time.sleep})
+    assert said == []
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["step", "stopped"])
+def test_all_ranks_and_processes_end(mpirun_path: str, tmp_path: Path, fault: str) -> None:
+    """Rank 1's environment never returns, in a process of its own; or the rank itself is stopped."""
+    witness = tmp_path / "witness"
+    settings = {"fault": "hang" if fault == "step" else "stop_main", "at": 45, "rank": 1, "witness": witness}
+    given = [f"--set=environment.arguments.{name}={value}" for name, value in settings.items()]
+    backend = "async" if fault == "step" else "gymnasium"
+    given += ["--stall_timeout=2", "--set=checkpoint_seconds=0", f"--set=environment.backend={backend}"]
+    job = subprocess.Popen(
+        [mpirun_path, "-n", "2", sys.executable, str(ROOT / "main.py"), *toy(tmp_path, *given)],
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _, err = job.communicate(timeout=100)  # which ends when nobody holds the pipe any more
+    assert job.returncode != 0
+    assert "rank 0, iteration 2: waiting for the other ranks" in err, err
+    assert fault == "stopped" or "rank 1, iteration 2: environment 2, 3, step 45" in err, err
+    assert latest(tmp_path).state["iteration"] == 1
+    assert time.time() - float(witness.read_text()) < 60
