@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ppo_and_friends.evaluation import rendering, video
 from ppo_and_friends.evaluation.evaluate import Episode, Evaluation, evaluate
 from ppo_and_friends.evaluation.player import batch_of_one, to_action
 from ppo_and_friends.reporting.tables import print_evaluation
+from ppo_and_friends.reporting.waiting import Waiting
 from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 
 SETTINGS = EnvironmentSettings(id="Toy-v0")
@@ -266,15 +268,13 @@ def test_a_closed_window_ends_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def record(path: Path, **arguments: Any) -> Evaluation:
-    make = toy()[1]
     return evaluate(
         Watcher(),
         SETTINGS,
         seed=1,
         render="record",
         video_path=path,
-        make_env=make,
-        **{"episodes": 3, **arguments},
+        **{"episodes": 3, "make_env": toy()[1], **arguments},
     )
 
 
@@ -287,6 +287,113 @@ def test_gif_of_the_chosen_episode(tmp_path: Path, choice: Any, frames: int) -> 
         assert picture.n_frames == frames  # type: ignore[attr-defined]
         assert picture.info["duration"] == 40, "25 frames a second: natural speed"
         assert picture.width == 320, "a tiny picture is enlarged"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rendered"),
+    [
+        # One picture to see whether it can be rendered; then seed 3's steps 0, 2 and 4.
+        ({"video": "best"}, 1 + 3),
+        ({"video": "worst"}, 1 + 2),
+        ({"video": "all"}, 2 + 3 + 3),
+        ({"episodes": 1}, 2),
+        ({"video": "best", "video_steps": 2}, 1 + 2),
+        ({"video": "all", "video_steps": 1}, 3),
+    ],
+)
+def test_only_what_is_kept_is_rendered(
+    arguments: Any, rendered: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    render = Toy.render
+
+    def counted(self: Toy) -> Any:
+        calls.append(self.time)
+        return render(self)
+
+    monkeypatch.setattr(Toy, "render", counted)
+    result = record(tmp_path / "toy.gif", **arguments)
+    assert len(calls) == rendered
+    assert [one.length for one in result.episodes] == [3, 4, 5][: len(result.episodes)]
+
+
+def test_frames_that_a_gif_leaves_out_are_not_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video, "GIF_MAX_FRAMES", 2)
+    calls = []
+    monkeypatch.setattr(
+        Toy, "render", lambda self: (calls.append(self.time), np.zeros((60, 80, 3), np.uint8))[1]
+    )
+    record(tmp_path / "toy.gif", video="best")
+    # Of steps 0, 2 and 4 every second is kept, for twice as long.
+    assert calls == [0, 0, 4]
+    with Image.open(tmp_path / "toy.gif") as picture:
+        assert picture.info["duration"] == 80
+
+
+def test_what_cannot_be_rendered_is_known_before_episodes_are_played(tmp_path: Path) -> None:
+    class Blind(Toy):
+        def render(self) -> Any:
+            raise RuntimeError("no graphics")
+
+    env = Blind()
+    with pytest.raises(EnvironmentFault, match="no graphics"):
+        record(tmp_path / "toy.gif", make_env=lambda *_: env)
+    assert env.actions == []
+
+
+def test_an_environment_that_seeds_do_not_determine_is_named(tmp_path: Path) -> None:
+    class Moody(Toy):
+        played = 0
+
+        def reset(self, **arguments: Any) -> Any:
+            Moody.played += 1
+            return super().reset(**arguments)
+
+        def step(self, action: Any) -> Any:
+            observation, _, *rest = super().step(action)
+            return observation, float(Moody.played), *rest
+
+    with pytest.warns(UserWarning, match="isn't determined by its seed.*scored 25, and 20 before"):
+        record(tmp_path / "toy.gif", make_env=lambda *_: Moody())
+
+
+def test_it_is_said_how_far_a_test_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ppo_and_friends.evaluation.evaluate.PROGRESS_EVERY", 0.0)
+    said: list[tuple[float, str]] = []
+    make = toy(endless=True)[1]
+    evaluate(
+        Watcher(), SETTINGS, episodes=2, seed=0, make_env=make, max_episode_steps=4,
+        on_progress=lambda share, text: said.append((share, text)),
+    )  # fmt: skip
+    assert said[0] == (0.0, "test episode 1 of 2, step 0 of at most 4")
+    assert said[2] == (0.25, "test episode 1 of 2, step 2 of at most 4")
+    assert said[-1] == (1.0, "test episode 2 of 2, step 4 of at most 4")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "times", "expected"),
+    [
+        (Terminal(), (0.0, 0.0, 0.1, 0.15), "\r\x1b[2K" + "━" * 5 + "╌" * 15 + "  25%  one" + "\r\x1b[2K"),
+        (io.StringIO(), (0.0, 0.0, 0.1, 16.0), "three (50%)\n"),
+    ],
+)
+def test_waiting_draws_a_bar_in_a_terminal_and_lines_elsewhere(
+    stream: io.StringIO, times: Any, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    now = iter(times)
+    with Waiting(stream, lambda: next(now)) as waiting:
+        waiting(0.25, "one")
+        waiting(0.3, "two")
+        waiting(0.5, "three")
+    assert stream.getvalue() == expected
 
 
 def test_mp4_is_read_back(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import gymnasium
 
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.evaluation.evaluate import Evaluation, RenderMode
+from ppo_and_friends.evaluation.evaluate import Evaluation, OnProgress, RenderMode
 from ppo_and_friends.evaluation.evaluate import evaluate as play
 from ppo_and_friends.evaluation.player import Array, batch_of_one
 from ppo_and_friends.evaluation.video import Choice
@@ -66,6 +66,8 @@ def evaluate(
     render: bool = False,
     video: str | Path | None = None,
     video_episode: Choice = "best",
+    video_steps: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Run whole episodes of a policy on the environment as Gymnasium defines it.
 
@@ -82,7 +84,10 @@ def evaluate(
             as on the command line.
         render: Open a window.
         video: Where to record, ``.gif`` or ``.mp4``; None: nowhere.
-        video_episode: Which episode to keep, by its score, or all of them.
+        video_episode: Which episode to keep, by its score, or all of them. One of several is played once more
+            to be recorded, since rendering may take long.
+        video_steps: Steps of an episode that are recorded, the first ones; None: two minutes at most.
+        on_progress: Called a few times a second with the share that is done, and what is being done.
 
     Returns:
         Scores and lengths of the episodes, with ``mean`` and ``std``.
@@ -114,5 +119,7 @@ def evaluate(
         timesteps=0 if trained is None else trained.timesteps,
         video_path=None if video is None else Path(video),
         video=video_episode,
+        video_steps=video_steps,
+        on_progress=on_progress,
         make_env=None if function is None else function.make_env,
     )

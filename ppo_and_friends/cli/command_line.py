@@ -26,7 +26,7 @@ usage: python main.py -e NAME [options]
   python main.py --list                                    all launchers
   python main.py --help                                    all options"""
 
-OF_TESTS = ("render", "render_gif", "video", "video_episode", "test_explore", "pretrained")
+OF_TESTS = ("render", "render_gif", "video", "video_episode", "video_steps", "test_explore", "pretrained")
 """Options that have no effect without ``--num_test_runs``."""
 
 OPTIONS_ELSEWHERE = {
@@ -128,6 +128,8 @@ def _check(options: AllOptions) -> None:
     for name in OF_TESTS:
         if getattr(options, name) and options.num_test_runs is None:
             raise UsageError(f"--{name} is for tests: add --num_test_runs N.")
+    if options.video_steps is not None and options.video_steps < 1:
+        raise UsageError(f"--video_steps: at least 1, not {options.video_steps}.")
     if options.num_test_runs is not None and options.num_test_runs < 1:
         raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
     if options.stall_timeout < 0:

@@ -27,6 +27,7 @@ def export(request: Request, communicator: Communicator, *, trust: bool = False)
         from ppo_and_friends.policy.trained_policy import load_policy
 
         policy = load_policy(request.trained or request.folder, trust=trust)
+        print(f"Exporting the policy of {policy.experiment.name} to ONNX ...", flush=True)
         print(f"Written: {export_onnx(policy, request.folder / 'policy.onnx')}")
 
     on_main(communicator, write)

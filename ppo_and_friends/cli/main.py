@@ -137,6 +137,7 @@ def _run(
             window=options.render,
             video=video,
             video_episode=episode,
+            video_steps=options.video_steps,
             trust=options.trust,
         )
     return train(

@@ -185,6 +185,9 @@ class Options:
     ] = None
     """Which episode to write, if --video names a file, or with --render_gif (default: best)."""
 
+    video_steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """How many steps of an episode to write, the first ones (unset: two minutes at most)."""
+
     export: Annotated[Literal["onnx"] | None, tyro.conf.arg(metavar="FORMAT", help_behavior_hint="")] = None
     """Write the saved policy to policy.onnx in the run's folder, with normalisation and scaling in it."""
 

@@ -85,8 +85,13 @@ def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None
     from ppo_and_friends.reporting.interactive import write_interactive
     from ppo_and_friends.reporting.plots import draw, make_plot
     from ppo_and_friends.reporting.run_record import load_run
+    from ppo_and_friends.reporting.waiting import Waiting
 
-    runs = [load_run(folder) for folder in folders]
+    runs = []
+    with Waiting() as waiting:
+        for number, folder in enumerate(folders):
+            waiting(number / len(folders), f"reading run {number + 1} of {len(folders)}")
+            runs.append(load_run(folder))
     prepared = make_plot(runs, column, x=axis)
     if output is None:
         output = Path(os.path.commonpath([run.folder.resolve() for run in runs])) / f"plot_{column}"

@@ -61,6 +61,7 @@ def test(
     window: bool = False,
     video: Path | None = None,
     video_episode: Choice = "best",
+    video_steps: int | None = None,
     trust: bool = False,
 ) -> int:
     """Run whole episodes of the saved policy on the canonical environment; print and write scores.
@@ -73,6 +74,7 @@ def test(
         window: Show it.
         video: Where to record; None: nowhere.
         video_episode: Which episode, by its score, or all of them.
+        video_steps: How many of its steps; None: two minutes at most.
         trust: Whether saved code may be run.
 
     Returns:
@@ -82,7 +84,8 @@ def test(
         PPOError: Nothing is saved, it doesn't fit, no display, an environment that fails.
     """
     on_main(
-        communicator, lambda: _test(request, episodes, deterministic, window, video, video_episode, trust)
+        communicator,
+        lambda: _test(request, episodes, deterministic, window, video, video_episode, video_steps, trust),
     )
     return 0
 
@@ -94,11 +97,13 @@ def _test(
     window: bool,
     video: Path | None,
     video_episode: Choice,
+    video_steps: int | None,
     trust: bool,
 ) -> None:
     from ppo_and_friends.api.evaluation import evaluate
     from ppo_and_friends.evaluation.rendering import prepare_offscreen, require_display
     from ppo_and_friends.reporting.tables import print_evaluation
+    from ppo_and_friends.reporting.waiting import Waiting
 
     if window:
         require_display()
@@ -109,15 +114,18 @@ def _test(
         print(note, file=sys.stderr)
     folder = RunFolder(request.folder)
     try:
-        evaluation = evaluate(
-            policy,
-            episodes,
-            seed=Randomness(request.experiment.random_seed).integer(Purpose.EVALUATION),
-            deterministic=deterministic,
-            render=window,
-            video=video,
-            video_episode=video_episode,
-        )
+        with Waiting() as waiting:
+            evaluation = evaluate(
+                policy,
+                episodes,
+                seed=Randomness(request.experiment.random_seed).integer(Purpose.EVALUATION),
+                deterministic=deterministic,
+                render=window,
+                video=video,
+                video_episode=video_episode,
+                video_steps=video_steps,
+                on_progress=waiting,
+            )
     except EnvironmentFault as error:
         folder.keep_traceback(error)
         raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo_and_friends.common.atomic_files import replace_file
+from ppo_and_friends.common.formatting import format_value
 from ppo_and_friends.common.infos import means
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.evaluation.player import Episode, Player, Policy
@@ -22,7 +25,7 @@ from ppo_and_friends.evaluation.rendering import (
     shares_its_window,
 )
 from ppo_and_friends.evaluation.team_player import TeamPlayer
-from ppo_and_friends.evaluation.video import Choice, Recorder
+from ppo_and_friends.evaluation.video import Choice, Recorder, chosen_of
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
 from ppo_and_friends.vector.closing import close_env
@@ -34,6 +37,12 @@ Array = NDArray[Any]
 RenderMode = Literal["human", "rgb_array"] | None
 MakeEnv = Callable[[EnvironmentSettings, RenderMode], Any]
 """Makes Gymnasium's environment, or PettingZoo's."""
+
+OnProgress = Callable[[float, str], None]
+"""Is told the share that is done, in [0, 1], and what is being done."""
+
+PROGRESS_EVERY = 0.2
+"""Least seconds between two reports of the progress."""
 
 MAX_EPISODE_STEPS = 108_000
 """Default step limit of an episode: half an hour of Atari at 60 steps per second."""
@@ -141,6 +150,8 @@ def evaluate(
     video: Choice = "best",
     max_episode_steps: int = MAX_EPISODE_STEPS,
     make_env: MakeEnv | None = None,
+    video_steps: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Play whole episodes of a policy on the canonical environment, without training-only wrappers.
 
@@ -160,6 +171,8 @@ def evaluate(
         video: Which episode is recorded (by its score), or all of them.
         max_episode_steps: Step limit after which an episode that hasn't ended is stopped.
         make_env: Creates an episode's environment; None: as for training, without what is for training alone.
+        video_steps: Steps of an episode that are recorded, the first ones; None: two minutes at most.
+        on_progress: Called a few times a second with the share that is done, and what is being done.
 
     Returns:
         The results. If the user closes the window, only the episodes that were complete by then.
@@ -175,39 +188,100 @@ def evaluate(
     if render == "human":
         require_display()
     elif render == "record":
-        recorder = Recorder(video_path or Path("episode.gif"), choice=video)
+        recorder = Recorder(video_path or Path("episode.gif"), choice=video, steps=video_steps)
         prepare_offscreen(environment)
     mode: RenderMode = {"human": "human", "record": "rgb_array", None: None}[render]
     several = environment.api == "petting_zoo"
     stage = _Stage(environment, mode, make_env or (make_parallel_env if several else make_canonical_env))
+    watch = _Watch(episodes, on_progress)
+    # Rendering may take far longer than playing: of several episodes, only the one that is kept is rendered,
+    # when it is known which. It is played once more for that: an episode depends on its seed alone.
+    later = recorder is not None and video != "all" and episodes > 1
+
+    def play(index: int, most: int, recorder: Recorder | None, rendered: bool) -> Episode | None:
+        env = stage.fresh(rendered)
+        watch.starts(env, most)
+        if recorder is not None:
+            recorder.set_speed(frames_per_second(environment, env.metadata))
+            if later and done:
+                recorder.expect(done[index].length, index)
+        player = (TeamPlayer if several else Player)(
+            policy,
+            env,
+            environment.id,
+            deterministic,
+            most,
+            recorder,
+            environment.critic_observations,
+            environment.action_masks,
+            watch.step if on_progress is not None else None,
+        )
+        return player.play(index, seed + index)
+
     done: list[Episode] = []
     try:
+        if later and recorder is not None:
+            # One picture of the first episode, so that what can't be rendered is known at once.
+            play(0, 0, Recorder(recorder.path), rendered=True)
         for index in range(episodes):
-            env = stage.fresh()
-            if index == 0 and recorder is not None:
-                recorder.set_speed(frames_per_second(environment, env.metadata))
-            player = (TeamPlayer if several else Player)(
-                policy,
-                env,
-                environment.id,
-                deterministic,
-                max_episode_steps,
-                recorder,
-                environment.critic_observations,
-                environment.action_masks,
-            )
-            episode = player.play(index, seed + index)
+            episode = play(index, max_episode_steps, None if later else recorder, rendered=not later)
             if episode is None:
                 break
             done.append(episode)
+            watch.ends(episode)
             if on_episode is not None:
                 on_episode(index, episode)
+        if later and recorder is not None and done:
+            index = chosen_of([episode.score for episode in done], video)
+            watch.says(f"recording episode {index + 1}")
+            again = play(
+                index, min(max_episode_steps, video_steps or max_episode_steps), recorder, rendered=True
+            )
+            if again is not None and again.length == done[index].length and again.score != done[index].score:
+                warnings.warn(
+                    f"{environment.id} isn't determined by its seed: the episode that was recorded scored "
+                    f"{format_value(again.score)}, and {format_value(done[index].score)} before.",
+                    stacklevel=2,
+                )
     finally:
         stage.clear()
     if not done:
         raise UsageError("The window was closed before the first episode ended, so there are no results.")
+    if recorder is not None and on_progress is not None:
+        on_progress(1.0, f"writing {recorder.path.name}")
     written = recorder.write() if recorder is not None else None
     return Evaluation(environment.id, timesteps, tuple(done), deterministic, seed, written)
+
+
+class _Watch:
+    """Says how far an evaluation is, a few times a second."""
+
+    def __init__(self, episodes: int, tell: OnProgress | None) -> None:
+        self._episodes, self._tell = episodes, tell
+        self._limit = 0
+        self._lengths: list[int] = []
+        self._doing = ""
+        self._told = time.perf_counter()
+
+    def starts(self, env: Any, most: int) -> None:
+        own = getattr(getattr(env, "spec", None), "max_episode_steps", None)
+        self._limit = min(most, own) if isinstance(own, int) and own > 0 else most
+
+    def ends(self, episode: Episode) -> None:
+        self._lengths.append(episode.length)
+
+    def says(self, text: str) -> None:
+        self._doing = text
+
+    def step(self, index: int, length: int) -> None:
+        now = time.perf_counter()
+        if self._tell is None or now - self._told < PROGRESS_EVERY:
+            return
+        self._told = now
+        expected = float(np.mean(self._lengths)) if self._lengths else float(self._limit)
+        share = 1.0 if self._doing else (index + min(1.0, length / max(1.0, expected))) / self._episodes
+        text = self._doing or f"test episode {index + 1} of {self._episodes}"
+        self._tell(float(share), f"{text}, step {length:,} of at most {self._limit:,}")
 
 
 class _Stage:
@@ -223,11 +297,15 @@ class _Stage:
         self._make_env = make_env
         self._open: list[Any] = []
 
-    def fresh(self) -> Any:
-        """Replace the environment; a window stays open where the next environment draws into it."""
+    def fresh(self, rendered: bool = True) -> Any:
+        """Replace the environment; a window stays open where the next environment draws into it.
+
+        Args:
+            rendered: Whether it is shown or recorded, if any is.
+        """
         if not (self._mode == "human" and shares_its_window()):
             self.clear()
-        env = self._make_env(self._settings, self._mode)
+        env = self._make_env(self._settings, self._mode if rendered else None)
         self._open.append(env)
         if self._mode is not None and self._mode not in env.metadata.get("render_modes", [self._mode]):
             raise UsageError(

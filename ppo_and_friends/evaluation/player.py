@@ -83,6 +83,7 @@ class Player:
         recorder: Recorder | None,
         critic_keys: Sequence[str] = (),
         action_masks: str = "off",
+        on_step: Callable[[int, int], None] | None = None,
     ) -> None:
         self._policy = policy
         self._env = env
@@ -90,6 +91,7 @@ class Player:
         self._deterministic = deterministic
         self._max_steps = max_steps
         self._recorder = recorder
+        self._on_step = on_step
         self._watched = getattr(env, "render_mode", None) == "human"
         self._prepare(critic_keys, action_masks)
 
@@ -143,6 +145,8 @@ class Player:
         return Episode(score, length, hit_step_limit=not over, info=numbers_of(result[4]))
 
     def _show(self, index: int, length: int, score: float) -> None:
+        if self._on_step is not None:
+            self._on_step(index, length)
         if self._recorder is None or not self._recorder.wants(length):
             return
         try:

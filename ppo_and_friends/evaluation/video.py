@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -53,7 +54,9 @@ class _Clip:
 class Recorder:
     """Collects the captioned frames of episodes, and writes those of the chosen episodes to a file."""
 
-    def __init__(self, path: Path, *, choice: Choice = "best", width: int | None = None) -> None:
+    def __init__(
+        self, path: Path, *, choice: Choice = "best", width: int | None = None, steps: int | None = None
+    ) -> None:
         """Prepare a recording.
 
         Args:
@@ -61,6 +64,7 @@ class Recorder:
                 ``.webm``.
             choice: Which episode is written (by its score), or all of them in sequence.
             width: Maximum width in pixels; None: 320 for a GIF, 640 for a video.
+            steps: Of each episode, the first ones; None: as many as there is room for.
 
         Raises:
             UsageError: The extension is not supported.
@@ -71,12 +75,19 @@ class Recorder:
             raise UsageError(f"Can't record to {path}: the extension must be one of {known}.")
         self._path = path
         self._choice = choice
+        self._steps = steps
         self._width = width or (GIF_WIDTH if suffix == ".gif" else VIDEO_WIDTH)
         self._every = 1
         self._fps = MAX_FPS
+        self._most = MAX_FRAMES
         self._clips: list[_Clip] = []
         self._current = _Clip()
         self._count = 0
+
+    @property
+    def path(self) -> Path:
+        """The file that is written."""
+        return self._path
 
     @property
     def fps(self) -> float:
@@ -88,6 +99,17 @@ class Recorder:
         self._every = max(1, int(np.ceil(steps_per_second / MAX_FPS - 1e-9)))
         self._fps = steps_per_second / self._every
 
+    def expect(self, steps: int, index: int) -> None:
+        """Tell that the next episode is number ``index`` and will have so many steps.
+
+        Frames that a GIF would leave out again needn't be rendered then.
+        """
+        self._count = index
+        frames = min(steps, self._steps or steps) // self._every + 1
+        if self._path.suffix.lower() == ".gif":
+            thin = max(1, -(-min(frames, MAX_FRAMES) // GIF_MAX_FRAMES))
+            self._every, self._fps, self._most = self._every * thin, self._fps / thin, MAX_FRAMES // thin
+
     def begin(self) -> None:
         """Start a new episode."""
         self._current = _Clip(index=self._count)
@@ -95,7 +117,9 @@ class Recorder:
 
     def wants(self, step: int) -> bool:
         """Return whether the frame after this step of the episode is recorded."""
-        return step % self._every == 0 and len(self._current.frames) < MAX_FRAMES
+        if self._steps is not None and step > self._steps:
+            return False
+        return step % self._every == 0 and len(self._current.frames) < self._most
 
     def add(self, frame: NDArray[Any], score: float, step: int) -> None:
         """Add a frame.
@@ -139,9 +163,13 @@ class Recorder:
 
 
 def _choose(clips: list[_Clip], choice: Choice) -> _Clip:
-    ranked = sorted(clips, key=lambda clip: clip.score)
-    position = {"best": len(ranked) - 1, "worst": 0}.get(choice, (len(ranked) - 1) // 2)
-    return ranked[position]
+    return clips[chosen_of([clip.score for clip in clips], choice)]
+
+
+def chosen_of(scores: Sequence[float], choice: Choice) -> int:
+    """The index of the best, worst or median of some scores."""
+    ranked = sorted(range(len(scores)), key=lambda index: scores[index])
+    return ranked[{"best": len(ranked) - 1, "worst": 0}.get(choice, (len(ranked) - 1) // 2)]
 
 
 def shrink(frame: NDArray[Any], width: int) -> Image.Image:
