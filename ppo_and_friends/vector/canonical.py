@@ -71,7 +71,7 @@ def make_canonical_env(
 def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> Env:
     arguments = dict(settings.arguments)
     if settings.atari is not None:
-        arguments = _atari_arguments(settings.atari) | arguments
+        arguments = _with_atari(arguments, settings.atari)
     if render_mode is not None:
         arguments["render_mode"] = render_mode
     if settings.factory is not None:
@@ -111,12 +111,32 @@ def _registered(id: str) -> str:
     return bare if is_file(source) else id
 
 
-def _atari_arguments(atari: AtariSettings) -> dict[str, Any]:
-    return {
+def _with_atari(arguments: dict[str, Any], atari: AtariSettings) -> dict[str, Any]:
+    """A game's arguments, with those that follow from the settings of its preprocessing.
+
+    Raises:
+        UsageError: An argument says something else than the settings do.
+    """
+    ours = {
         "frameskip": 1,  # frames are skipped by the preprocessing
         "repeat_action_probability": atari.repeat_action_probability,
         "obs_type": "ram" if atari.observation == "ram" else "rgb",
     }
+    settings = {
+        "frameskip": ("frame_skip", arguments.get("frameskip")),
+        "repeat_action_probability": (
+            "repeat_action_probability",
+            arguments.get("repeat_action_probability"),
+        ),
+        "obs_type": ("observation", "ram" if arguments.get("obs_type") == "ram" else "pixels"),
+    }
+    for name, (setting, value) in settings.items():
+        if name in arguments and arguments[name] != ours[name]:
+            raise UsageError(
+                f"environment.arguments: {name}={arguments[name]!r} doesn't fit the game's preprocessing "
+                f"(environment.atari).\nUse --set environment.atari.{setting}={value} instead."
+            )
+    return ours | arguments
 
 
 def _wrap(env: Env, text: str) -> Env:

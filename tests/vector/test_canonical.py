@@ -36,6 +36,24 @@ def test_unknown_ids_name_the_nearest() -> None:
         make(id="LunarLander-v2")  # deprecated: refused by Gymnasium, never replaced silently
 
 
+@pytest.mark.parametrize(
+    ("argument", "value", "instead"),
+    [
+        ("obs_type", "ram", "observation=ram"),
+        ("obs_type", "grayscale", "observation=pixels"),
+        ("frameskip", 4, "frame_skip=4"),
+        ("repeat_action_probability", 0.25, "repeat_action_probability=0.25"),
+    ],
+)
+def test_arguments_that_a_games_preprocessing_has_settings_for(
+    argument: str, value: Any, instead: str
+) -> None:
+    pytest.importorskip("ale_py")
+    settings = {"id": "BreakoutNoFrameskip-v4", "arguments": {argument: value}}
+    with pytest.raises(UsageError, match=f"{argument}={value!r}.*\n.*--set environment.atari.{instead}"):
+        make(**settings, atari=AtariSettings())
+
+
 def test_a_missing_dependency_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def needs(**_: Any) -> Any:
         raise gymnasium.error.DependencyNotInstalled('run `pip install "gymnasium[cheese]"`')
