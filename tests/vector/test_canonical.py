@@ -12,6 +12,7 @@ from gymnasium import spaces
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env
+from ppo_and_friends.vector.parallel import spaces_and_agents
 from ppo_and_friends.vector.wrappers import LIFE_LOST
 from tests.vector.toys import Clock, toy
 
@@ -174,3 +175,12 @@ def test_mujoco_writes_no_log_where_a_run_is_started(tmp_path: Path, monkeypatch
         warnings.simplefilter("error")
         make_canonical_env(EnvironmentSettings(id="HalfCheetah-v5")).close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_whose_close_raises_can_be_looked_at() -> None:
+    class Stuck(Clock):
+        def close(self) -> None:
+            raise RuntimeError("can't let go")
+
+    settings = toy(Stuck)
+    assert spaces_and_agents(settings)[0] == Clock().observation_space
