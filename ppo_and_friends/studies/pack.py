@@ -15,6 +15,7 @@ from ppo_and_friends.common.atomic_files import TEMPORARY
 from ppo_and_friends.errors import CheckpointError, PPOError, UsageError
 from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy, restored_policy
 from ppo_and_friends.reporting.plots import plot_runs
+from ppo_and_friends.reporting.waiting import Waiting
 from ppo_and_friends.runs.checkpoint import Checkpoint, save_checkpoint
 from ppo_and_friends.runs.saved_experiment import load_experiment, save_experiment
 from ppo_and_friends.settings.experiment import Experiment
@@ -105,7 +106,8 @@ def _scores(policy: TrainedPolicy | None, episodes: int) -> Mapping[str, Any]:
     if policy is None:
         return {}
     try:
-        return evaluate(policy, episodes).as_dict()
+        with Waiting() as waiting:
+            return evaluate(policy, episodes, on_progress=waiting).as_dict()
     except PPOError as error:
         print(f"Not tested: {error}")
         return {}
