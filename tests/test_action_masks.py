@@ -193,6 +193,61 @@ def test_a_bad_mask_is_named_with_environment_step_and_key(fault: str, problem: 
             envs.step(rows.argmax(1) + 1)
 
 
+NESTED = spaces.Dict(
+    keys=spaces.MultiBinary(1),
+    mode=spaces.Tuple([spaces.Discrete(3), spaces.MultiDiscrete([2, 2])]),
+    push=spaces.Box(-1.0, 1.0, (2,)),
+)
+
+
+@pytest.mark.parametrize(
+    ("space", "given", "expected"),
+    [
+        (spaces.Discrete(3), [True, False, True], "101"),
+        (spaces.Discrete(3), np.array([1, 0, 1], np.uint8), "101"),
+        (spaces.MultiDiscrete([2, 3]), (np.array([0, 1], np.int8), np.array([1, 0, 1], np.int8)), "01101"),
+        (spaces.MultiDiscrete([2, 3]), [[0, 1], [1, 0, 1]], "01101"),
+        (spaces.MultiDiscrete([2, 2]), np.array([[0, 1], [1, 0]], bool), "0110"),
+        (spaces.MultiBinary(2), np.array([[0, 1], [1, 1]]), "0111"),
+        (NESTED, {"keys": [1, 0], "mode": ([0, 1, 0], [[1, 1], [0, 1]])}, "100101101"),
+        (NESTED, np.array([1, 0, 0, 1, 0, 1, 1, 0, 1]), "100101101"),
+    ],
+)
+def test_masks_are_taken_in_every_form(space: Any, given: Any, expected: str) -> None:
+    from ppo_and_friends.vector.masks import as_mask, mask_space
+
+    mask = as_mask(given, space)
+    assert mask_space(space).contains(mask)
+    assert "".join(map(str, mask.astype(int))) == expected
+
+
+class Nested(gymnasium.Env[Any, Any]):
+    """One action is legal in each choice; the mask is nested like the action space."""
+
+    action_space = NESTED
+    observation_space = spaces.Box(0.0, 1.0, (1,))
+
+    def _result(self) -> Any:
+        self.choice = int(self.np_random.integers(2))
+        binary, three = np.eye(2, dtype=bool), np.eye(3, dtype=bool)
+        mode = (three[2 * self.choice], np.concatenate((binary[1], binary[self.choice])))
+        return np.zeros(1, np.float32), {"action_mask": {"keys": binary[self.choice], "mode": mode}}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self._result()
+
+    def step(self, action: Any) -> Any:
+        assert action["keys"][0] == self.choice and action["mode"][0] == 2 * self.choice
+        assert action["mode"][1].tolist() == [1, self.choice]
+        observation, info = self._result()
+        return observation, 1.0, False, False, info
+
+
+def test_nested_actions_are_masked() -> None:
+    on_ranks(settings(Nested), 1, iterate)
+
+
 def test_nested_choices_are_named() -> None:
     from ppo_and_friends.vector.masks import dead_end
 

@@ -51,7 +51,8 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("page", "least"), [("python_api.md", 8), ("own_parts.md", 8), ("several_agents.md", 2)]
+    ("page", "least"),
+    [("python_api.md", 8), ("own_parts.md", 8), ("several_agents.md", 2), ("action_masks.md", 1)],
 )
 def test_every_block_runs(page: str, least: int, examples: Path) -> None:
     found = blocks(page)
