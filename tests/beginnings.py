@@ -13,12 +13,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from ppo_and_friends.runs.checkpoint import save_checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture
+from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.settings.plain import is_plain
 from tests.friends.runs import build
 
 FOLDERS = tempfile.TemporaryDirectory()
@@ -32,7 +36,34 @@ def begun(chosen: Experiment) -> str:
     with closing(trainer.collector.envs):
         trainer.train_iteration()
         save_checkpoint(folder / "checkpoints", trainer.timesteps, *capture(trainer, 1.0))
+        if is_plain(chosen):
+            save_experiment(folder, chosen, [])
     return str(folder)
+
+
+class Privileged(gymnasium.Env[Any, Any]):
+    """A goal, and the same with noise; the action nearest to it is rewarded; 5 steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Dict(
+            blurred=spaces.Box(-np.inf, np.inf, (2,)), goal=spaces.Box(-np.inf, np.inf, (2,))
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (2,))
+
+    def _observe(self) -> Any:
+        self.goal = self.np_random.uniform(-1.0, 1.0, 2).astype(np.float32)
+        blurred = self.goal + 0.1 * self.np_random.normal(size=2).astype(np.float32)
+        return {"blurred": blurred, "goal": self.goal}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        reward = -float(np.abs(action - self.goal).sum())
+        return self._observe(), reward, False, self.t == 5, {}
 
 
 class Played:

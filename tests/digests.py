@@ -224,6 +224,18 @@ def begun_with_others() -> Experiment:
     return small("CartPole-v1", friends, network=network)
 
 
+def taught_by_one_who_sees_more() -> Experiment:
+    network, id = layers("tanh", actor_output_gain=1.0), f"{begun.__module__}:Privileged"
+    everything = EnvironmentSettings(id=id, num_envs=NUM_ENVS, backend="gymnasium")
+    teacher = small(everything, (friend("ObservationNormalizer"),), network=network)
+    friends = (
+        friend("ObservationNormalizer"),
+        friend("Distillation", teacher=begun(teacher), coefficient=linear(1.0, 0.2)),
+    )
+    less = replace(everything, critic_observations=("goal",))
+    return small(less, friends, network=network)
+
+
 def changing_cart_poles() -> Experiment:
     friends = (
         friend("Curriculum", attributes={"length": "0.5,0.8@128", "force_mag": linear(10.0, 5.0)}),
@@ -263,6 +275,7 @@ FRIENDLY: tuple[Callable[[], Experiment], ...] = (
     mirrored_cart_pole,
     numbered_places,
     begun_with_others,
+    taught_by_one_who_sees_more,
     changing_cart_poles,
     cards,
     pictures,

@@ -44,7 +44,7 @@ GROUPS = {
         "AdaptiveLearningRate",
         "GradientClip",
     ),
-    "The beginning": ("InitFrom", "BehaviourCloning"),
+    "The beginning": ("InitFrom", "BehaviourCloning", "Distillation"),
     "The environments": ("Curriculum", "DomainRandomisation"),
     "The run": ("HardReset", "Evaluator", "BestPolicyKeeper", "VideoRecorder"),
 }

@@ -53,6 +53,7 @@ BUILT_IN = {
 
 STARTING_POINTS = {
     "InitFrom": "ppo_and_friends.friends.init_from",
+    "Distillation": "ppo_and_friends.friends.distillation",
     "BehaviourCloning": "ppo_and_friends.friends.behaviour_cloning",
 }
 """Friends that begin with something on disk, so they do not run on default arguments."""

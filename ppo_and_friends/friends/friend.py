@@ -75,6 +75,19 @@ LoadPolicy = Callable[[Path], SavedPolicy]
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """The whole agent of another run."""
+
+    agent: Agent
+    observation_space: spaces.Box
+    """Of encoded observations before any of its friends."""
+
+
+LoadTeacher = Callable[[Path], Teacher]
+"""Restores another run's agent on every rank. A collective; raises UsageError or CheckpointError."""
+
+
+@dataclass(frozen=True)
 class FriendContext:
     """What a friend may know about the run."""
 
@@ -133,6 +146,9 @@ class FriendContext:
 
     load_policy: LoadPolicy | None = None
     """Reads a policy of another run, on rank 0 alone."""
+
+    load_teacher: LoadTeacher | None = None
+    """Restores a whole agent of another run. A collective."""
 
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """Told what takes time and isn't training: ``with stopwatch.measure("evaluation")``. Collectives are

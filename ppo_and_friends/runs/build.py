@@ -41,6 +41,7 @@ from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.best_policy import policy_saver
 from ppo_and_friends.runs.saved_policy import load_saved_policy
+from ppo_and_friends.runs.teachers import teacher_loader
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.protocol import VectorEnv, agents_of
 from ppo_and_friends.vector.spaces import declared_space
@@ -121,6 +122,7 @@ def build_agent(
                 agents,
             ),
             load_policy=load_saved_policy,
+            load_teacher=teacher_loader(build_agent, communicator, experiment.device),
             stopwatch=stopwatch or Stopwatch(),
         )
     )
