@@ -20,7 +20,7 @@ from ppo_and_friends.friends.catalog import BUILT_IN
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture, restore_trainer
-from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, NetworkSettings
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, NetworkSettings, friend
 from tests.engine import experiment, on_ranks
 from tests.friends.test_together import spec
 from tests.test_trained_policy import saved
@@ -143,13 +143,16 @@ def test_masks_belong_to_their_observations_after_resets_too(backend: str) -> No
     on_ranks(settings(backend=backend), 1, work)
 
 
-def test_the_number_of_ranks_does_not_matter() -> None:
+@pytest.mark.parametrize("memory", [None, "gru"])
+def test_the_number_of_ranks_does_not_matter(memory: str | None) -> None:
+    chosen = settings(partial(Masked, SPACES["MultiDiscrete"]), network={"memory": memory})
+
     def work(trainer: Trainer, _: Any) -> dict[str, Any]:
         iterate(trainer, None, 3)
         return {name: tensor.detach().numpy().copy() for name, tensor in trainer.agent.tensors().items()}
 
-    (alone,) = on_ranks(settings(), 1, work)
-    for found in on_ranks(settings(), 3, work):
+    (alone,) = on_ranks(chosen, 1, work)
+    for found in on_ranks(chosen, 3, work):
         for name, value in found.items():
             np.testing.assert_allclose(value, alone[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
@@ -272,6 +275,13 @@ def test_a_setting_turns_them_off_or_says_where_they_are() -> None:
 
         continuous = partial(Identity, spaces.Box(-1.0, 1.0, (1,)))
         on_ranks(settings(continuous, action_masks="info"), 1, work)
+
+
+def test_tasks_of_new_environments_keep_their_masks() -> None:
+    """Curriculum makes environments anew where arguments change; their method is asked from then on."""
+    curriculum = friend("Curriculum", arguments={"at": "1,2@100"})
+    chosen = settings(lambda at=9: Masked(place="method", at=at), curriculum)
+    on_ranks(chosen, 1, partial(iterate, iterations=3))
 
 
 def test_a_run_is_resumed_with_masks_as_it_was() -> None:
