@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import faults_bytes, faults_kills
+from benchmarks import faults_bytes, faults_disk, faults_kills, faults_numerics
 from benchmarks.fault_cases import Case, table
 from benchmarks.report import command_line
 
@@ -25,6 +25,8 @@ FAMILIES: dict[str, tuple[Callable[[int, random.Random], Case | list[Case]], flo
     "moments": (faults_kills.moments, 0.3),
     "flips": (faults_bytes.flips, 10.0),
     "contents": (faults_bytes.contents, 1.0),
+    "disks": (faults_disk.disks, 0.1),
+    "numerics": (faults_numerics.numerics, 0.1),
 }
 """Families of faults, and how many tries each takes for a round: some take milliseconds, some seconds."""
 

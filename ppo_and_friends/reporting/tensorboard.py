@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +89,7 @@ class TensorBoardReporter(SilentReporter):
                 old.unlink()
         self._event, self._summary = event_pb2, summary_pb2
         self._purge, self._resumed_timesteps = run.resumed_from is not None, run.resumed_timesteps
+        _silence_writers()
         self._writer = EventFileWriter(str(self._folder), flush_secs=10)
         for content in hparams_summaries(run.experiment, run.ranks, FINAL_SCORES):
             self._write(run.resumed_timesteps or 0, summary=content)
@@ -191,3 +194,15 @@ class TensorBoardReporter(SilentReporter):
 
     def _write(self, step: int, **content: Any) -> None:
         self._writer.add_event(self._event.Event(wall_time=time.time(), step=step, **content))
+
+
+@cache
+def _silence_writers() -> None:
+    """Print no traceback when an event file can't be written: the reporter's next call raises it again."""
+    before = threading.excepthook
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        if type(failed.thread).__name__ != "_AsyncWriterThread":
+            before(failed)
+
+    threading.excepthook = hook

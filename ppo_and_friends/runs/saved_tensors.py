@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from torch import Tensor
 
-from ppo_and_friends.common.tensors import tensor_fault
+from ppo_and_friends.common.tensors import is_finite, tensor_fault
 from ppo_and_friends.common.versions import library_versions
-from ppo_and_friends.errors import IncompatibleState
+from ppo_and_friends.errors import IncompatibleState, PPOError
 from ppo_and_friends.friends.group import friends_of
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.runs.checkpoint import TENSORS, Checkpoint, damaged
@@ -76,6 +76,34 @@ def check_moments(
         fault = tensor_fault(own[name], tensor) if name in own else "is not a tensor of this run"
         if fault is not None:
             raise damaged(checkpoint, TENSORS, f"optimizer.{name} {fault}")
+
+
+def finite_names(tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """Names of the tensors without NaN or infinite values: they must never have any.
+
+    Args:
+        tensors: A new run's. What isn't finite then, such as the best score so far, may stay so.
+    """
+    return frozenset(name for name, tensor in tensors.items() if is_finite(tensor))
+
+
+def refuse_infinite(tensors: Mapping[str, Tensor], always: Container[str]) -> None:
+    """Refuse to save tensors with NaN or infinite values, which no run could go on from.
+
+    Args:
+        tensors: What is to be saved, equal on all ranks.
+        always: Names of what must be finite; what begins with ``network.`` or ``optimizer.`` must as well.
+
+    Raises:
+        PPOError: Names the tensor.
+    """
+    for name, tensor in tensors.items():
+        wanted = name in always or name.startswith(("network.", "optimizer."))
+        if wanted and not is_finite(tensor):
+            raise PPOError(
+                f"{name} has NaN or infinite values, so nothing is saved; the last checkpoint is kept.\n"
+                "Lower ppo.learning_rate, or normalise observations and rewards."
+            )
 
 
 def _same_settings(checkpoint: Checkpoint, experiment: Experiment | None) -> bool:

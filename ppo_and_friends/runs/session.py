@@ -22,6 +22,7 @@ from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest, save_checkp
 from ppo_and_friends.runs.checkpoint_contents import capture
 from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.saved_tensors import finite_names, refuse_infinite
 from ppo_and_friends.settings.plain import experiment_settings
 
 T = TypeVar("T")
@@ -72,6 +73,10 @@ class Session:
 
     stopped: bool = False
     """Whether a signal asked to stop; equal on all ranks."""
+
+    def __post_init__(self) -> None:
+        """Note which of the agent's tensors are finite now, and must stay so."""
+        self._finite = finite_names(self.trainer.agent.tensors())
 
     def run(self) -> int:
         """Train until the number of timesteps is reached, a friend ends the run, or a signal stops it; save.
@@ -156,13 +161,16 @@ class Session:
         Raises:
             ReplicationError: Ranks differ in a parameter or buffer.
             CheckpointError: The checkpoint can't be written.
+            PPOError: A parameter, a moment or a statistic is NaN or infinite; nothing was written.
         """
         trainer = self.trainer
         if self.folder is None or trainer.iteration == self._saved_iteration:
             return
         checkpoints = self.folder.checkpoints
+        refuse_infinite(trainer.agent.tensors(), self._finite)
         trainer.friends.before_checkpoint()
         tensors, state = capture(trainer, self.seconds)
+        refuse_infinite(tensors, self._finite)
         assert_replicated(self.communicator, {n: t.detach().cpu().numpy() for n, t in tensors.items()})
         extra = {
             "ranks": self.communicator.size,
