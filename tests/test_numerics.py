@@ -25,7 +25,10 @@ def test_infinite_weights_are_not_saved_over_good_ones(tmp_path: Path) -> None:
         "--accept_changes",
     )
     assert done.status == 1
-    assert "network." in done.err and "has NaN or infinite values, so nothing is saved; the last checkpoint is kept" in done.err
+    assert (
+        "network." in done.err
+        and "has NaN or infinite values, so nothing is saved; the last checkpoint is kept" in done.err
+    )
     assert "Lower ppo.learning_rate" in done.err and len(done.complaint) == 2
     after = latest(tmp_path)
     assert after.path == before.path and after.notes == ()

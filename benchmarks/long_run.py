@@ -1,0 +1,122 @@
+"""Whether anything grows in a long run: ``python benchmarks/long_run.py --iterations 50000``.
+
+A small run saves after each iteration. Memory, open files, threads, and the number and the sizes of its files
+are noted; what rises over the second half by more than its bound grows. ``progress.csv`` and the event files
+have a row an iteration, so their rows must have a size that doesn't rise.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.memory import slope
+from benchmarks.report import command_line, markdown
+from ppo_and_friends.api.run import Run
+from ppo_and_friends.settings.registry import launcher_experiment
+
+BOUNDS = {
+    "memory, kB": 2.0,
+    "open files": 0.0,
+    "threads": 0.0,
+    "files": 0.0,
+    "checkpoints, bytes": 1.0,
+    "a row's bytes": 0.05,
+}
+"""By how much each may rise with an iteration. Counters in a checkpoint get a digit now and then."""
+
+ROLLOUT = 64
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train for many iterations with a checkpoint each, and find what grows."""
+
+    iterations: int = 2_000
+    """Of the run."""
+    environment: str = "CartPole"
+    """Launcher."""
+
+
+def look(folder: Path, iteration: int) -> dict[str, float]:
+    """What may grow, now."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    grows = [path for path in files if path.name == "progress.csv" or path.name.startswith("events.")]
+    fixed = sum(path.stat().st_size for path in files if path not in grows)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "memory, kB": pages * resource.getpagesize() / 1024,
+        "open files": len(os.listdir("/proc/self/fd")),
+        "threads": threading.active_count() + len(os.listdir("/proc/self/task")),
+        "files": len(files),
+        "checkpoints, bytes": fixed,
+        "a row's bytes": sum(path.stat().st_size for path in grows) / iteration,
+    }
+
+
+def watch(environment: str, iterations: int) -> dict[str, list[float]]:
+    """Train, and return what `look` saw after each iteration."""
+    experiment = launcher_experiment(environment).with_changes(
+        {
+            "checkpoint_seconds": 0,
+            "ppo.rollout_timesteps": ROLLOUT,
+            "ppo.minibatch_size": ROLLOUT,
+            "ppo.epochs": 1,
+            "network.actor_hidden": 8,
+            "network.critic_hidden": 8,
+        },
+        num_timesteps=(iterations + 1) * ROLLOUT,
+        num_envs=4,
+    )
+    seen: dict[str, list[float]] = {name: [] for name in BOUNDS}
+    with tempfile.TemporaryDirectory() as place:
+        for number, _ in enumerate(Run(experiment, place, verbosity=-1).iterations(), 1):
+            for name, value in look(Path(place), number).items():
+                seen[name].append(value)
+            if number == iterations:
+                break
+    return seen
+
+
+def growing(seen: dict[str, list[float]]) -> dict[str, float]:
+    """What rises, and by how much an iteration."""
+    slopes = {name: slope(np.array(values)) for name, values in seen.items()}
+    return {name: rise for name, rise in slopes.items() if rise > BOUNDS[name]}
+
+
+def run_benchmark(options: Options) -> int:
+    """Watch a run; 1 if something grows."""
+    begun = time.monotonic()
+    seen = watch(options.environment, options.iterations)
+    grows = growing(seen)
+    rows = [
+        [
+            name,
+            f"{values[len(values) // 2]:,.0f}",
+            f"{values[-1]:,.0f}",
+            f"{slope(np.array(values)):.4f}",
+            f"{BOUNDS[name]:g}",
+            "GROWS" if name in grows else "flat",
+        ]
+        for name, values in seen.items()
+    ]
+    print(f"{options.iterations:,} iterations of {options.environment}, {time.monotonic() - begun:.0f} s\n")
+    print(markdown(("", "half-way", "at the end", "rise an iteration", "at most", ""), rows))
+    return int(bool(grows))
+
+
+main = partial(command_line, Options, "long_run.py", run_benchmark)
+
+if __name__ == "__main__":
+    raise SystemExit(main())
