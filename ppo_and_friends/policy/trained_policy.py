@@ -36,7 +36,9 @@ from ppo_and_friends.runs.checkpoint_contents import (
     MASK_SPACE,
     RAW_SPACE,
     capture,
+    check_identity,
     restore_agent,
+    settings_identity,
 )
 from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.packed import is_packed, unpacked
@@ -305,6 +307,7 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
         IncompatibleState: The checkpoint doesn't fit the settings.
         UsageError: A friend that the policy needs can't be imported.
     """
+    check_identity(checkpoint, settings_identity(experiment))
     experiment = without_missing_friends(experiment, checkpoint)
     identity = checkpoint.state["identity"]
     observation_space = restore(identity["observation_space"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +55,9 @@ def unpacked(path: Path) -> Iterator[Path]:
                 for name in NEEDED:  # by name, so that no path in the file can lead elsewhere
                     place = checkpoint if name in CHECKPOINT else folder
                     (place / name).write_bytes(archive.read(name))
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+        except UsageError:
+            raise
+        except Exception as error:  # of zipfile's: an unknown compression, a password, a name that is no text
             raise CheckpointError(f"{path} is damaged: {error}.") from error
         (checkpoint.parent / LATEST).write_text(f"{checkpoint.name}\n")
         try:

@@ -210,3 +210,13 @@ def test_pushing_nowhere_is_told_in_a_line(packed: Path, monkeypatch: pytest.Mon
         push(packed, "someone/toy")
     with pytest.raises(UsageError, match="write the repository as user/name"):
         push(packed, "toy")
+
+
+def test_a_pack_with_a_password_is_refused(packed: Path, tmp_path: Path):
+    content = bytearray(packed.read_bytes())
+    # The first bit of an entry's flags, 8 bytes into its record of the directory, says that it is encrypted.
+    for place in [i for i in range(len(content)) if content[i : i + 4] == b"PK\x01\x02"]:
+        content[place + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"locked\.zip is damaged: .*password"):
+        load_policy(tmp_path / "locked.zip")
