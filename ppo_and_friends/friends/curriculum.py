@@ -12,7 +12,7 @@ from torch import Tensor
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.common.objects import resolve_object
 from ppo_and_friends.distributed.agreement import on_main
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.errors import UsageError, nearest
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.stages import Stages, stages_of
 from ppo_and_friends.ppo.episodes import RECENT
@@ -123,6 +123,16 @@ class Curriculum(Friend):
     def choose_task(self, task: Task, episode: Episode) -> Task:
         """The same for all environments."""
         return task.but(self._task)
+
+    def after_update(self, stats: dict[str, float]) -> None:
+        """Refuse bounds on numbers that no run has, as soon as an iteration shows which there are."""
+        known = [*stats, "timesteps", "iteration"]
+        places = ("info", *(friend.name for friend in self.context.friends))
+        for by in dict.fromkeys(by for stages in self._stepped for by, _ in stages.bounds):
+            if by not in known and by.partition("/")[0] not in places:
+                near = nearest(by, known)
+                meant = f" Did you mean {', '.join(near)}?" if near else ""
+                raise UsageError(f"Curriculum: no number of the run is called {by!r}.{meant}")
 
     def metrics(self) -> dict[str, float]:
         """Steps so far."""

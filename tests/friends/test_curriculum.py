@@ -125,6 +125,8 @@ def test_by_a_users_function(ranks: int) -> None:
         ({"function": f"{__name__}:wrong"}, "must return dictionaries by attributes, options, arguments"),
         ({"function": f"{__name__}:broken"}, "KeyError: 'nothing'"),
         ({"function": "nothing:there"}, "can't be imported"),
+        ({"attributes": {"level": "1,2@episode_return_mean>=4,3@iteratio>=9"}}, "Did you mean iteration"),
+        ({"attributes": {"level": "1,2@Evaluator/score>=4"}}, "is called 'Evaluator/score'"),
         ({"attributes": {"levels": 1}}, "no attribute 'levels'. Did you mean level"),
     ],
 )
