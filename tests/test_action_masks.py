@@ -284,20 +284,23 @@ def test_tasks_of_new_environments_keep_their_masks() -> None:
     on_ranks(chosen, 1, partial(iterate, iterations=3))
 
 
-def test_a_run_is_resumed_with_masks_as_it_was() -> None:
-    def save(trainer: Trainer, _: Any) -> Any:
-        iterate(trainer, None)
-        tensors, plain = capture(trainer, 1.0)
-        return Checkpoint(
-            Path("saved"),
-            plain["timesteps"],
-            {name: tensor.detach().clone() for name, tensor in tensors.items()},
-            plain,
-            {},
-        )
+def checkpoint_of(trainer: Trainer, _: Any) -> Checkpoint:
+    iterate(trainer, None)
+    tensors, plain = capture(trainer, 1.0)
+    copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    return Checkpoint(Path("saved"), plain["timesteps"], copies, plain, {})
 
-    (checkpoint,) = on_ranks(settings(), 1, save)
+
+def test_a_run_is_resumed_with_masks_as_it_was() -> None:
+    (checkpoint,) = on_ranks(settings(), 1, checkpoint_of)
     on_ranks(settings(), 1, lambda trainer, _: restore_trainer(trainer, checkpoint))
+    del checkpoint.state["identity"]["mask_space"]
+    with pytest.raises(IncompatibleState, match="trained without the environment's action masks"):
+        on_ranks(settings(), 1, lambda trainer, _: restore_trainer(trainer, checkpoint))
+
+
+def test_a_run_with_masks_is_not_resumed_without() -> None:
+    (checkpoint,) = on_ranks(settings(), 1, checkpoint_of)
     with pytest.raises(IncompatibleState, match="mask_space"):
         on_ranks(settings(action_masks="off"), 1, lambda trainer, _: restore_trainer(trainer, checkpoint))
 

@@ -170,6 +170,12 @@ def check_identity(checkpoint: Checkpoint, asked: dict[str, Any]) -> None:
     found = differences({name: saved.get(name) for name in asked}, asked)
     if not found:
         return
+    if found.get(MASK_SPACE, (True,))[0] is None:
+        raise IncompatibleState(
+            f"The state saved in {checkpoint.path} was trained without the environment's action masks: go on "
+            "without them by --set environment.action_masks=off --accept_changes,\n"
+            "train beside it with --run_name, or start over with --clobber."
+        )
     lines = [f"{name} is {_short(new)} (saved: {_short(old)})" for name, (old, new) in found.items()]
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     raise IncompatibleState(
