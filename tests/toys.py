@@ -37,11 +37,12 @@ class Toy(gymnasium.Env[Any, Any]):
         rank: int | None = None,
         size: int = 3,
         witness: str = "",
+        pause: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
         self.observation_space = spaces.Box(-10.0, 10.0, (size,), np.float32)
         self.action_space = spaces.Discrete(2)
-        self.fault, self.at, self.witness = fault, at, witness
+        self.fault, self.at, self.witness, self.pause = fault, at, witness, pause
         self.faulty = bool(fault) and rank in (None, mpi_launcher_rank())
         self.size, self.steps, self.t, self.place = size, 0, 0, 0.0
 
@@ -61,6 +62,7 @@ class Toy(gymnasium.Env[Any, Any]):
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        time.sleep(self.pause)
         self.steps += 1
         self.t += 1
         self.place += 0.1 * (2 * int(action) - 1)
@@ -142,12 +144,15 @@ class SignalAt(Friend):
     source = "tests"
     only_watches = True
 
-    def __init__(self, iteration: int = 3, number: int = int(signal.SIGINT), times: int = 1) -> None:
+    def __init__(
+        self, iteration: int = 3, number: int = int(signal.SIGINT), times: int = 1, rank: int | None = None
+    ) -> None:
         super().__init__()
+        self.rank = rank
         self.iteration, self.number, self.times = iteration, number, times
 
     def before_rollout(self, request: RolloutRequest) -> None:
-        if request.iteration == self.iteration:
+        if request.iteration == self.iteration and self.rank in (None, mpi_launcher_rank()):
             for _ in range(self.times):
                 os.kill(os.getpid(), self.number)
 

@@ -16,8 +16,10 @@ from ppo_and_friends.api.job import Job, Reporting, open_job, say
 from ppo_and_friends.api.metrics import MetricsTable, row_of
 from ppo_and_friends.api.summary import already_trained
 from ppo_and_friends.common.frames import last_frames
+from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.alike_ranks import check_ranks
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.grace import Grace, find_grace
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.launch import alike, make_communicator
 from ppo_and_friends.distributed.watchdog import Watchdog
@@ -41,6 +43,9 @@ class Program:
 
     stall_timeout: float = 0.0
     """Seconds without any progress after which the job is ended; 0: never."""
+
+    grace: float | None = None
+    """Seconds from a signal to the end of the job; None: as the scheduler says, if there is one."""
 
 
 _paused: weakref.WeakValueDictionary[Path, Driver] = weakref.WeakValueDictionary()
@@ -105,7 +110,7 @@ class Driver:
             return driver is not None and driver.job is not None and driver.job.interrupted(text)
 
         alone = self._program is None
-        interrupts = Interrupts(self._communicator, ends_process=not alone)
+        interrupts = Interrupts(self._communicator, ends_process=not alone, grace=self._grace())
         interrupts.announce_by(shown)
         try:
             with alike(self._communicator, alone), interrupts, self._watchdog():
@@ -125,6 +130,12 @@ class Driver:
         finally:
             self._interrupts = None
             torch.set_num_threads(threads)
+
+    def _grace(self) -> Grace:
+        """How long the job lives on after a signal: rank 0 knows. A collective."""
+        assert self._communicator is not None
+        program = self._program
+        return Grace() if program is None else on_main(self._communicator, lambda: find_grace(program.grace))
 
     def _watchdog(self) -> Watchdog:
         assert self._communicator is not None

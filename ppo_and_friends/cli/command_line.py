@@ -134,6 +134,8 @@ def _check(options: AllOptions) -> None:
         raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
     if options.stall_timeout < 0:
         raise UsageError(f"--stall_timeout: seconds, or 0 for never, not {options.stall_timeout:g}.")
+    if options.grace is not None and options.grace < 0:
+        raise UsageError(f"--grace: seconds, not {options.grace:g}.")
     check_study(options)
     if options.labels != NO_LABELS and options.wandb is None and options.mlflow is None:
         raise UsageError("--track_group, --track_tags and --track_notes need --wandb or --mlflow.")

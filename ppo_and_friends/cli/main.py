@@ -153,6 +153,7 @@ def _run(
         labels=options.labels,
         reporters=options.report_to,
         stall_timeout=options.stall_timeout,
+        grace=options.grace,
     )
 
 

@@ -210,6 +210,10 @@ class Options:
     trust: Switch = False
     """Allow loading a saved experiment that contains code (lambdas, local classes)."""
 
+    grace: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")] = None
+    """How long the job lives on after a signal that ends it: a rollout that would take longer is given up, to
+    save in time. Not given: as Slurm says, if it started the job."""
+
     stall_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 1800.0
     """End the job, and say where each rank stands, when nothing was done for so long: an environment that
     never returns, a stopped rank, a file system that blocks. 0: never."""

@@ -27,6 +27,7 @@ def train(
     labels: Labels = NO_LABELS,
     reporters: Sequence[str] = (),
     stall_timeout: float = 0.0,
+    grace: float | None = None,
 ) -> int:
     """Train up to the experiment's timesteps, going on from what is saved. Called on every rank.
 
@@ -43,6 +44,7 @@ def train(
         labels: For these two.
         reporters: The user's own, ``module:Class``.
         stall_timeout: Seconds without any progress after which the job is ended; 0: never.
+        grace: Seconds from a signal to the end of the job; None: as the scheduler says.
 
     Returns:
         0, or the exit status of the signal that stopped it (130 for Ctrl-C).
@@ -62,7 +64,7 @@ def train(
         mlflow=mlflow,
         labels=labels,
         reporters=reporters,
-        program=Program(request.command_line, {} if place is None else place, stall_timeout),
+        program=Program(request.command_line, {} if place is None else place, stall_timeout, grace),
     )
     status = 0
     try:

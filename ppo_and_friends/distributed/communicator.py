@@ -102,6 +102,14 @@ class Communicator(ABC):
         """
         return True
 
+    def tell(self, number: int) -> None:
+        """Tell every other rank a number >= 0, which it may ask for with `heard`. Not a collective."""
+        return
+
+    def heard(self) -> int | None:
+        """A number that another rank has told; None: none is there. Not a collective, and doesn't wait."""
+        return None
+
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set on any rank. Collective."""
         array = np.array([flag], dtype=np.int64)

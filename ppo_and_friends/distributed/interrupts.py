@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.grace import Deadline, Grace
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
@@ -73,8 +74,10 @@ class Interrupts:
         announce: Shows a message to the user; called inside a signal handler, on rank 0 only.
         ends_process: Whether a second Ctrl-C ends the process. If False, it raises KeyboardInterrupt,
             for use in notebooks; with several ranks it always ends the job.
+        grace: How long the job lives on after a signal; equal on all ranks.
 
     Attributes:
+        deadline: When it is killed; None: the grace time has no limit.
         signal: The first signal received; None if there was none yet.
     """
 
@@ -84,10 +87,12 @@ class Interrupts:
         announce: Callable[[str], None] = _say,
         *,
         ends_process: bool = True,
+        grace: Grace | None = None,
     ) -> None:
         self._comm = comm or SoloCommunicator()
         self._announce = announce
         self._ends_process = ends_process
+        self.deadline = Deadline(self._comm, grace) if grace is not None and grace.limited else None
         self._previous: dict[signal.Signals, Any] = {}
         self._process = 0
         self._last_interrupt = 0.0
@@ -158,9 +163,11 @@ class Interrupts:
                 self._leave()
         if not self.requested:
             self.signal = signal.Signals(number)
+            left = None if self.deadline is None else self.deadline.signalled(number)
             if self._comm.is_main:
                 again = " Press Ctrl-C again to exit at once." if number == signal.SIGINT else ""
-                self._announce(f"{self.signal.name}: finishing the iteration, then saving.{again}")
+                within = "" if left is None else f" within {left:,.0f} s"
+                self._announce(f"{self.signal.name}: finishing the iteration{within}, then saving.{again}")
 
     @staticmethod
     def _handle_in_child(number: int) -> None:

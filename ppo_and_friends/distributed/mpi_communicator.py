@@ -36,6 +36,8 @@ class MPICommunicator(Communicator):
         self._comm = (world or MPI.COMM_WORLD).Dup()
         # ``meet`` has its own, so that it can't be matched with a collective in which another rank waits.
         self._end = self._comm.Dup()
+        self._news = self._comm.Dup()
+        self._sent: list[tuple[MPI.Request, Array]] = []
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
 
@@ -109,6 +111,20 @@ class MPICommunicator(Communicator):
                 return False
             time.sleep(0.005)
         return True
+
+    def tell(self, number: int) -> None:
+        """See ``Communicator.tell``; messages and requests are kept, as nobody waits for their arrival."""
+        message = np.array([number], dtype=np.int64)
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        self._sent += [(self._news.Isend(message, dest=rank), message) for rank in others]
+
+    def heard(self) -> int | None:
+        """See ``Communicator.heard``."""
+        if not self._news.Iprobe():
+            return None
+        message = np.empty(1, dtype=np.int64)
+        self._news.Recv(message)
+        return int(message[0])
 
     def abort(self, exit_code: int) -> NoReturn:
         """Terminate the whole job with ``MPI_Abort``, after flushing stdout and stderr."""

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.distributed.grace import Deadline, RolloutGivenUp
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.networks.action_mapping import ActionMapping
@@ -89,6 +90,8 @@ class Collector:
         self._step_function = step_function
         self._since, self._begun = 0, np.zeros(layout.local, np.int64)
         self._raw: Observations | None = None
+        self.deadline: Deadline | None = None
+        """When the job ends, if that is known; the same on all ranks."""
         self._stream = ObservationStream(fresh=np.ones(layout.local, bool))
         self._state = torch.zeros_like(self.rollout.states[-1])
 
@@ -129,14 +132,18 @@ class Collector:
 
         Raises:
             EnvironmentFault: An environment raised, or returned something unusable.
+            RolloutGivenUp: On all ranks, if the job ends before.
         """
         assert self._raw is not None
+        deadline = self.deadline
         storage, raw, stream = self._storage, self._raw, self._stream
         storage.begin(request.iteration)
         noise = torch.from_numpy(request.noise).to(self.device, self._dtype)
         act = self._step_function(self.network)
         as_array, timer = self.envs.device is None, self.stopwatch
         for t in range(self.steps):
+            if deadline is not None and deadline.near():
+                break
             with timer.measure("inference"):
                 seen = storage.put_observations(t, transformed(self.friends, raw, stream), stream.fresh)
                 actions = storage.put_actions(t, self._act(act, t, seen, noise[t]), as_array=as_array)
@@ -145,6 +152,8 @@ class Collector:
             storage.put_step(t, step)
             self.friends.observe(step)
             raw, stream.fresh, stream.last_actions = step.observations, step.episode_starts, actions
+        if deadline is not None and deadline.agreed_near():
+            raise RolloutGivenUp
         # The last observation is transformed again by the next rollout, with other statistics.
         memory = copy.deepcopy(stream.memory)
         storage.put_observations(self.steps, transformed(self.friends, raw, stream), stream.fresh)

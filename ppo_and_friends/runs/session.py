@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.grace import RolloutGivenUp
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.distributed.replication import assert_replicated
@@ -71,6 +74,10 @@ class Session:
     _saved_iteration: int = -1
     _iterated: int = 0
 
+    _update_seconds: float = 0.0
+    _before: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+    """What there was before a rollout that was given up."""
+
     stopped: bool = False
     """Whether a signal asked to stop; equal on all ranks."""
 
@@ -98,7 +105,10 @@ class Session:
         if self.stopped or self.finished():
             return None
         self.place["where"] = f"iteration {self.trainer.iteration + 1}"
-        report = self._iterate()
+        report = self._iterate_in_time()
+        if report is None:
+            self.stopped = self.interrupts.agreed()
+            return None
         self.reporter.iteration(report)
         if self._iterated == 1:
             self.tell_notices()
@@ -116,6 +126,27 @@ class Session:
         """Whether the budget is reached, or a friend ends the training. Equal on all ranks."""
         trainer = self.trainer
         return trainer.timesteps >= trainer.experiment.num_timesteps or trainer.friends.finished()
+
+    def _iterate_in_time(self) -> IterationReport | None:
+        """Train one iteration; None if its rollout was given up, since the job will be killed before."""
+        trainer, deadline = self.trainer, self.interrupts.deadline
+        if deadline is None or self.folder is None:
+            trainer.collector.deadline = None
+            return self._iterate()
+        trainer.collector.deadline, deadline.reserve = deadline, self._update_seconds
+        # What friends gather during a rollout must not be saved without what they make of it.
+        tensors, state = capture(trainer, self.seconds)
+        self._before = {n: t.clone() if n.startswith("friends.") else t for n, t in tensors.items()}, state
+        try:
+            report = self._iterate()
+        except RolloutGivenUp:
+            trainer.iteration -= 1
+            self.reporter.message("The iteration under way was given up, to save in time.", level="warning")
+            return None
+        self._before = None
+        metrics = report.metrics
+        self._update_seconds = metrics["time_update"] + metrics["time_communication"]
+        return report
 
     def _iterate(self) -> IterationReport:
         trainer = self.trainer
@@ -169,7 +200,7 @@ class Session:
         checkpoints = self.folder.checkpoints
         refuse_infinite(trainer.agent.tensors(), self._finite)
         trainer.friends.before_checkpoint()
-        tensors, state = capture(trainer, self.seconds)
+        tensors, state = self._before or capture(trainer, self.seconds)
         refuse_infinite(tensors, self._finite)
         assert_replicated(self.communicator, {n: t.detach().cpu().numpy() for n, t in tensors.items()})
         extra = {
