@@ -13,6 +13,7 @@ import pytest
 
 from ppo_and_friends.distributed import watchdog
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.local_launcher import find_launcher
 from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
@@ -86,6 +87,25 @@ def test_a_debugger_may_take_its_time() -> None:
     with Watchdog(SoloCommunicator(), 0.2, lambda: "", said.append, lambda: None):
         exec(code, {"wait": time.sleep})
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["python", "hydra_pmi_proxy", "mpirun"], (3, "mpirun")),
+        (["python", "mpiexec"], (2, "mpiexec")),
+        (["python", "hydra_pmi_proxy", "sshd"], None),  # of another node
+        (["python", "bash", "mpirun"], None),  # which started a shell, not this rank
+        (["python", "slurmstepd"], None),
+    ],
+)
+def test_the_launcher_of_a_rank(tmp_path: Path, names: list[str], found: tuple[int, str] | None) -> None:
+    """Processes 1, 2, 3, ... each of which is the child of the next."""
+    for process, name in enumerate(names, 1):
+        (tmp_path / str(process)).mkdir()
+        (tmp_path / str(process) / "comm").write_text(name[:15] + "\n")
+        (tmp_path / str(process) / "stat").write_text(f"{process} ({name[:15]}) S {process + 1} 0 0\n")
+    assert find_launcher(1, tmp_path) == found
 
 
 @pytest.mark.mpi

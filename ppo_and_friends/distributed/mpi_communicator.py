@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import time
@@ -23,6 +24,9 @@ SPIN_SECONDS = 200e-6
 
 POLL_SECONDS = 20e-6
 """Pause between polls after that."""
+
+ABORT_SECONDS = 5.0
+"""How long MPI may take to abort a job before this process ends without it."""
 
 
 class MPICommunicator(Communicator):
@@ -133,5 +137,8 @@ class MPICommunicator(Communicator):
                 output.flush()
             except (OSError, ValueError, RuntimeError):
                 continue  # a closed pipe, or a write that a signal interrupted, must not keep the job alive
+        # MPI_Abort asks the launcher, which may be out of reach, and keeps Python from running meanwhile:
+        # this ends the process from a thread that needs neither.
+        faulthandler.dump_traceback_later(ABORT_SECONDS, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
         self._comm.Abort(exit_code)
         os._exit(exit_code)  # never reached, as MPI_Abort doesn't return; tells the type checker so

@@ -13,6 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.local_launcher import end_launcher_later
 from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import FAILURE
 
@@ -125,8 +126,7 @@ class Watchdog:
         for process in multiprocessing.active_children():
             process.kill()
         if self._communicator.size > 1:
-            # MPI itself may be what stands still.
-            threading.Timer(LAST_WORDS, os._exit, (FAILURE,)).start()
+            end_launcher_later()
             self._communicator.abort(FAILURE)
         os._exit(FAILURE)
 
