@@ -18,6 +18,7 @@ from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.common.nested import parts, pick
 from ppo_and_friends.common.objects import resolve_object
 from ppo_and_friends.distributed.agreement import on_main
+from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.normalizers import ObservationNormalizer
@@ -118,6 +119,7 @@ class BehaviourCloning(Friend):
                 loss = -distribution.log_prob(agent.network.policy(inputs[rows]), wanted[rows]).mean()
                 loss.backward()
                 adam.step()
+                PULSE.beat()
                 total += loss.item() * len(rows)
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient

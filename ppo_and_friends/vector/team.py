@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.faults import OURS, raised_fault
 from ppo_and_friends.vector.parallel import ParallelEnv
@@ -109,6 +110,7 @@ class Team:
         Raises:
             EnvironmentFault: The environment raised, or what it returned doesn't fit its spaces.
         """
+        PULSE.beat()
         self._steps += 1
         self._length += 1
         acted = self.present
