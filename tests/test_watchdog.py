@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -87,6 +88,27 @@ def test_a_debugger_may_take_its_time() -> None:
     with Watchdog(SoloCommunicator(), 0.2, lambda: "", said.append, lambda: None):
         exec(code, {"wait": time.sleep})
     assert said == []
+
+
+LOCKED = """
+import re
+from ppo_and_friends.distributed.pulse import PULSE
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.watchdog import Watchdog
+
+def step():
+    re.match("(a+)+$", "a" * 60 + "b")  # 2 ** 60 tries, in C, with the interpreter's lock
+
+with Watchdog(SoloCommunicator(), 0.5, str):
+    step()
+"""
+
+
+def test_code_that_keeps_the_interpreters_lock_is_ended_by_the_system() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKED], env=clean_environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGPROF and "in step" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(

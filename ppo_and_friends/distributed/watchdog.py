@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -59,26 +61,48 @@ class Watchdog:
         self._communicator, self._seconds, self._place = communicator, seconds, place
         self._say, self._end = say or _say, end or self._end_job
         self._done = threading.Event()
+        self._armed = False
         self._watched = threading.get_ident()
 
     def __enter__(self) -> Self:
         """Begin to watch this thread."""
         if self._seconds > 0:
             self._watched = threading.get_ident()
-            threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+            if signal.getsignal(signal.SIGPROF) == signal.SIG_DFL:  # no profiler's
+                # Written by C code, without the lock: where each thread is. Then the signal ends the process.
+                faulthandler.register(signal.SIGPROF, file=2, all_threads=True, chain=True)
+                self._armed = True
+            self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
+            self._thread.start()
         return self
+
+    def _arm(self) -> None:
+        """Have the system end this process if this isn't called again.
+
+        A simulator's endless loop may keep the interpreter's lock, and this thread with it. The system
+        counts processor seconds, over all threads, so that a suspended process is spared.
+        """
+        if self._armed:
+            signal.setitimer(signal.ITIMER_PROF, self._seconds * (os.cpu_count() or 1))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop watching."""
         self._done.set()
+        if self._armed:
+            self._thread.join()
+            signal.setitimer(signal.ITIMER_PROF, 0.0)
+            faulthandler.unregister(signal.SIGPROF)
+            self._armed = False
 
     def _watch(self) -> None:
         tick = min(1.0, self._seconds / 20)
         first, still = PULSE.beats, 0.0
         beats = first
+        self._arm()
         while not self._done.wait(tick):
+            self._arm()
             # Ticks are counted instead of asking the clock, which goes on while the process is stopped.
             still = still + tick if PULSE.beats == beats else 0.0
             beats = PULSE.beats
