@@ -26,7 +26,7 @@ from ppo_and_friends.runs.saved_experiment import load_experiment
 from ppo_and_friends.settings.plain import experiment_settings
 
 SEED = 1_000_000_007
-"""Episode i of every evaluation begins with this plus i, above all seeds that training uses (< 2^30)."""
+"""Episode i of every evaluation is reset with this seed plus i; training uses lower ones (< 2^30)."""
 
 CURVE = ("iteration", "timesteps", "seconds", "episode_return_mean", "episode_return_mean_100")
 IF_THERE = ("Evaluator/score",)

@@ -53,7 +53,7 @@ WITH_PEAK = (
     "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
     "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
 )
-"""Runs a command and adds a line with the most memory it held."""
+"""Runs a command and adds a line with its peak memory."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Options:
 
 
 def peak(name: str, iterations: int) -> dict[str, Any]:
-    """Train for some iterations; returns the most memory held, in megabytes (2^20 bytes), and sizes."""
+    """Train for some iterations; returns the peak memory, in megabytes (2^20 bytes), and sizes."""
     experiment = resolve(name)
     steps = iterations * experiment.ppo.rollout_timesteps
     with tempfile.TemporaryDirectory() as place:

@@ -12,16 +12,26 @@ if TYPE_CHECKING:
     from ppo_and_friends.api.training import train
     from ppo_and_friends.evaluation.evaluate import Evaluation
     from ppo_and_friends.policy.trained_policy import TrainedPolicy, load_policy
-    from ppo_and_friends.settings.experiment import Experiment
+    from ppo_and_friends.settings.experiment import (
+        EnvironmentSettings,
+        Experiment,
+        NetworkSettings,
+        PPOSettings,
+        friend,
+    )
     from ppo_and_friends.settings.registry import launcher_experiment
 
 __all__ = [
+    "EnvironmentSettings",
     "Evaluation",
     "Experiment",
     "Interrupted",
+    "NetworkSettings",
+    "PPOSettings",
     "Run",
     "TrainedPolicy",
     "evaluate",
+    "friend",
     "launcher_experiment",
     "load_policy",
     "train",
@@ -38,12 +48,16 @@ if (_ROOT / "environments" / "__init__.py").is_file() and (_ROOT / "setup.py").i
 
 
 _PLACES = {
+    "EnvironmentSettings": "settings.experiment",
     "Evaluation": "evaluation.evaluate",
     "Experiment": "settings.experiment",
     "Interrupted": "api.run",
+    "NetworkSettings": "settings.experiment",
+    "PPOSettings": "settings.experiment",
     "Run": "api.run",
     "TrainedPolicy": "policy.trained_policy",
     "evaluate": "api.evaluation",
+    "friend": "settings.experiment",
     "launcher_experiment": "settings.registry",
     "load_policy": "policy.trained_policy",
     "train": "api.training",

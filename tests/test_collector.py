@@ -157,7 +157,7 @@ def test_observations_are_the_environments_own() -> None:
 def test_friends_know_which_observations_are_first_ones() -> None:
     class Watcher(Friend):
         def transform(self, observations: Any, stream: ObservationStream) -> Any:
-            seen.append((observations[0].tolist(), bool(stream.fresh[0])))
+            seen.append((observations[0].tolist(), bool(stream.episode_starts[0])))
             stream.memory["calls"] = stream.memory.get("calls", 0) + 1
             calls.append(stream.memory["calls"])
             return observations

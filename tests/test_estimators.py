@@ -127,7 +127,7 @@ def episodes(draw: st.DrawFn) -> dict[str, Any]:
         "rewards": rng.normal(size=shape),
         "values": rng.normal(size=(steps + 1, 3)),
         "terminated": terminated,
-        "cut": cut,
+        "trace_ends": cut,
         "valid": valid,
         "gamma": draw(st.floats(0, 1)),
         "lam": draw(st.floats(0, 1)),
@@ -152,7 +152,7 @@ def test_without_episodes_resets_take_no_time(case: dict[str, Any]) -> None:
     for b in range(3):
         keep = np.flatnonzero(case["valid"][:, b])
         for position, t in enumerate(keep):
-            cuts = np.flatnonzero(case["cut"][keep[position:], b])
+            cuts = np.flatnonzero(case["trace_ends"][keep[position:], b])
             later = keep[position : position + cuts[0] + 1] if len(cuts) else keep[position:]
             end = later[-1] + 1 if len(cuts) else -1
             total = sum(gamma**k * case["rewards"][s, b] for k, s in enumerate(later))
@@ -186,7 +186,7 @@ def test_discounted_sums_by_hand() -> None:
 
 @given(episodes(), st.integers(0, 12))
 def test_discounted_sums_carry_over_rollouts(case: dict[str, Any], border: int) -> None:
-    rewards, ends, gamma = case["rewards"], case["terminated"] | case["cut"], case["gamma"]
+    rewards, ends, gamma = case["rewards"], case["terminated"] | case["trace_ends"], case["gamma"]
     whole = discounted_sums(rewards, ends, np.zeros(3), gamma=gamma)
     border = min(border, len(rewards))
     carried = np.zeros(3)

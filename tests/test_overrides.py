@@ -96,6 +96,8 @@ def test_a_setting(assignment: str, value: Any) -> None:
         ("ent_coef=0.01", r"Here it is called ppo\.entropy_coefficient"),
         ("ppo.n_epochs=3", r"Here it is called ppo\.epochs"),
         ("batch_size=64", r"Here it is called ppo\.minibatch_size"),
+        ("n_steps=64", r"called ppo\.rollout_timesteps \(over all environments together"),
+        ("target_score=9", r"called reward_threshold \(which only informs; the option --target_score ends"),
         ("target_kl=0.02", r"a friend: --with KLEarlyStop:target=\.\.\."),
         ("network.initial_log_std=-1", r"Here it is called network\.log_std_init"),
         ("gamma=0.9", r"Did you mean ppo\.gamma\?"),
@@ -224,3 +226,12 @@ def test_calls(text: str, name: str, arguments: dict[str, Any]) -> None:
 def test_a_call_without_names_is_refused() -> None:
     with pytest.raises(UsageError, match="name=value"):
         parse_call("my.module:Wrapper(3)")
+
+
+def test_friends_are_added_replaced_and_removed() -> None:
+    base = Experiment(name="A", environment=EnvironmentSettings(id="CartPole-v1"), friends=(friend("ICM"),))
+    more = base.with_friends(friend("KLEarlyStop"), friend("ICM", scale=2.0))
+    assert more.friends == (friend("ICM", scale=2.0), friend("KLEarlyStop"))
+    assert more.without_friends("ICM").friends == (friend("KLEarlyStop"),)
+    with pytest.raises(UsageError, match="no friend 'RND', but ICM"):
+        base.without_friends("RND")

@@ -63,7 +63,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     assert run(*toy(whole, *friends)).status == 0
     done = run(*toy(parts, *friends, f"--with=tests.toys:SignalAt:iteration={stopped_at}"))
     assert done.status == 130
-    assert "The same command goes on from there" in done.out
+    assert "The same command resumes from there" in done.out
     assert iterations(parts) == list(range(1, stopped_at + 1))
     assert latest(parts).state["iteration"] == stopped_at
     assert run(*toy(parts, *friends)).status == 0
@@ -182,7 +182,7 @@ def test_a_signal_from_outside(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "Traceback" not in err and "goes on from there" in out
+    assert "Traceback" not in err and "resumes from there" in out
     assert latest(tmp_path).state["iteration"] == iterations(tmp_path)[-1] == len(rows(tmp_path))
 
 

@@ -141,7 +141,7 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
     text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
     assert process.returncode == 130, text[-3000:]
     assert "SIGINT: finishing the iteration, then saving." in text
-    assert "The same command goes on from there." in text and "Traceback" not in text
+    assert "The same command resumes from there." in text and "Traceback" not in text
     assert seen.count(b"\x1b[?25l") == 0  # the cursor was never hidden
     assert latest(tmp_path).state["iteration"] == iterations(tmp_path)[-1]
 

@@ -18,7 +18,7 @@ HEAD = """# Settings
 
 <!-- Written from the code by `python -m docs.generator`: edit the docstrings instead. -->
 
-Every setting of an experiment. The default holds where the launcher sets nothing else. Change settings with
+Every setting of an experiment. Defaults apply unless the launcher sets another value. Change settings with
 
     python main.py -e CartPole --set ppo.clip_range=0.1 --set network.actor_hidden=128,128
     python main.py -e CartPole --set environment.arguments.sutton_barto_reward=true

@@ -19,7 +19,7 @@ from ppo_and_friends.reporting.labels import NO_LABELS
 USAGE = """\
 usage: python main.py -e NAME [options]
 
-  python main.py -e CartPole                               train, or go on training
+  python main.py -e CartPole                               train, or resume
   mpirun -n 8 python main.py -e BipedalWalker-v3           the same on eight cores
   python main.py -e CartPole --num_test_runs 5 --render    watch the trained policy
   python main.py -e CartPole --seeds 1-5 --grid ppo.gamma=0.98,0.99   several runs
@@ -166,7 +166,7 @@ def _meant(name: str) -> str:
     if name in OPTIONS_ELSEWHERE:
         return f" Here that is {OPTIONS_ELSEWHERE[name]}."
     from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
-    from ppo_and_friends.settings.other_names import todays_name
+    from ppo_and_friends.settings.other_names import note_on, todays_name
     from ppo_and_friends.settings.overrides import setting_names
 
     known = setting_names(Experiment(name="any", environment=EnvironmentSettings(id="any")))
@@ -178,7 +178,11 @@ def _meant(name: str) -> str:
         _, friend, *argument = found[0].split(".")
         return f" Here that is a friend: --with {friend}{''.join(f':{each}=...' for each in argument)}"
     option = SHORT.get(found[0])
-    return f" Here that is {option}." if option else f" Settings are changed by --set {found[0]}=..."
+    return (
+        f" Here that is {option}."
+        if option
+        else f" Settings are changed by --set {found[0]}=...{note_on(name)}"
+    )
 
 
 def _one_line(message: str) -> str:

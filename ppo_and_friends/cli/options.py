@@ -146,13 +146,13 @@ class Options:
     """Show all friends with their arguments and sources."""
 
     eval_every: Count = None
-    """Test the policy every N timesteps while it is trained, and keep the best one (in best/)."""
+    """Evaluate the policy every N timesteps during training, and keep the best one (in best/)."""
 
     eval_episodes: Count = None
-    """Episodes of such a test (10)."""
+    """Episodes of such an evaluation (default: 10)."""
 
     target_score: Annotated[float | None, tyro.conf.arg(metavar="SCORE", help_behavior_hint="")] = None
-    """End the training when such a test's mean score reaches this."""
+    """End the training when such an evaluation's mean score reaches this."""
 
     video_every: Count = None
     """Record an episode every N timesteps while training, into videos/ in the run's folder."""

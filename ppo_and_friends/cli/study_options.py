@@ -30,13 +30,13 @@ class AllOptions(Options):
 
     grid: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUES")] = ()
     """Train with several values of a setting, such as ppo.gamma=0.99,0.995; several of these give all
-    combinations. A value with commas stands in brackets."""
+    combinations. Put a value that contains commas in brackets."""
 
     jobs: Count = None
-    """Runs of a study at once (as many as there are cores)."""
+    """Number of a study's runs to train at once (default: the number of cores)."""
 
     group: Count = None
-    """Under mpirun: ranks of each run of a study (all of them, one run after another)."""
+    """Under mpirun: ranks for each run of a study (default: all ranks, one run after another)."""
 
     slurm: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[OPTION ...]", help_behavior_hint="")] = (
         None
@@ -61,7 +61,7 @@ class AllOptions(Options):
     """Tune the environment's settings over N trials, and write a launcher with the best ones."""
 
     tune_timesteps: Count = None
-    """Agent steps of a trial (a fifth of the run's)."""
+    """Agent steps of a trial (default: a fifth of the run's)."""
 
     tune_space: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """The settings to tune and their values, as a YAML file; not given: a space that suits PPO, which is
@@ -134,7 +134,7 @@ def check_study(options: AllOptions) -> None:
         if value is not None:
             raise UsageError(f"{name} is for a single run: leave it out of a study.")
     if options.study is not None and (options.seeds is not None or options.grid or options.environment):
-        raise UsageError(f"-e, --seeds and --grid belong into the study's file {options.study}.")
+        raise UsageError(f"-e, --seeds and --grid belong in the study's file {options.study}.")
 
 
 def _check_sharing(options: AllOptions) -> None:

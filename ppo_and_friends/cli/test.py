@@ -70,7 +70,7 @@ def test(
         request: What to test, and where it is kept.
         communicator: Rank 0 tests, the others wait.
         episodes: How many.
-        deterministic: The most probable actions; False: drawn ones.
+        deterministic: Take the most probable actions; False: sample them.
         window: Show it.
         video: Where to record; None: nowhere.
         video_episode: Which episode, by its score, or all of them.

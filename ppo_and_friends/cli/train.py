@@ -80,7 +80,7 @@ def _next(request: Request, run: Run, tensorboard: bool) -> str:
     """What the user can do next, in lines that can be copied."""
     command = request.command()
     if run.interrupted:
-        return "The same command goes on from there."
+        return "The same command resumes from there."
     if not run.new_iterations:
         # It may have been trained for more than is asked for now.
         more = round_up(2 * max(run.timesteps, request.experiment.num_timesteps))

@@ -39,7 +39,7 @@ def tune_command(options: AllOptions, communicator: Communicator) -> int:
             study = tune(tuning, min(options.jobs or usable_cores(), tuning.trials))
     except KeyboardInterrupt:
         if communicator.is_main:
-            print("The same command goes on from there.")
+            print("The same command resumes from there.")
         return 130
     if communicator.is_main:
         paths = write_results(tuning, study, options.environment)

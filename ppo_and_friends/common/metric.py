@@ -30,5 +30,7 @@ RENAMED_METRICS: Mapping[str, str] = {
     "score_min": "episode_return_min",
     "score_max": "episode_return_max",
     "score_mean_100": "episode_return_mean_100",
+    "ValueNormalizer/deviation": "ValueNormalizer/std",
+    "PopArt/deviation": "PopArt/std",
 }
 """What numbers of an iteration (columns of ``progress.csv``) were called, and are called now."""

@@ -11,7 +11,7 @@ from ppo_and_friends.distributed.communicator import Array, Communicator, check_
 
 
 class SoloCommunicator(Communicator):
-    """The communicator of a program that was not started by an MPI launcher (mpirun, srun). Needs no MPI."""
+    """The communicator of a program that runs without mpirun or srun. Needs no MPI."""
 
     def __init__(self) -> None:
         self.rank = 0

@@ -70,6 +70,11 @@ class Evaluation:
     video: Path | None = None
     """The recording; None if there is none."""
 
+    def __repr__(self) -> str:
+        """In one line."""
+        spread = f"{self.mean:.6g} +- {self.std:.6g}" if self.episodes else "nothing"
+        return f"<Evaluation of {self.environment}: {spread} over {len(self.episodes)} episodes>"
+
     @property
     def scores(self) -> Array:
         """The episodes' scores, [episodes] float64."""

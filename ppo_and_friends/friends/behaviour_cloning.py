@@ -127,12 +127,12 @@ class BehaviourCloning(Friend):
 
     def _transformed(self, raw: Array) -> Array:
         """An episode's observations as the network sees them, through all friends."""
-        stream = ObservationStream(fresh=np.ones(1, bool))
+        stream = ObservationStream(episode_starts=np.ones(1, bool))
         rows = []
         for observation in raw:
             rows.append(self._agent.friends.transform(observation[None], stream)[0].copy())
             stream = copy.copy(stream)
-            stream.fresh = np.zeros(1, bool)
+            stream.episode_starts = np.zeros(1, bool)
         return np.stack(rows)
 
     def _steps(self) -> tuple[Array, Array, Array]:

@@ -59,7 +59,7 @@ class ObservationClip(Friend):
 
 
 class RewardClip(Friend):
-    """Clip the rewards that are learned from to [low, high]; scores stay true.
+    """Clip training rewards to [low, high]; reported returns are unaffected.
 
     A falling lower end makes a penalty small at first, when it would keep the agent from exploring, and true
     at the end.

@@ -51,7 +51,7 @@ class Evaluator(Friend):
             every: Timesteps between two evaluations, >= 1.
             episodes: In an evaluation, >= 1.
             target: Mean score at which training ends; None: train on.
-            deterministic: The most probable actions; False: drawn ones.
+            deterministic: Take the most probable actions; False: sample them.
             share: Divide the episodes among the ranks; False: rank 0 plays them all. The scores are
                 the same.
         """
@@ -151,7 +151,7 @@ class Kept:
 
 
 class BestPolicyKeeper(Friend):
-    """Keep the policy with the best score in the run's folder, under ``best``, apart from the last.
+    """Save the policy with the best score so far to `best/` in the run's folder.
 
     Scores are those of the Evaluator, if there is one; else the mean return of the last 100 training
     episodes, which recent policies played. The policy is written when the run is saved: early in training

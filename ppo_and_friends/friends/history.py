@@ -55,7 +55,7 @@ class ObservationHistory(Friend):
             stacked = filled
         else:
             stacked = np.concatenate((old[:, width:], observations), axis=1)
-            stacked[stream.fresh] = filled[stream.fresh]
+            stacked[stream.episode_starts] = filled[stream.episode_starts]
         stream.memory[self.name] = stacked
         return stacked
 
@@ -87,6 +87,6 @@ class PreviousAction(Friend):
         """[B, n] to [B, n + action size]."""
         appended = np.zeros((len(observations), self.features.size), observations.dtype)
         if stream.last_actions is not None:
-            known = ~stream.fresh
+            known = ~stream.episode_starts
             appended[known] = self.features(torch.from_numpy(stream.last_actions)).numpy()[known]
         return np.concatenate((observations, appended), axis=1)

@@ -62,9 +62,9 @@ class ICM(Friend):
             features: Size of the learned features.
             hidden: Widths of the hidden layers of each of the three networks.
             lr: Adam's step size for them, > 0.
-            normalize: Divide the curiosity reward by the deviation of its discounted sum.
+            normalize: Divide the curiosity reward by the standard deviation of its discounted sum.
             own_stream: Learn a value of its own for it; False: add it to the environment's.
-            gamma: Of the stream of its own; None: PPO's.
+            gamma: Discount factor of its own reward stream; None: PPO's.
         """
         super().__init__()
         if not (scale > 0.0 and extrinsic_weight >= 0.0 and lr > 0.0 and features > 0):

@@ -34,15 +34,11 @@ def kl_ahead(kl: float, previous: float) -> float:
 
 
 class StepWatch:
-    """Follows an update's divergence from one gradient step to the next."""
+    """Follows an update's divergence, at first 0, from one gradient step to the next."""
 
     def __init__(self, target: float) -> None:
         """Args: target: KL(old || new) in nats not to go beyond, > 0."""
         self.target, self.kl = target, 0.0
-
-    def restart(self) -> None:
-        """Start an update, at a divergence of 0."""
-        self.kl = 0.0
 
     def reached(self, kl: float) -> bool:
         """Whether the step that has this statistic ended beyond the target."""
@@ -52,27 +48,31 @@ class StepWatch:
 
 
 class KLEarlyStop(Friend):
-    """End the update at the gradient step by which its KL, over all ranks, reaches the target."""
+    """End the update at the gradient step at which its KL divergence, over all ranks, reaches the target."""
 
     source = "arXiv:2005.12729; Spinning Up"
 
-    def __init__(self, target: float = 0.02, decide: Literal["step", "epoch"] = "step") -> None:
+    def __init__(
+        self, target: AnySchedule = Schedule(0.02), decide: Literal["step", "epoch"] = "step"
+    ) -> None:
         """Choose how far an update may go.
 
         Args:
-            target: KL(old || new) in nats, > 0.
+            target: KL(old || new) in nats, > 0; a schedule such as ``0.02:0.01``.
             decide: After each gradient step, by the divergence it leads to, or after the first epoch whose
                 mean exceeds the target.
         """
         super().__init__()
-        if target <= 0.0:
+        self.schedule, self.decide = as_schedule(target), decide
+        if not all(value > 0.0 for value in self.schedule.extremes()):
             raise UsageError(f"KLEarlyStop: target must be positive, not {target}.")
-        self.target, self.decide = target, decide
-        self._watch = StepWatch(target)
+        self.target = self.schedule.start
+        self._watch = StepWatch(self.target)
 
     def before_update(self, controls: Controls) -> None:
         """Start an update."""
-        self._watch.restart()
+        self.target = self.schedule.value(controls.status, least=SMALLEST_TARGET)
+        self._watch = StepWatch(self.target)
 
     def after_minibatch(self, stats: dict[str, float], controls: Controls) -> None:
         """Stop at the step that reaches the target."""
@@ -81,11 +81,11 @@ class KLEarlyStop(Friend):
 
     def wants_to_stop(self, stats: dict[str, float]) -> bool:
         """Whether the epoch's KL was above the target."""
-        return self.decide == "epoch" and stats["kl"] > self.target
+        return self.decide == "epoch" and not stats["kl"] <= self.target  # NaN is too large
 
 
 class AdaptiveLearningRate(Friend):
-    """Learning rate that lets each update end at a KL between half and twice the target.
+    """Adapt the learning rate so that each update ends at a KL between half and twice the target.
 
     Decided once an update (the default): the update ends at the gradient step by which the target is reached.
     If that is in the first epoch, the rate is divided; if half the target isn't reached, it is multiplied.

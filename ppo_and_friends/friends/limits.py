@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class BootstrapClip(Friend):
-    """Clip the values that stand for the future where a rollout or a truncated episode ends.
+    """Clip the bootstrap values at the end of a rollout and of a truncated episode.
 
     An untrained critic can predict any number there, and it enters every return before it. All
     other values stay as they are.
@@ -79,7 +79,7 @@ class BootstrapClip(Friend):
 
 
 class ValueErrorClip(Friend):
-    """Hold value targets within a distance of the predictions the rollout was made with.
+    """Clip value targets to within a distance of the predictions made at collection time.
 
     This bounds the value loss and its gradient at the start of an update. (PPO's own clipping
     of the predictions is the setting ``ppo.value_clip_range``.)

@@ -33,12 +33,12 @@ SMALLEST_DEVIATION = 1e-6
 REWARD_ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
 """Of rewards, relative to their size: a running sum that varied by less is taken for constant."""
 
-NO_STREAM = ObservationStream(fresh=np.zeros(0, bool))
+NO_STREAM = ObservationStream(episode_starts=np.zeros(0, bool))
 """For a transform that needs none."""
 
 
 class ObservationNormalizer(Friend):
-    """Shift and scale each observation component by its mean and deviation over all training.
+    """Shift and scale each observation component by its running mean and standard deviation.
 
     The statistics are frozen during a rollout, so that every observation of an update was seen by
     the network in the same units; they are merged over the ranks after it.
@@ -195,7 +195,7 @@ class ObservationNormalizer(Friend):
 
 
 class RewardNormalizer(Friend):
-    """Divide rewards by the deviation of their running discounted sum.
+    """Divide rewards by the standard deviation of their running discounted sum.
 
     The mean is left alone, since shifting rewards changes what is optimal when episodes end.
     """
@@ -273,7 +273,7 @@ class RewardNormalizer(Friend):
 
 
 class AdvantageNormalizer(Friend):
-    """Shift and scale advantages to mean 0 and deviation 1 over all ranks."""
+    """Shift and scale advantages to mean 0 and standard deviation 1 over all ranks."""
 
     source = "arXiv:2005.12729, section 2"
 
@@ -281,7 +281,7 @@ class AdvantageNormalizer(Friend):
         """Choose over what to normalise.
 
         Args:
-            epsilon: Added to the deviation, >= 0.
+            epsilon: Added to the standard deviation, >= 0.
             per_minibatch: Over each minibatch; False: over the rollout, which needs fewer collectives.
         """
         super().__init__()
@@ -306,5 +306,5 @@ class AdvantageNormalizer(Friend):
         sums = torch.stack([(samples * weights).sum(), (samples.square() * weights).sum()]).cpu().numpy()
         self.context.communicator.sum_(sums)
         mean, square = sums / minibatch.count
-        deviation = np.sqrt(max(square - mean**2, 0.0))
-        minibatch.advantages = ((samples - mean) / (deviation + self.epsilon)).to(minibatch.advantages.dtype)
+        std = np.sqrt(max(square - mean**2, 0.0))
+        minibatch.advantages = ((samples - mean) / (std + self.epsilon)).to(minibatch.advantages.dtype)

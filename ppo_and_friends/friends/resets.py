@@ -11,7 +11,7 @@ from ppo_and_friends.ppo.rollout import Rollout
 
 
 class HardReset(Friend):
-    """Start all environments of all ranks afresh before a rollout, always or with a probability."""
+    """Reset all environments of all ranks before a rollout, always or with a given probability."""
 
     source = "PPO and Friends"
 
@@ -30,7 +30,7 @@ class HardReset(Friend):
 
 
 class SegmentLength(Friend):
-    """Cut the advantage trace after so many steps and bootstrap there, without ending the episode."""
+    """Truncate the advantage trace after a number of steps and bootstrap there; the episode goes on."""
 
     source = "arXiv:1602.01783, section 4"
 
@@ -54,5 +54,5 @@ class SegmentLength(Friend):
         for t in range(rollout.steps):
             self._age = (self._age + 1) * rollout.active[t]
             full = self._age >= self.steps
-            rollout.cut[t] |= full
+            rollout.trace_ends[t] |= full
             self._age[full | ends[t]] = 0

@@ -10,7 +10,7 @@ from ppo_and_friends.ppo.rollout import Rollout
 
 
 class RewardScale(Friend):
-    """Multiply the rewards that are learned from by a constant; scores stay true."""
+    """Multiply training rewards by a constant; reported returns are unaffected."""
 
     source = "arXiv:1709.06560, section 4.2"
 

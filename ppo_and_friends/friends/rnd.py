@@ -29,7 +29,7 @@ CHUNK = 4096
 
 
 class RND(Friend):
-    r"""Novelty: reward observations whose features, by a random network, are not yet learned.
+    r"""Novelty: reward observations whose random features a learned predictor doesn't know yet.
 
     A predictor learns the outputs of a fixed random target network; its error
     :math:`\lVert \hat f(s_{t+1}) - f(s_{t+1}) \rVert^2` is large where little was seen. The reward
@@ -60,14 +60,14 @@ class RND(Friend):
         """Choose how much novelty counts.
 
         Args:
-            weight: Of its advantage beside the environment's, > 0 (the paper's 1 to 2).
+            weight: Weight of its advantage, the environment's having 1, > 0 (the paper uses 1 to 2).
             gamma: Of its rewards, in [0, 1].
             gae_lambda: Lambda of its advantages, in [0, 1].
             features: Size of the random features.
             hidden: Widths of the target's hidden layers; the predictor has one more.
             lr: Adam's step size for the predictor, > 0.
             clip: Largest absolute value of whitened observations, > 0.
-            share: Of the steps that the predictor learns from, in (0, 1] (section 2.2 of the paper).
+            share: Fraction of the steps that the predictor learns from, in (0, 1] (section 2.2).
         """
         super().__init__()
         if not (weight > 0.0 and lr > 0.0 and clip > 0.0 and features > 0 and 0.0 < share <= 1.0):
@@ -121,8 +121,8 @@ class RND(Friend):
 
     def _use_statistics(self) -> None:
         """The statistics as they are now, on the device; frozen until the next rollout is scored."""
-        deviation = np.sqrt(self.variance.numpy())
-        scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 1.0)
+        std = np.sqrt(self.variance.numpy())
+        scale = np.where(std > 1e-6, 1.0 / np.maximum(std, 1e-6), 1.0)
         device, dtype = self.context.device, self.context.dtype
         self._shift = torch.tensor(self.mean.numpy(), dtype=dtype, device=device)
         self._scale = torch.tensor(scale, dtype=dtype, device=device)

@@ -37,7 +37,7 @@ class ImageReader(nn.Module):
 
 
 class SplitObservations(Friend):
-    """Read exteroceptive parts (lidar, an image) and proprioceptive ones by separate layers first.
+    """Encode exteroceptive (lidar, camera) and proprioceptive observations by separate first layers.
 
     With one part empty the network stays as it is. It comes after the friends that change the
     length of the observation.

@@ -51,7 +51,7 @@ class SymmetryAugmentation(Friend):
     reported = (
         Metric("asymmetry", "Weighted loss of the asymmetry, mean over the update; only with `method=loss`"),
     )
-    conflicts: tuple[str, ...] = ("ObservationHistory", "PreviousAction", "ICM")
+    conflicts: tuple[str, ...] = ("ObservationHistory", "PreviousAction", "AgentIndex", "ICM")
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class SymmetryAugmentation(Friend):
         self.method, self.weight = method, weight
         if method == "loss":
             # ICM reads next observations from the original rollout; mirrored rows have none.
-            self.conflicts = ("ObservationHistory", "PreviousAction")
+            self.conflicts = ("ObservationHistory", "PreviousAction", "AgentIndex")
         self._given = Mirror(observation, action) if observation else None
 
     def setup(self, context: FriendContext) -> None:

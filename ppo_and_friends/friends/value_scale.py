@@ -19,11 +19,11 @@ from ppo_and_friends.ppo.rollout import Rollout
 Array = NDArray[Any]
 
 SMALLEST_DEVIATION = 1e-4
-"""Least deviation of returns that is divided by."""
+"""Least standard deviation of returns that is divided by."""
 
 
 class ValueNormalizer(Friend):
-    """Let the critic learn returns shifted and scaled by their running mean and deviation.
+    """Let the critic learn returns shifted and scaled by their running mean and standard deviation.
 
     The statistics are of all returns so far, or, with a ``decay``, mostly of recent ones. They
     change once an iteration, after the estimation, for each reward stream on its own.
@@ -32,7 +32,7 @@ class ValueNormalizer(Friend):
     source = "arXiv:2006.05990, section 3.3"
     reported = (
         Metric("mean", "Running mean of the environment's lambda-returns", "reward"),
-        Metric("deviation", "Their running standard deviation", "reward"),
+        Metric("std", "Their running standard deviation", "reward"),
     )
     conflicts = ("PopArt",)
 
@@ -62,7 +62,7 @@ class ValueNormalizer(Friend):
         return network
 
     def _statistics(self, stream: str) -> tuple[float, float]:
-        """Mean and deviation of a stream's returns; 0 and 1 before any were seen."""
+        """Mean and standard deviation of a stream's returns; 0 and 1 before any were seen."""
         index = self._names.index(stream)
         variance = self.variance[index].item()
         return self.mean[index].item(), max(variance**0.5, SMALLEST_DEVIATION)
@@ -72,14 +72,14 @@ class ValueNormalizer(Friend):
         return self._statistics(stream)
 
     def decode_values(self, outputs: Tensor, stream: str) -> Tensor:
-        """Outputs times the deviation, plus the mean."""
-        mean, deviation = self._units(stream)
-        return outputs * deviation + mean
+        """Outputs times the standard deviation, plus the mean."""
+        mean, std = self._units(stream)
+        return outputs * std + mean
 
     def encode_returns(self, returns: Tensor, stream: str) -> Tensor:
-        """Returns minus the mean, over the deviation."""
-        mean, deviation = self._units(stream)
-        return (returns - mean) / deviation
+        """Returns minus the mean, over the standard deviation."""
+        mean, std = self._units(stream)
+        return (returns - mean) / std
 
     def after_estimation(self, rollout: Rollout) -> None:
         """Take a rollout's returns into the statistics, the first time they are estimated."""
@@ -103,19 +103,19 @@ class ValueNormalizer(Friend):
         for buffer, value in ((self.count, count + new[0]), (self.mean, mean), (self.variance, variance)):
             buffer[index] = float(value)
 
-    def _changed(self, index: int, stream: str, old_deviation: float, rollout: Rollout) -> None:
+    def _changed(self, index: int, stream: str, old_std: float, rollout: Rollout) -> None:
         """Called when a stream's statistics have changed. Collectives allowed."""
 
     def metrics(self) -> dict[str, float]:
-        """Mean and deviation of the environment's returns."""
-        mean, deviation = self._statistics("extrinsic")
-        return {"mean": mean, "deviation": deviation}
+        """Mean and standard deviation of the environment's returns."""
+        mean, std = self._statistics("extrinsic")
+        return {"mean": mean, "std": std}
 
 
 class PopArt(ValueNormalizer):
     r"""As ValueNormalizer, but what the critic predicts doesn't change when the statistics do.
 
-    A prediction is :math:`\sigma (w h + b) + c`. When the deviation changes, the value head is changed
+    A prediction is :math:`\sigma (w h + b) + c`. When sigma changes, the value head is changed
     against it, :math:`w' = \sigma w / \sigma'` and :math:`b' = (\sigma b + c - c') / \sigma'`
     (proposition 1 of the paper). There c is the returns' mean; any other moves b alone, which changes
     neither predictions nor gradients. Here it is the mean of the predictions themselves, so that
@@ -142,21 +142,21 @@ class PopArt(ValueNormalizer):
         return network
 
     def _units(self, stream: str) -> tuple[float, float]:
-        """The centre and the deviation."""
+        """The centre and the standard deviation."""
         return self.centre[self._names.index(stream)].item(), self._statistics(stream)[1]
 
-    def _changed(self, index: int, stream: str, old_deviation: float, rollout: Rollout) -> None:
+    def _changed(self, index: int, stream: str, old_std: float, rollout: Rollout) -> None:
         """Change the value head, and what it gave for this rollout, to the new units. Two collectives."""
-        centre, deviation = self.centre[index].item(), self._statistics(stream)[1]
+        centre, std = self.centre[index].item(), self._statistics(stream)[1]
         outputs = rollout.value_outputs[stream]
-        predictions = outputs.double() * old_deviation + centre
+        predictions = outputs.double() * old_std + centre
         new = float(global_moments(predictions[:-1], rollout.active, self.context.communicator)[1])
         head = self._built_in.value_head
         with torch.no_grad():
-            head.weight[index] = head.weight[index].double() * (old_deviation / deviation)
-            exact = (head.bias[index].double() * old_deviation + centre - new) / deviation
+            head.weight[index] = head.weight[index].double() * (old_std / std)
+            exact = (head.bias[index].double() * old_std + centre - new) / std
             head.bias[index] = exact
             # The part that the bias can't represent in its precision goes into c.
-            new += (exact - head.bias[index].double()).item() * deviation
+            new += (exact - head.bias[index].double()).item() * std
         self.centre[index] = new
-        rollout.value_outputs[stream] = ((predictions - new) / deviation).to(outputs.dtype)
+        rollout.value_outputs[stream] = ((predictions - new) / std).to(outputs.dtype)

@@ -35,7 +35,7 @@ class VideoRecorder(Friend):
         Args:
             every: Timesteps between two recordings, >= 1.
             format: ``gif`` or ``mp4``.
-            deterministic: The most probable actions; False: drawn ones.
+            deterministic: Take the most probable actions; False: sample them.
         """
         super().__init__()
         if every < 1:

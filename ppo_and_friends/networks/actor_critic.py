@@ -31,9 +31,9 @@ class PolicyHead(nn.Module):
         super().__init__()
         self.outputs = linear(features, distribution.output_size, settings.actor_output_gain, generator)
         self.log_std: nn.Parameter | None = None  # of Gaussians: all that doesn't depend on the observation
-        free = distribution.parameter_size - distribution.output_size
-        if free:
-            self.log_std = nn.Parameter(torch.full((free,), float(settings.log_std_init)))
+        state_independent = distribution.parameter_size - distribution.output_size
+        if state_independent:
+            self.log_std = nn.Parameter(torch.full((state_independent,), float(settings.log_std_init)))
 
     def forward(self, features: Tensor) -> Tensor:
         """[N, features] to [N, P]."""

@@ -13,8 +13,9 @@ from ppo_and_friends.networks.distributions import Distribution
 class Joint(Distribution):
     """The product of independent parts, whose log probabilities, entropies and divergences add.
 
-    Parameters are what the network computes for each part, then what it doesn't (log deviations). An action
-    is those of the parts, one after the other; choices are whole floats if any part is continuous.
+    Parameters are what the network computes for each part, then what it doesn't (logs of standard
+    deviations). An action is those of the parts, one after the other; choices are whole floats if any part
+    is continuous.
     """
 
     def __init__(self, parts: Sequence[Distribution]) -> None:
@@ -31,12 +32,14 @@ class Joint(Distribution):
 
     def parameters_of_parts(self, parameters: Tensor) -> list[Tensor]:
         """[..., P] as [..., P of the part] for each part."""
-        outputs, free = parameters[..., : self.output_size], parameters[..., self.output_size :]
+        outputs, state_independent = parameters[..., : self.output_size], parameters[..., self.output_size :]
         sizes = [part.output_size for part in self.parts]
         extra = [part.parameter_size - part.output_size for part in self.parts]
         return [
             torch.cat((computed, rest), dim=-1) if rest.shape[-1] else computed
-            for computed, rest in zip(outputs.split(sizes, -1), free.split(extra, -1), strict=True)
+            for computed, rest in zip(
+                outputs.split(sizes, -1), state_independent.split(extra, -1), strict=True
+            )
         ]
 
     def actions_of_parts(self, actions: Tensor) -> list[Tensor]:
@@ -54,11 +57,11 @@ class Joint(Distribution):
 
     def masked(self, parameters: Tensor, masks: Tensor) -> Tensor:
         """Each part's, by masks of its own, one after the other."""
-        outputs, free = parameters[..., : self.output_size], parameters[..., self.output_size :]
+        outputs, state_independent = parameters[..., : self.output_size], parameters[..., self.output_size :]
         split = outputs.split([part.output_size for part in self.parts], -1)
         own = masks.split([part.mask_size for part in self.parts], -1)
         computed = [part.masked(*pair) for part, *pair in zip(self.parts, split, own, strict=True)]
-        return torch.cat((*computed, free), dim=-1)
+        return torch.cat((*computed, state_independent), dim=-1)
 
     def any_legal(self, masks: Tensor) -> Tensor:
         """Whether each choice of each part has a legal alternative."""

@@ -1,4 +1,4 @@
-"""Memory: an LSTM or a GRU whose state is one vector for each row, and which begins anew with an episode."""
+"""Memory: an LSTM or a GRU whose state is one vector per row, reset where an episode begins."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Memory(nn.Module):
         """Build and initialise: orthogonal weights, biases of 0 but for the gates that keep the state.
 
         These begin so that unit i keeps its state for 1 to ``span`` steps, evenly spread over the units
-        (arXiv:1804.11188, section 3.2): what is never kept is never learnt.
+        (arXiv:1804.11188, section 3.2): a unit that forgets at once can't learn long dependencies.
 
         Args:
             kind: ``lstm`` or ``gru``.

@@ -92,7 +92,7 @@ class Collector:
         self._raw: Observations | None = None
         self.deadline: Deadline | None = None
         """When the job ends, if that is known; the same on all ranks."""
-        self._stream = ObservationStream(fresh=np.ones(layout.local, bool))
+        self._stream = ObservationStream(episode_starts=np.ones(layout.local, bool))
         self._state = torch.zeros_like(self.rollout.states[-1])
 
     def reset(self, iteration: int) -> None:
@@ -145,21 +145,23 @@ class Collector:
             if deadline is not None and deadline.near():
                 break
             with timer.measure("inference"):
-                seen = storage.put_observations(t, transformed(self.friends, raw, stream), stream.fresh)
+                seen = storage.put_observations(
+                    t, transformed(self.friends, raw, stream), stream.episode_starts
+                )
                 actions = storage.put_actions(t, self._act(act, t, seen, noise[t]), as_array=as_array)
             with timer.measure("environment"):
                 step = self.envs.step(self.mapping.to_environment(actions))
             storage.put_step(t, step)
             self.friends.observe(step)
-            raw, stream.fresh, stream.last_actions = step.observations, step.episode_starts, actions
+            raw, stream.episode_starts, stream.last_actions = step.observations, step.episode_starts, actions
         if deadline is not None and deadline.agreed_near():
             raise RolloutGivenUp
         # The last observation is transformed again by the next rollout, with other statistics.
         memory = copy.deepcopy(stream.memory)
-        storage.put_observations(self.steps, transformed(self.friends, raw, stream), stream.fresh)
+        storage.put_observations(self.steps, transformed(self.friends, raw, stream), stream.episode_starts)
         stream.memory = memory
         self._raw = {name: _copy(data) for name, data in raw.items()}
-        stream.fresh = _copy(stream.fresh)
+        stream.episode_starts = _copy(stream.episode_starts)
         self.rollout.states[-1] = self._state
         rollout = storage.finish(self.layout.first)
         with timer.measure("inference"):

@@ -29,12 +29,12 @@ def stream_advantages(rollout: Rollout, stream: RewardStream, values: Tensor) ->
     Returns:
         [T, B], on the rollout's device.
     """
-    cut = rollout.cut | rollout.truncated if stream.episodic else rollout.cut
+    trace_ends = rollout.trace_ends | rollout.truncated if stream.episodic else rollout.trace_ends
     advantages = generalized_advantages(
         host_array(rollout.rewards[stream.name]),
         host_array(values),
         host_array(rollout.terminated),
-        host_array(cut),
+        host_array(trace_ends),
         host_array(rollout.active),
         gamma=stream.gamma,
         gae_lambda=stream.gae_lambda,
@@ -47,7 +47,7 @@ def generalized_advantages(
     rewards: Array,
     values: Array,
     terminated: Array,
-    cut: Array,
+    trace_ends: Array,
     valid: Array,
     *,
     gamma: float,
@@ -58,16 +58,16 @@ def generalized_advantages(
 
     .. math::
         \delta_t &= r_t + \gamma (1 - terminated_t) V(s_{t+1}) - V(s_t) \\
-        A_t &= \delta_t + \gamma \lambda (1 - terminated_t) (1 - cut_t) A_{t+1}
+        A_t &= \delta_t + \gamma \lambda (1 - terminated_t) (1 - end_t) A_{t+1}
 
-    A truncated step is cut but not terminated: it bootstraps from the value of the episode's true
-    final observation, which next-step autoreset leaves in ``values[t + 1]``.
+    A truncated step ends the trace without being terminated: it bootstraps from the value of the episode's
+    true final observation, which next-step autoreset leaves in ``values[t + 1]``.
 
     Args:
         rewards: [T, B], the reward of the step from s_t to s_{t+1}.
         values: [T+1, B], V of every observation, the last one included.
         terminated: [T, B] bool, s_{t+1} has no future.
-        cut: [T, B] bool, the trace ends after t: segments cut on purpose, and truncations where these count.
+        trace_ends: [T, B] bool, the trace ends after t: ends of segments, and truncations where these count.
         valid: [T, B] bool, False where row t is an automatic reset. Its advantage is 0.
         gamma: Gamma in [0, 1].
         gae_lambda: Lambda in [0, 1].
@@ -83,12 +83,12 @@ def generalized_advantages(
     if episodic:
         future = gamma * ~terminated
         deltas = rewards + future * values[1:] - values[:-1]
-        decay = future * gae_lambda * ~cut
+        decay = future * gae_lambda * ~trace_ends
         deltas *= valid
         decay *= valid
     else:
         deltas = np.where(valid, rewards + gamma * values[1:], values[1:]) - values[:-1]
-        decay = np.where(valid, gamma * gae_lambda * ~cut, 1.0).astype(values.dtype)
+        decay = np.where(valid, gamma * gae_lambda * ~trace_ends, 1.0).astype(values.dtype)
     advantages = np.empty_like(deltas)
     trace = np.zeros_like(deltas[0])
     for t in range(steps - 1, -1, -1):

@@ -51,7 +51,7 @@ class Controls:
 class ObservationStream:
     """B streams of observations that go through the friends: a rollout's, or an evaluation's."""
 
-    fresh: Data
+    episode_starts: Data
     """[B] bool, where the observation is the first of an episode."""
 
     last_actions: Data | None = None
@@ -153,7 +153,7 @@ class Hooks:
 
     @combined_by(pipe)
     def transform_critic(self, observations: Data) -> Data:
-        """Called on what the critic alone sees, in training, if there is such; [B, *obs] to [B, *obs']."""
+        """Called in training on the critic's own observations, if it has any; [B, *obs] to [B, *obs']."""
         return observations
 
     @combined_by(pipe)

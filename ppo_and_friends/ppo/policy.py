@@ -1,4 +1,4 @@
-"""A trained policy as a plain object: observations in, actions out."""
+"""The policy that acts in an evaluation: encoded observations in, the environment's actions out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Policy:
         if rows is None:
             self._stream = None
         elif self._stream is not None:
-            self._stream.fresh = _like(np.asarray(rows, bool), self._stream.fresh)
+            self._stream.episode_starts = _like(np.asarray(rows, bool), self._stream.episode_starts)
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
@@ -92,7 +92,7 @@ class Policy:
             self._state = torch.zeros((rows, size), device=self._device, dtype=self._dtype)
         seen = transformed(self.friends, observations, self._stream)
         inputs = {name: self._input(data) for name, data in seen.items() if name in self._needs}
-        state = begun(self._state, torch.as_tensor(self._stream.fresh, device=self._device))
+        state = begun(self._state, torch.as_tensor(self._stream.episode_starts, device=self._device))
         parameters, self._state = self.network.step(inputs, state)
         distribution = self.mapping.distribution
         parameters = legal(distribution, parameters, inputs)
@@ -104,7 +104,7 @@ class Policy:
             noise = self._generator.standard_normal(shape) if normal else self._generator.random(shape)
             actions = distribution.sample(parameters, torch.from_numpy(noise).to(parameters))
         stored: Data = actions if isinstance(policy, Tensor) else host_array(actions)
-        self._stream.fresh = _like(np.zeros(rows, bool), policy)
+        self._stream.episode_starts = _like(np.zeros(rows, bool), policy)
         self._stream.last_actions = stored
         return self.mapping.to_environment(stored)
 

@@ -55,7 +55,7 @@ class Rollout:
     truncated: Tensor
     """[T, B] bool: cut off, bootstrap from the true final observation."""
 
-    cut: Tensor
+    trace_ends: Tensor
     """[T, B] bool: the advantage trace ends here though the episode goes on. Friends set it."""
 
     active: Tensor

@@ -72,7 +72,7 @@ class RolloutStorage:
             episode_starts=zeros(steps + 1, num_envs, kind=torch.bool),
             states=zeros(steps // sequence_length + 1, num_envs, state_size),
             actions=zeros(*shape, distribution.action_size, kind=distribution.action_dtype or dtype),
-            cut=zeros(*shape, kind=torch.bool),
+            trace_ends=zeros(*shape, kind=torch.bool),
             rewards={},
             policy_parameters=zeros(*shape, distribution.parameter_size),
             log_probs=zeros(*shape),
@@ -108,7 +108,7 @@ class RolloutStorage:
         """A new rollout begins."""
         self.rollout.iteration = iteration
         self.rollout.rewards = {"extrinsic": self._rewards}
-        self.rollout.cut.zero_()
+        self.rollout.trace_ends.zero_()
         self.rollout.infos = []
 
     def put_observations(self, t: int, observations: Observations, starts: Data) -> dict[str, Tensor]:

@@ -103,7 +103,7 @@ def samples_of(rollout: Rollout, mapping: ActionMapping) -> dict[str, Array]:
     return {name: np.array(values, np.float64) for name, values in found.items()}
 
 
-def action_deviation(rollout: Rollout, mapping: ActionMapping) -> dict[str, float]:
+def action_std(rollout: Rollout, mapping: ActionMapping) -> dict[str, float]:
     """``action_std``, a Gaussian policy's mean deviation in half action ranges; nothing for other ones."""
     if not isinstance(mapping.distribution, Gaussian) or not isinstance(mapping.space, spaces.Box):
         return {}

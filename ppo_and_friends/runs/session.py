@@ -20,7 +20,7 @@ from ppo_and_friends.errors import CheckpointError
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.reporting.report import IterationReport
 from ppo_and_friends.reporting.reporter import SilentReporter
-from ppo_and_friends.reporting.samples import action_deviation, samples_of
+from ppo_and_friends.reporting.samples import action_std, samples_of
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture
 from ppo_and_friends.runs.checkpoint_validity import check_contents
@@ -68,7 +68,7 @@ class Session:
     """Updated under the key ``where`` with the current iteration, for error messages."""
 
     notices: Callable[[], list[str]] = list
-    """What the environments have shown that the user should know, and wasn't told yet."""
+    """Notices about the environments that have not been shown yet."""
 
     _saved_at: float = field(default_factory=time.monotonic)
     _saved_iteration: int = -1
@@ -161,7 +161,7 @@ class Session:
         metrics |= times | {"steps_per_second": (trainer.timesteps - before) / training}
         rollout, mapping = trainer.collector.rollout, trainer.agent.mapping
         samples = samples_of(rollout, mapping) if self.reporter.wants_samples() else {}
-        metrics |= action_deviation(rollout, mapping)
+        metrics |= action_std(rollout, mapping)
         return IterationReport(
             iteration=trainer.iteration,
             timesteps=trainer.timesteps,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from ppo_and_friends.errors import UsageError, nearest
-from ppo_and_friends.settings.other_names import todays_name
+from ppo_and_friends.settings.other_names import note_on, todays_name
 
 Settings = TypeVar("Settings")
 
@@ -106,4 +106,4 @@ def _meant(name: str, known: Sequence[str]) -> str:
     if today.startswith("friends."):
         _, friend, *argument = today.split(".")
         return f"Here that is a friend: --with {friend}{''.join(f':{each}=...' for each in argument)}"
-    return f"Here it is called {today}."
+    return f"Here it is called {today}{note_on(name)}."

@@ -6,12 +6,13 @@ Nothing heavy is imported here (no torch, no simulator), so that ``--help`` and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.changes import changed
 from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, cosine, linear, logarithmic, steps
 from ppo_and_friends.settings.several_agents import AgentSettings
@@ -48,13 +49,13 @@ class AtariSettings:
     """84 x 84 grey images, or the 128 bytes of RAM."""
 
     frame_skip: Positive = 4
-    """Emulator frames an action lasts."""
+    """Emulator frames per action."""
 
     stack: Positive = 4
-    """Observations the policy sees at once."""
+    """Frames stacked into one observation."""
 
     noop_max: Annotated[int, Field(ge=0)] = 30
-    """Most no-op actions at the start of an episode."""
+    """Maximum number of no-op actions at the start of an episode."""
 
     repeat_action_probability: Fraction = 0.0
     """Chance that the emulator repeats the previous action (sticky actions)."""
@@ -71,7 +72,7 @@ class AtariSettings:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EnvironmentSettings:
-    """Which environment, how many of them, and what runs them."""
+    """The environment, the number of copies, and the engine that steps them."""
 
     id: str
     """Gymnasium id; ``module:Name-v0`` imports the module first. ``module:Class`` or ``module:function``
@@ -89,8 +90,8 @@ class EnvironmentSettings:
     """What steps the environments; ``auto`` takes the fastest one known to agree with Gymnasium."""
 
     start_method: Literal["auto", "fork", "forkserver", "spawn"] = "auto"
-    """How the backend ``async`` starts its processes (multiprocessing's names). ``auto`` doesn't copy this
-    process, since its threads would not be copied with it."""
+    """How the backend ``async`` starts its processes, by `multiprocessing`'s names. ``auto`` never forks this
+    process, because its threads would not survive the fork."""
 
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for ``gymnasium.make``, or for the class or function."""
@@ -114,7 +115,7 @@ class EnvironmentSettings:
 
     wrappers: tuple[str, ...] = ()
     """Gymnasium wrappers, innermost first, as ``module:callable`` or ``path/to/file.py:callable``, with
-    arguments as ``module:callable(name=value)``. They put it on that backend."""
+    arguments as ``module:callable(name=value)``. They require the backend ``gymnasium`` or ``async``."""
 
     factory: Annotated[Callable[..., Any] | None, Field(exclude=True)] = None
     """Makes the environment instead of ``gymnasium.make``. Such an experiment isn't plain data."""
@@ -131,9 +132,9 @@ class PPOSettings:
     """Timesteps in a gradient step, over all ranks."""
 
     sequence_length: Positive | None = None
-    """Consecutive steps of an environment that are learnt from together; with memory, gradients go back over
-    so many. Must divide an environment's steps in a rollout. None: 1 without memory; with memory the largest
-    number up to 16 that does."""
+    """Length of the chunks of consecutive steps that minibatches consist of; with memory, gradients flow back
+    over one chunk. Must divide an environment's steps in a rollout. None: 1 without memory, else the largest
+    such divisor up to 16."""
 
     epochs: Positive = 5
     """Passes over the rollout in an update."""
@@ -145,7 +146,7 @@ class PPOSettings:
     """Clip range epsilon of the probability ratio (eq. 7)."""
 
     gamma: Fraction = 0.99
-    """Gamma, per step."""
+    """Discount factor, per step."""
 
     gae_lambda: Fraction = 0.95
     """Lambda of generalised advantage estimation (arXiv:1506.02438)."""
@@ -175,10 +176,10 @@ class NetworkSettings:
     receives the other settings and may ignore them. See docs/own_parts.md."""
 
     actor_hidden: Widths = (64, 64)
-    """Widths of the actor's hidden layers. The Nature CNN has none behind its own 512 features."""
+    """Widths of the actor's hidden layers; ignored with the Nature CNN, whose 512 features feed the head."""
 
     critic_hidden: Widths = (64, 64)
-    """Widths of the critic's hidden layers; as with the actor's."""
+    """Widths of the critic's hidden layers; see ``actor_hidden``."""
 
     activation: Literal["tanh", "relu", "elu", "leaky_relu", "silu"] = "tanh"
     """Nonlinearity of the hidden layers."""
@@ -193,24 +194,24 @@ class NetworkSettings:
     """Actor and critic share the encoder; None: for images only."""
 
     memory: Literal["lstm", "gru"] | None = None
-    """Recurrent layers, with which the policy remembers what it saw; None: it has no memory. See
+    """Type of the recurrent layers that give the policy a memory; None: no memory. See
     docs/memory.md."""
 
     memory_width: Positive = 64
     """Width of each recurrent layer."""
 
     memory_layers: Positive = 1
-    """Recurrent layers, one behind the other."""
+    """Number of stacked recurrent layers."""
 
     memory_span: Positive = 32
-    """Steps over which the memory keeps something before anything is learnt: its units begin with 1 to so
-    many. What is to be remembered for longer needs more."""
+    """Longest time scale of the memory's units at initialisation, in steps; the units are spread from 1 to
+    this (arXiv:1804.11188). Raise it for longer dependencies."""
 
     memory_place: Literal["before", "after"] = "before"
     """Whether the memory stands before or after the hidden layers."""
 
     memory_shared: bool = False
-    """Actor and critic share one memory. After the actor's hidden layers, the critic then has none."""
+    """Actor and critic share one memory. With ``memory_place`` "after", the critic has no hidden layers."""
 
     log_std_init: float = 0.0
     """Log of the Gaussian policy's first standard deviation, in units of half the action range."""
@@ -248,7 +249,7 @@ class Experiment:
     """All that defines a run. Two runs of equal experiments on any number of ranks agree."""
 
     name: str
-    """The launcher's name; the run's folder is called like it."""
+    """The launcher's name, and the name of the run's folder."""
 
     environment: EnvironmentSettings
     """What is learned."""
@@ -272,7 +273,7 @@ class Experiment:
     """Everything random in the run follows from it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the networks live; ``auto`` takes CUDA if there is one and the network, or a friend, has
+    """Device of the networks; ``auto`` takes CUDA if there is one and the network, or a friend, has
     convolutions."""
 
     precision: Literal["float32", "float64"] = "float32"
@@ -286,7 +287,7 @@ class Experiment:
     """The mean evaluation score at which the environment counts as solved; for information."""
 
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 60.0
-    """Least seconds between checkpoints; 0 saves every iteration. One is always written at the end."""
+    """Minimum seconds between checkpoints; 0 saves every iteration. One is always written at the end."""
 
     keep_checkpoints: Positive = 2
     """Checkpoints kept, the newest ones."""
@@ -321,3 +322,20 @@ class Experiment:
         }
         given = {name: value for name, value in short.items() if value is not None}
         return changed(self, [*given.items(), *(settings or {}).items()])
+
+    def with_friends(self, *added: FriendSpec) -> Experiment:
+        """A copy with these friends as well, each in place of one of its name or after all others."""
+        by_name = {one.name: one for one in (*self.friends, *added)}
+        return replace(self, friends=tuple(by_name.values()))
+
+    def without_friends(self, *names: str) -> Experiment:
+        """A copy without these friends.
+
+        Raises:
+            UsageError: One of them isn't there.
+        """
+        there = {one.name for one in self.friends}
+        for name in names:
+            if name not in there:
+                raise UsageError(f"There is no friend {name!r}, but {', '.join(sorted(there)) or 'none'}.")
+        return replace(self, friends=tuple(one for one in self.friends if one.name not in names))

@@ -59,10 +59,36 @@ PEERS: Mapping[str, str] = {
     "train_batch_size": "ppo.rollout_timesteps",
     "horizon_length": "ppo.rollout_timesteps",
     "init_noise_std": "network.log_std_init",
+    "num_learning_iterations": "num_timesteps",
+    # Spinning Up and Brax
+    "clip_ratio": "ppo.clip_range",
+    "pi_lr": "ppo.learning_rate",
+    "hidden_sizes": "network.actor_hidden",
+    "steps_per_epoch": "ppo.rollout_timesteps",
+    "entropy_cost": "ppo.entropy_coefficient",
+    "discounting": "ppo.gamma",
+    "unroll_length": "ppo.rollout_timesteps",
+    "clipping_epsilon": "ppo.clip_range",
+    "num_updates_per_batch": "ppo.epochs",
     "actor_hidden_dims": "network.actor_hidden",
     "critic_hidden_dims": "network.critic_hidden",
 }
 """A peer's name to the setting that it means here, or to the friend."""
+
+_PER_ENVIRONMENT = "over all environments together, not for each"
+
+NOTES: Mapping[str, str] = {
+    "n_steps": _PER_ENVIRONMENT,
+    "num_steps": _PER_ENVIRONMENT,
+    "horizon_length": _PER_ENVIRONMENT,
+    "unroll_length": _PER_ENVIRONMENT,
+    "num_minibatches": "the rows of one, not their number",
+    "init_noise_std": "the logarithm",
+    "anneal_lr": "write a schedule, such as 3e-4:0",
+    "num_learning_iterations": "timesteps over all environments",
+    "target_score": "which only informs; the option --target_score ends the training",
+}
+"""A peer's or an earlier name to what is different here, where it isn't the name alone."""
 
 
 def todays_name(name: str) -> str | None:
@@ -79,3 +105,9 @@ def todays_name(name: str) -> str | None:
         if last in names and section in ("", place):
             return f"{place}.{names[last]}" if place else names[last]
     return PEERS.get(last)
+
+
+def note_on(name: str) -> str:
+    """What is different here about the setting that somebody means, in brackets; mostly empty."""
+    note = NOTES.get(name.rpartition(".")[2])
+    return f" ({note})" if note else ""

@@ -40,12 +40,12 @@ class Status:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A value that moves over the run, along a line or in steps.
+    """A value that changes over the run, continuously or in steps.
 
     On the command line: ``3e-4`` is constant, ``1e-3:0`` goes from 1e-3 to 0 in a straight line,
     ``1e-3:1e-5:log`` names the shape. ``1e-3,5e-4@100000,1e-4@200000`` goes down in steps at these timesteps,
     ``1e-3,1e-4@episode_return_mean_100>=200`` once a number of the run's status has reached a bound, and
-    ``my_module:my_function`` asks a function.
+    ``my_module:my_function`` calls a function.
     """
 
     start: float = 0.0
@@ -56,7 +56,7 @@ class Schedule:
 
     shape: Shape = "linear"
     """The way from start to end: a straight line, half a period of a cosine (arXiv:1608.03983, eq. 5), a
-    straight line of the logarithm, or ``steps``."""
+    straight line in log space, or ``steps``."""
 
     at: tuple[float, ...] = ()
     """With ``steps``: ascending bounds."""
@@ -65,7 +65,7 @@ class Schedule:
     """With ``steps``: the value once the bound at the same place has been reached. It stays reached."""
 
     by: str = "timesteps"
-    """With ``steps``: the number of the run's status that the bounds are about."""
+    """With ``steps``: the metric of the run that the bounds refer to."""
 
     function: str | None = None
     """``module:function`` or ``path/to/file.py:function`` that gets the `Status` and returns the value,

@@ -41,7 +41,7 @@ class Board:
         self.states = {run.folder: WAITING for run in runs}
         self.reasons: dict[Path, str] = {}
         stream = stream or sys.stdout
-        # Lines that nobody's terminal folds can be searched.
+        # Lines that aren't wrapped can be searched.
         self._console = Console(file=stream, highlight=False, width=None if stream.isatty() else WIDTH)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._shown: dict[Path, str] = {}

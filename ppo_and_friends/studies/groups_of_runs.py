@@ -44,7 +44,7 @@ class Comparison:
     """Group to scores [runs, environments, points] along the runs."""
 
     share: Array
-    """[points], in (0, 1]: how much of the compared timesteps each point has."""
+    """[points], in (0, 1]: the share of the compared timesteps at each point."""
 
     environments: tuple[str, ...]
     timesteps: dict[str, int]

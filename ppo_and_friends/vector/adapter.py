@@ -1,4 +1,4 @@
-"""Environments that keep to other rules than Gymnasium's of today, adapted where no doubt is possible.
+"""Adapts environments that don't follow Gymnasium's current API, where their meaning is unambiguous.
 
 Taken as they are meant: Gym's old signatures (``reset`` that takes no seed or returns an observation alone,
 ``step`` with four values), classes without gymnasium's base class, spaces of the package ``gym`` or that only

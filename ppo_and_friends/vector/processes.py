@@ -39,7 +39,7 @@ from ppo_and_friends.vector.worker import GONE, PATIENCE, Failure, Reply, make_i
 Array = NDArray[Any]
 
 SHARED = Path("/dev/shm")
-"""Files here are memory."""
+"""A folder whose files are kept in memory."""
 
 
 class AsyncGymnasiumVectorEnv:

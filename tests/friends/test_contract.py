@@ -85,7 +85,7 @@ def test_its_state_comes_back(name: str) -> None:
         tensors, plain = capture(trainer, 1.0)
         copies = {key: tensor.detach().clone() for key, tensor in tensors.items()}
         seen = trainer.agent.policy().act({"policy": observations})
-        stream = ObservationStream(fresh=np.ones(5, bool))
+        stream = ObservationStream(episode_starts=np.ones(5, bool))
         return copies, plain, seen, trainer.friends.transform(observations, stream), trainer.friends.metrics()
 
     def load(trainer: Trainer, _: Any) -> Any:
@@ -93,7 +93,7 @@ def test_its_state_comes_back(name: str) -> None:
         assert restore_trainer(trainer, checkpoint) == []
         for key, tensor in capture(trainer, 1.0)[0].items():
             np.testing.assert_array_equal(tensor.detach(), copies[key], err_msg=key)
-        stream = ObservationStream(fresh=np.ones(5, bool))
+        stream = ObservationStream(episode_starts=np.ones(5, bool))
         np.testing.assert_array_equal(trainer.friends.transform(observations, stream), transformed)
         np.testing.assert_array_equal(trainer.agent.policy().act({"policy": observations}), seen)
         again = trainer.friends.metrics()

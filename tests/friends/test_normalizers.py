@@ -83,7 +83,7 @@ def test_observations(name: str, size: int, kept: int, monkeypatch: pytest.Monke
         assert normalizer.count.item() == len(flat) == 360
         np.testing.assert_allclose(normalizer.mean.numpy(), flat.mean(axis=0), rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(normalizer.variance.numpy(), flat.var(axis=0), rtol=1e-9, atol=1e-12)
-        stream = ObservationStream(fresh=np.ones(2, bool))
+        stream = ObservationStream(episode_starts=np.ones(2, bool))
         got = normalizer.transform(flat[:2], stream)
         np.testing.assert_allclose(got, (flat[:2] - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-8), rtol=1e-6)
 
@@ -186,7 +186,7 @@ def test_a_constant_component_does_not_blow_up() -> None:
 
     trainers, _ = recorded(Constant, "ObservationNormalizer", 1)
     normalizer: Any = trainers[0].friends.members["ObservationNormalizer"]
-    got = normalizer.transform(np.array([[1e6, 2.0]]), ObservationStream(fresh=np.ones(1, bool)))
+    got = normalizer.transform(np.array([[1e6, 2.0]]), ObservationStream(episode_starts=np.ones(1, bool)))
     assert np.abs(got).max() < 10.0
 
 
@@ -242,7 +242,7 @@ def test_a_component_that_never_varied_is_not_scaled_up_when_it_moves(dtype: Any
 
     trainers, _ = recorded(partial(Still, (3, 4)), "ObservationNormalizer", 1)
     normalizer: Any = trainers[0].friends.members["ObservationNormalizer"]
-    got = normalizer.transform(np.array([[100.01, 2.0]]), ObservationStream(fresh=np.ones(1, bool)))
+    got = normalizer.transform(np.array([[100.01, 2.0]]), ObservationStream(episode_starts=np.ones(1, bool)))
     assert got[0, 0] == pytest.approx(0.01, abs=2e-5)
 
 

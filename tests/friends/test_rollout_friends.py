@@ -118,7 +118,7 @@ def test_segments_are_cut_and_counted_over_rollouts() -> None:
     trainer, member = one("SegmentLength", steps=3)
     assert isinstance(member, SegmentLength)
     # Episodes of 7 steps and one reset row; 16 steps a rollout.
-    first, second = trainer.collect().cut[:, 0].clone(), trainer.collect().cut[:, 0].clone()
+    first, second = trainer.collect().trace_ends[:, 0].clone(), trainer.collect().trace_ends[:, 0].clone()
     row = [0, 0, 1, 0, 0, 1, 0, 0]
     np.testing.assert_array_equal(first, np.array(row * 2, bool))
     np.testing.assert_array_equal(second, np.array(row * 2, bool))
@@ -150,7 +150,7 @@ def test_segments_cut_streams_that_episodes_do_not() -> None:
     np.testing.assert_allclose(advantages[1], delta[1])
     np.testing.assert_allclose(advantages[0], delta[0] + 0.99 * 0.95 * delta[1])
     # Step 6 ends the episode, and row 7 is the reset: the trace goes on into the next one.
-    assert (rollout.terminated | rollout.truncated)[6].all() and not rollout.cut[6].any()
+    assert (rollout.terminated | rollout.truncated)[6].all() and not rollout.trace_ends[6].any()
     new = rewards[8] + 0.99 * values[9] - values[8] + 0.99 * 0.95 * delta[9]
     np.testing.assert_allclose(advantages[6], delta[6] + 0.99 * 0.95 * (values[8] - values[7] + new))
 

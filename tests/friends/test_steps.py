@@ -156,7 +156,7 @@ def test_adaptive_rate_with_a_target_that_falls() -> None:
 
 def test_observation_clip() -> None:
     clip = make_friend(friend("ObservationClip", limit=2.0))
-    stream = ObservationStream(fresh=np.ones(1, bool))
+    stream = ObservationStream(episode_starts=np.ones(1, bool))
     assert clip.transform(np.array([[-9.0, 1.5, 3.0]]), stream).tolist() == [[-2.0, 1.5, 2.0]]
     space = clip.observation_space(spaces.Box(np.float32(-np.inf), np.float32(1.0), (2,)))
     assert (space.low.tolist(), space.high.tolist()) == ([-2.0] * 2, [1.0] * 2)

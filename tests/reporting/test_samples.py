@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.ppo.rollout import Rollout
-from ppo_and_friends.reporting.samples import MOST_VALUES, SampleClock, action_deviation, samples_of, thinned
+from ppo_and_friends.reporting.samples import MOST_VALUES, SampleClock, action_std, samples_of, thinned
 
 T, B = 5, 3
 
@@ -27,7 +27,7 @@ def rollout(actions: np.ndarray, parameters: int, steps: int = T, features: int 
         episode_starts=torch.zeros((steps + 1, B), dtype=torch.bool),
         states=torch.zeros((steps + 1, B, 0)),
         actions=torch.from_numpy(actions),
-        terminated=flags, truncated=flags, cut=flags, active=active, finished=flags,
+        terminated=flags, truncated=flags, trace_ends=flags, active=active, finished=flags,
         scores=counted,
         rewards={"extrinsic": counted, "icm": -counted},
         policy_parameters=torch.full((*shape, parameters), math.log(0.5)),
@@ -65,12 +65,12 @@ def test_discrete_actions_begin_where_the_space_does() -> None:
     mapping = ActionMapping(spaces.Discrete(3, start=5))
     found = samples_of(rollout(np.full((T, B, 1), 2), 3), mapping)
     assert set(found["actions"]) == {7.0} and len(found["actions"]) == 14
-    assert action_deviation(rollout(np.full((T, B, 1), 2), 3), mapping) == {}
+    assert action_std(rollout(np.full((T, B, 1), 2), 3), mapping) == {}
 
 
 def test_the_deviation_of_a_gaussian_policy() -> None:
     mapping = ActionMapping(spaces.Box(-1.0, 1.0, (2,)))
-    assert action_deviation(rollout(np.zeros((T, B, 2)), 4), mapping) == {"action_std": pytest.approx(0.5)}
+    assert action_std(rollout(np.zeros((T, B, 2)), 4), mapping) == {"action_std": pytest.approx(0.5)}
 
 
 def test_large_rollouts_are_thinned() -> None:

@@ -1,6 +1,6 @@
-"""What is written out for speed, and used where the setting ``kernels`` is "fast".
+"""Versions optimised for speed, used when the setting ``kernels`` is "fast".
 
-| file | stands for |
+| file | replaces |
 |---|---|
 | `fused_loss.py`, `distribution_gradients.py` | `ppo/losses.py`, differentiated by autograd |
 | `fused_layers.py` | `nn.Sequential` and `nn.Linear`, as `networks/layers.py` makes them |

@@ -1,4 +1,4 @@
-"""Log probabilities and entropies together with their gradients, written out.
+"""Log probabilities and entropies together with their gradients, in closed form.
 
 Autograd would need some thirty small steps for them: with minibatches of 64 rows that takes longer than the
 network itself (docs/performance.md).

@@ -1,6 +1,6 @@
 """PPO's loss as one step for autograd, with its gradients written out.
 
-It stands for ``ppo/losses.py``, which says what is computed. There autograd goes through thirty small steps,
+It replaces ``ppo/losses.py``, which defines what is computed. There autograd records thirty small operations,
 which with small minibatches takes longer than the network's own (docs/performance.md).
 """
 
@@ -130,7 +130,7 @@ def fused_ppo_loss(
 ) -> tuple[Tensor, Tensor]:
     """`ppo.losses.ppo_loss`: the same arguments, the same loss [] and statistics [5].
 
-    Its second derivatives are not there: to ask for them raises.
+    Second derivatives aren't available; requesting them raises an error.
     """
     network_outputs = minibatch.policy_parameters, minibatch.value_outputs
     parameters, values = (each.detach() for each in network_outputs)
