@@ -117,7 +117,7 @@ def make_friend(spec: FriendSpec) -> Friend:
         try:
             arguments[name] = adapter.validate_python(value)
         except ValidationError as error:
-            problem = error.errors()[0]["msg"]
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise UsageError(f"{kind.__name__}: {name}={value!r} is not right: {problem}.") from error
         if _has_nan(arguments[name]):
             # NaN would pass the comparisons by which friends check their ranges.
