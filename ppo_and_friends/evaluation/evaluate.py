@@ -321,4 +321,4 @@ class _Stage:
     def clear(self) -> None:
         """Close every environment that is still open."""
         while self._open:
-            close_env(self._open.pop().close, f"the test environment {self._settings.id}")
+            close_env(self._open.pop(), f"the test environment {self._settings.id}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 CLOSE_SECONDS = 10.0
 """How long an environment may take to close: by then, all that matters is saved."""
@@ -17,11 +18,15 @@ class _TooLong(BaseException):
     """Not an ``Exception``, so that code that catches those doesn't go on."""
 
 
-def close_env(close: Callable[[], object], name: str, seconds: float = CLOSE_SECONDS) -> bool:
+def _nothing() -> None:
+    pass
+
+
+def close_env(env: Any, name: str, seconds: float = CLOSE_SECONDS) -> bool:
     """Close an environment. What it raises is of no interest any more, except Ctrl-C.
 
     Args:
-        close: Its method.
+        env: It may have no method ``close``.
         name: What it is, for the message.
         seconds: How long it may take. Outside the main thread there is no limit.
 
@@ -30,7 +35,7 @@ def close_env(close: Callable[[], object], name: str, seconds: float = CLOSE_SEC
     """
     try:
         with _limited(seconds):
-            close()
+            getattr(env, "close", _nothing)()
     except KeyboardInterrupt:
         raise
     except _TooLong:

@@ -146,5 +146,5 @@ class GymnasiumVectorEnv:
         envs, self._envs = self._envs, []
         with self._output:
             for i, env in enumerate(envs, self._first):
-                if not close_env(env.close, f"environment {i}"):
+                if not close_env(env, f"environment {i}"):
                     break

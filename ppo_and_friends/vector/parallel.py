@@ -91,9 +91,7 @@ def makes_several_agents(settings: EnvironmentSettings) -> bool:
     if isinstance(maker, type) and issubclass(maker, gymnasium.Env):
         return False
     env = _bare(settings, None)
-    close = getattr(env, "close", None)
-    if close is not None:
-        close_env(close, settings.id)
+    close_env(env, settings.id)
     return has_several_agents(env)
 
 
@@ -150,12 +148,12 @@ def spaces_and_agents(
         try:
             return seen_space(env, settings.action_masks), env.action_space, ()
         finally:
-            close_env(env.close, settings.id)
+            close_env(env, settings.id)
     several = make_parallel_env(settings)
     try:
         return *common_spaces(several, settings.id), agent_names(several, settings.id)
     finally:
-        close_env(several.close, settings.id)
+        close_env(several, settings.id)
 
 
 def _bare(settings: EnvironmentSettings, render_mode: str | None) -> Any:

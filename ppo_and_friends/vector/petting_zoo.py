@@ -141,7 +141,7 @@ class PettingZooVectorEnv:
         teams, self._teams = self._teams, []
         with self._output:
             for i, team in enumerate(teams, self._first):
-                if not close_env(team.env.close, f"environment {i}"):
+                if not close_env(team.env, f"environment {i}"):
                     break
 
     def _write(self, e: int, observations: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import closing
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,9 @@ def test_closing_is_no_matter_of_the_environment(close: str, capsys: pytest.Capt
     before = signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest's, if it limits the time of tests
     try:
         start = time.monotonic()
-        returned = close_env(lambda: exec(close, {"time": time}), "environment 3", seconds=0.05)
+        env = SimpleNamespace(close=lambda: exec(close, {"time": time}))
+        returned = close_env(env, "environment 3", seconds=0.05)
+        assert close_env(object(), "environment 4")  # which has no such method
         assert time.monotonic() - start < 15 and returned == ("sleep" not in close)
         assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
     finally:
