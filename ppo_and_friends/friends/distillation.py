@@ -93,7 +93,7 @@ class Distillation(Friend):
                 self._known[t] = 0.0
                 continue
             starts = rollout.episode_starts[t]
-            self._stream.fresh = starts.cpu().numpy()
+            self._stream.episode_starts = starts.cpu().numpy()
             parameters = self._ask(raw, starts)
             masks = rollout.observations.get("action_mask")
             seen = {} if masks is None else {"action_mask": masks[t]}
