@@ -35,6 +35,10 @@ class Reach(gymnasium.Env[Any, Any]):
         return np.array([self.place, self.speed], np.float32)
 
 
+gymnasium.register("Reach-v0", Reach)
+"""Not needed, but then `-e my_robot:Reach-v0` works as well."""
+
+
 def long_reach() -> Reach:
     """A function that returns an environment works as well."""
     return Reach(steps=200)
