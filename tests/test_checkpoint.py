@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -398,3 +399,19 @@ def test_changed_code_is_not_run_even_if_trusted(tmp_path: Path) -> None:
     (tmp_path / "experiment.dill").write_bytes(code.replace(b"Toy", b"Toe"))
     with pytest.raises(UsageError, match=r"experiment\.dill can't be loaded: .*checksum"):
         load_experiment(tmp_path, trust=True)
+
+
+def test_code_that_comes_with_a_run_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, cwd = tmp_path / "downloaded", tmp_path
+    run.mkdir()
+    monkeypatch.chdir(cwd)
+    (run / "evil.py").write_text("raise SystemExit")
+    (cwd / "mine.py").write_text("")
+    for name in ("downloaded/evil.py:Friend", f"{run}/evil.py:Friend", "downloaded/../downloaded/evil.py:F"):
+        save_experiment(run, replace(experiment(), friends=(friend(name),)), ["main.py"])
+        with pytest.raises(UsageError, match="names code that lies in its own folder") as caught:
+            load_experiment(run)
+        assert name in str(caught.value) and "--trust" in str(caught.value)
+        assert load_experiment(run, trust=True).friends[0].name == name
+    save_experiment(run, replace(experiment(), friends=(friend("mine.py:Friend"),)), ["main.py"])
+    assert load_experiment(run).friends[0].name == "mine.py:Friend"

@@ -170,6 +170,8 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
     except ValueError as error:
         raise UsageError(f"{path} is damaged: {error}. Use --clobber to start over.") from error
     if plain:
+        if not trust:
+            _refuse_own_code(folder, settings)
         try:
             return experiment_adapter().validate_json(json.dumps(settings))
         except ValidationError as error:
@@ -197,6 +199,24 @@ def load_experiment(folder: Path, trust: bool = False) -> Experiment:
         return experiment
     # An object of an earlier format has the attributes of that format.
     return validated(migrated(_attributes(experiment)))
+
+
+def _refuse_own_code(folder: Path, settings: Any) -> None:
+    """Refuse settings that name Python files in the run's own folder: they came with it.
+
+    Raises:
+        UsageError: Names the file.
+    """
+    if isinstance(settings, str):
+        path, found, _ = settings.partition(".py:")
+        if found and Path(f"{path}.py").resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"The experiment in {folder} names code that lies in its own folder: {settings}.\n"
+                "Use --trust to load it. This executes the code, so do so only if you trust its origin."
+            )
+    elif isinstance(settings, dict | list | tuple):
+        for each in settings.values() if isinstance(settings, dict) else settings:
+            _refuse_own_code(folder, each)
 
 
 class _Unpickler(dill.Unpickler):
