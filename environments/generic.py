@@ -53,7 +53,7 @@ def generic_experiment(id: str, settings: Mapping[str, Any] | None = None) -> Ex
     if changed.api == "petting_zoo" or makes_several_agents(changed):
         environment = replace(environment, api="petting_zoo")
         changed = replace(changed, api="petting_zoo")
-    observation_space, action_space, agents = spaces_and_agents(changed)
+    observation_space, action_space, agents = spaces_and_agents(changed, shared=False)
     check_action_space(action_space)
     encoded = encoded_space(observation_space)
     one_hot = not any(isinstance(leaf.space, spaces.Box) for leaf in leaves(observation_space))

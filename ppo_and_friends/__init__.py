@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ppo_and_friends.api.run import Interrupted, Run
     from ppo_and_friends.api.training import train
     from ppo_and_friends.evaluation.evaluate import Evaluation
-    from ppo_and_friends.policy.trained_policy import TrainedPolicy, load_policy
+    from ppo_and_friends.policy.load import load_policy
+    from ppo_and_friends.policy.trained_policy import TrainedPolicy
     from ppo_and_friends.settings.experiment import (
         EnvironmentSettings,
         Experiment,
@@ -59,7 +60,7 @@ _PLACES = {
     "evaluate": "api.evaluation",
     "friend": "settings.experiment",
     "launcher_experiment": "settings.registry",
-    "load_policy": "policy.trained_policy",
+    "load_policy": "policy.load",
     "train": "api.training",
 }
 

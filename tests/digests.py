@@ -284,7 +284,11 @@ FRIENDLY: tuple[Callable[[], Experiment], ...] = (
 """Experiments that have, together, every friend and all that launchers leave at its default."""
 
 EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
-    **{known.name: partial(launched, known.name) for known in all_launchers()},
+    **{
+        known.name: partial(launched, known.name)
+        for known in all_launchers()
+        if known.experiment().environment.api == "gymnasium"  # the others need packages of their own
+    },
     **{make.__name__: make for make in FRIENDLY},
 }
 

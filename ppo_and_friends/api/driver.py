@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ppo_and_friends.api.job import Job, Reporting, open_job, say
+from ppo_and_friends.api.joint_job import open_joint_job
 from ppo_and_friends.api.metrics import MetricsTable, row_of
 from ppo_and_friends.api.summary import already_trained
 from ppo_and_friends.common.frames import last_frames
@@ -239,7 +240,7 @@ class Driver:
             for note in check_ranks(self._communicator, {"settings": settings}):
                 say(note, self._communicator, verbosity)
         program = self._program or Program()
-        job = open_job(
+        job = (open_joint_job if self.experiment.agents.several else open_job)(
             self.experiment,
             self.folder,
             self._communicator,

@@ -14,6 +14,7 @@ from ppo_and_friends.evaluation.evaluate import Evaluation, OnProgress, RenderMo
 from ppo_and_friends.evaluation.evaluate import evaluate as play
 from ppo_and_friends.evaluation.player import Array, batch_of_one
 from ppo_and_friends.evaluation.video import Choice
+from ppo_and_friends.policy.trained_policies import TrainedPolicies
 from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.settings.registry import resolve
@@ -96,7 +97,7 @@ def evaluate(
         UsageError: No environment is given, there is no display for a window, or ``episodes`` isn't positive.
         EnvironmentFault: The environment raised, or returned something unusable.
     """
-    trained = policy if isinstance(policy, TrainedPolicy) else None
+    trained = policy if isinstance(policy, TrainedPolicy | TrainedPolicies) else None
     if environment is None:
         if trained is None:
             raise UsageError('A function needs an environment: evaluate(policy, environment="CartPole-v1").')
@@ -109,8 +110,9 @@ def evaluate(
     if trained is None and environment.api == "petting_zoo":
         raise UsageError("evaluate() plays several agents with a trained policy only, not with a function.")
     function = None if trained is not None else _FunctionPolicy(policy)
+    acting: Any = trained.agent.policy() if isinstance(trained, TrainedPolicy) else function or trained
     return play(
-        function or trained.agent.policy(),  # type: ignore[union-attr]
+        acting,
         environment,
         episodes=episodes,
         seed=seed,

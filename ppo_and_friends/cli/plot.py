@@ -9,6 +9,7 @@ from pathlib import Path
 from ppo_and_friends.cli.options import Options
 from ppo_and_friends.cli.study_options import AllOptions
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.runs.run_folder import policies_in
 
 
 def plot_or_report(options: AllOptions) -> None:
@@ -57,7 +58,8 @@ def saved_runs(options: Options) -> list[Path]:
     found = [
         place
         for place in places
-        if (place / "progress.csv").is_file() and load_settings(place).get("name") == name
+        if ((place / "progress.csv").is_file() or policies_in(place))
+        and load_settings(place).get("name") == name
     ]
     if not found:
         raise UsageError(
@@ -70,7 +72,7 @@ def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None
     """Plot a column of one or many runs as ``<output>.png`` and, interactively, ``<output>.html``.
 
     Args:
-        folders: The runs' folders.
+        folders: The runs' folders; of a run with several policies, each is drawn.
         column: What to draw.
         axis: ``timesteps`` or ``seconds``.
         output: Where, an extension is left out; None: ``plot_<column>`` in the one run's folder, or in
@@ -87,10 +89,11 @@ def plot(folders: Sequence[Path], *, column: str, axis: str, output: Path | None
     from ppo_and_friends.reporting.run_record import load_run
     from ppo_and_friends.reporting.waiting import Waiting
 
+    places = [place for folder in folders for place in (policies_in(folder).values() or [folder])]
     runs = []
     with Waiting() as waiting:
-        for number, folder in enumerate(folders):
-            waiting(number / len(folders), f"reading run {number + 1} of {len(folders)}")
+        for number, folder in enumerate(places):
+            waiting(number / len(places), f"reading run {number + 1} of {len(places)}")
             runs.append(load_run(folder))
     prepared = make_plot(runs, column, x=axis)
     if output is None:

@@ -15,7 +15,7 @@ from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy, restored_policy
 from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import check_identity, identity, settings_identity
-from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.run_folder import RunFolder, policies_in
 from ppo_and_friends.runs.saved_experiment import load_experiment
 
 
@@ -102,6 +102,7 @@ def _test(
 ) -> None:
     from ppo_and_friends.api.evaluation import evaluate
     from ppo_and_friends.evaluation.rendering import prepare_offscreen, require_display
+    from ppo_and_friends.policy.load import load_policy
     from ppo_and_friends.reporting.tables import print_evaluation
     from ppo_and_friends.reporting.waiting import Waiting
 
@@ -109,9 +110,13 @@ def _test(
         require_display()
     elif video is not None:
         prepare_offscreen(request.experiment.environment)
-    policy, checkpoint = load_trained(request, trust)
-    for note in checkpoint.notes:
-        print(note, file=sys.stderr)
+    place = request.trained or request.folder
+    if policies_in(place):
+        policy = load_policy(place, trust=trust)
+    else:
+        policy, checkpoint = load_trained(request, trust)
+        for note in checkpoint.notes:
+            print(note, file=sys.stderr)
     folder = RunFolder(request.folder)
     try:
         with Waiting() as waiting:

@@ -81,6 +81,8 @@ class ObservationNormalizer(Friend):
         width = max(1, context.layout.local * int(np.prod(shape)))
         steps = min(context.steps, max(1, KEPT_NUMBERS // width))
         self._kept: Data = np.zeros((steps, context.layout.local, *shape))
+        # Only for several agents, which may be gone: their rows then hold what was seen long ago.
+        self._acted: Array | None = np.zeros((steps, context.layout.local), bool) if context.agents else None
         self._sent: tuple[Array, Tensor, Tensor] | None = None
         self._step = 0
         self._sums: Array = np.zeros(1 + 2 * shape[0])
@@ -149,6 +151,8 @@ class ObservationNormalizer(Friend):
         if isinstance(self._shifted, Tensor) and not isinstance(self._kept, Tensor):
             self._kept = torch.zeros(self._kept.shape, dtype=torch.float64, device=self._shifted.device)
         self._kept[self._step] = self._shifted
+        if self._acted is not None:
+            self._acted[self._step] = step.active
         self._step += 1
         if self._step == len(self._kept):
             self._add_up()
@@ -156,6 +160,8 @@ class ObservationNormalizer(Friend):
     def _add_up(self) -> None:
         """Add the number, the sum and the sum of squares of what is kept to those before."""
         seen = self._kept[: self._step].reshape(-1, self._kept.shape[-1])
+        if self._acted is not None:
+            seen = seen[self._acted[: self._step].reshape(-1)]
         if self.count.item() == 0.0 and len(seen):
             # Around 0, and not yet a mean, squares of large numbers would drown how much they vary.
             if self._first is None:
@@ -184,6 +190,8 @@ class ObservationNormalizer(Friend):
             packed = moved_sums(packed, ours - first)
             centre = centre + first
         self.context.communicator.sum_(packed)
+        if packed[0] == 0:  # nobody acted
+            return
         merged = merge_moments(
             self.count.item(),
             self.mean.numpy(),

@@ -42,6 +42,7 @@ from ppo_and_friends.runs.checkpoint_contents import (
 )
 from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.packed import is_packed, unpacked
+from ppo_and_friends.runs.run_folder import policies_in
 from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.codec import Encoder
@@ -147,7 +148,13 @@ class TrainedPolicy:
         appeared = self._team.take(observations)
         if self._rows == len(self.agents) and appeared.any():
             self._policy.reset(rows=appeared)
-        actions = self(self._team.batch, deterministic=deterministic)
+        masks = None
+        if self.agent.mask_space is not None:
+            masks = np.ones((len(self.agents), *self.agent.mask_space.shape), np.bool_)
+            for agent, observation in observations.items():
+                place = self.agents.index(agent)
+                masks[place] = self._masks(observation, None, single=True, rows=1)[0]
+        actions = self(self._team.batch, action_mask=masks, deterministic=deterministic)
         places = {agent: self.agents.index(agent) for agent in observations}
         return {agent: row_of(actions, self.action_space, k) for agent, k in places.items()}
 
@@ -272,6 +279,10 @@ def find_policy(path: str | Path) -> tuple[Checkpoint, Path]:
     else:
         checkpoint = load_latest(folder / "checkpoints", check_contents)
         checkpoint = checkpoint or load_latest(folder, check_contents)
+    if checkpoint is None and (several := policies_in(folder)):
+        raise UsageError(
+            f"{folder} holds several policies. Name one of them: {', '.join(map(str, several.values()))}."
+        )
     if checkpoint is None:
         raise UsageError(
             f"No trained policy in {folder}.\nGive the folder of a run, such as saved_states/CartPole after "

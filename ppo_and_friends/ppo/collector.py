@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ppo_and_friends.ppo.hooks import Episode, Hooks, ObservationStream, Rollout
 from ppo_and_friends.ppo.rollout import Rollout, in_chunks, in_steps
 from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.ppo.storage import RolloutStorage
-from ppo_and_friends.vector.protocol import Data, Observations, Task, VectorEnv
+from ppo_and_friends.vector.protocol import Data, Observations, Task, VectorEnv, VectorStep
 
 Array = NDArray[Any]
 
@@ -120,7 +120,6 @@ class Collector:
         """Whether the environments have never been reset."""
         return self._raw is None
 
-    @torch.no_grad()
     def collect(self, request: RolloutRequest) -> Rollout:
         """Step T times, then evaluate the network on all observations of the rollout.
 
@@ -133,6 +132,27 @@ class Collector:
         Raises:
             EnvironmentFault: An environment raised, or returned something unusable.
             RolloutGivenUp: On all ranks, if the job ends before.
+        """
+        steps = self.collecting(request)
+        actions = next(steps)
+        while True:
+            with self.stopwatch.measure("environment"):
+                step = self.envs.step(actions)
+            try:
+                actions = steps.send(step)
+            except StopIteration as done:
+                rollout: Rollout = done.value
+                return rollout
+
+    @torch.no_grad()
+    def collecting(self, request: RolloutRequest) -> Generator[Data, VectorStep, Rollout]:
+        """As ``collect``, where somebody else steps the environments.
+
+        Args:
+            request: As there.
+
+        Yields:
+            The actions of each of T steps, in the environment's units; it is sent what the step gave.
         """
         assert self._raw is not None
         deadline = self.deadline
@@ -149,8 +169,7 @@ class Collector:
                     t, transformed(self.friends, raw, stream), stream.episode_starts
                 )
                 actions = storage.put_actions(t, self._act(act, t, seen, noise[t]), as_array=as_array)
-            with timer.measure("environment"):
-                step = self.envs.step(self.mapping.to_environment(actions))
+            step = yield self.mapping.to_environment(actions)
             storage.put_step(t, step)
             self.friends.observe(step)
             raw, stream.episode_starts, stream.last_actions = step.observations, step.episode_starts, actions

@@ -112,15 +112,27 @@ class Trainer:
 
     def collect(self) -> Rollout:
         """Run the policy in the environments for T steps (lines 2-3 of Algorithm 1)."""
+        request = self.begin_rollout()
+        if request.reset:
+            self.restart()
+        return self.end_rollout(request, self.collector.collect(request))
+
+    def begin_rollout(self) -> RolloutRequest:
+        """Begin an iteration: the noise of its rollout, and what friends ask for."""
         self.iteration += 1
         kind, size = self.distribution.noise_kind, self.distribution.noise_size
         noise = self.randomness.noise(kind, self.iteration, self.layout, self.collector.steps, size)
         request = RolloutRequest(noise, self.iteration, self.collector.needs_reset, self.status)
         self.friends.before_rollout(request)
-        if request.reset:
-            self.collector.reset(self.iteration)
-            self.tracker.restart()
-        rollout = self.collector.collect(request)
+        return request
+
+    def restart(self) -> None:
+        """Start all environments afresh."""
+        self.collector.reset(self.iteration)
+        self.tracker.restart()
+
+    def end_rollout(self, request: RolloutRequest, rollout: Rollout) -> Rollout:
+        """Let friends see a rollout, and change what is learnt from it."""
         rollout.restarted = request.reset
         self.friends.after_rollout(rollout)
         return rollout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,11 @@ def broadcast_(tensor: Tensor, communicator: Communicator) -> None:
 
 
 def build_trainer(
-    experiment: Experiment, communicator: Communicator, envs: VectorEnv, folder: Path | None = None
+    experiment: Experiment,
+    communicator: Communicator,
+    envs: VectorEnv,
+    folder: Path | None = None,
+    make: Callable[..., Trainer] = Trainer,
 ) -> Trainer:
     """Create the trainer of a run, with all its parts. Collective.
 
@@ -170,6 +175,7 @@ def build_trainer(
         communicator: The ranks.
         envs: This rank's environments, ``divide(num_envs, rank, size).local`` of them, with a row an agent.
         folder: The run's folder, for friends that write files; None: there is none.
+        make: Puts the parts together.
 
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
@@ -222,7 +228,7 @@ def build_trainer(
         epsilon=experiment.ppo.adam_epsilon,
         max_grad_norm=experiment.ppo.max_grad_norm,
     )
-    return Trainer(
+    return make(
         experiment,
         communicator=communicator,
         layout=layout,

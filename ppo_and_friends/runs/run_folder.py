@@ -37,6 +37,17 @@ CHECKPOINT_FILES = ("[0-9]" * 12 + "*", "latest", f"{TEMPORARY}*")
 TENSORBOARD_FILES = ("events.out.tfevents.*",)
 
 
+POLICIES = "policies"
+"""The folder of a run's policies, each of which is a run's folder itself."""
+
+
+def policies_in(folder: Path) -> dict[str, Path]:
+    """The folders of a run's policies, by name; empty for a run with a single one."""
+    inside = folder / POLICIES
+    found = sorted(inside.iterdir()) if inside.is_dir() else []
+    return {path.name: path for path in found if (path / "checkpoints").is_dir()}
+
+
 class RunFolder:
     """The paths of a run's files.
 

@@ -20,7 +20,7 @@ PACKAGE = "ppo_and_friends.environments"
 GENERIC = f"{PACKAGE}.generic"
 """Imported when it is needed: it makes an environment to see its spaces."""
 
-FIRST = ("classic_control", "box2d", "mujoco", "atari", "memory", "action_masks")
+FIRST = ("classic_control", "box2d", "mujoco", "atari", "memory", "action_masks", "several_agents")
 """Modules that come first in the list, easiest first; the others follow by name."""
 
 Build = Callable[[], Experiment]

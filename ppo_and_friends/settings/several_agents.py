@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import field
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from ppo_and_friends.errors import UsageError
+
+SHARED = "policy"
+"""Name of the policy that all agents share, where no other is given."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -25,3 +32,61 @@ class AgentSettings:
     """What it means to the training that the environment truncates an episode: it would have gone on, so that
     the value of its last observation counts; or the time limit belongs to the task, and nothing comes
     after it."""
+
+    policies: dict[str, str] = field(default_factory=dict)
+    """Which policy each agent has: patterns of names, such as ``{"adversary_*": "adversary", "*": "team"}``,
+    of which the first that fits counts. Each policy has a network, friends and an optimizer of its own.
+    Empty: all share one."""
+
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By policy, what differs in its settings, by dotted name: ``{"team": {"ppo.learning_rate": 1e-4}}``."""
+
+    frozen: tuple[str, ...] = ()
+    """Policies that act and learn nothing. With the friend ``InitFrom`` they can come from another run."""
+
+    turns: Annotated[int, Field(gt=0)] | None = None
+    """Iterations after which another policy learns, while the others are frozen; None: all learn at once."""
+
+    @property
+    def several(self) -> bool:
+        """Whether agents have different policies."""
+        return len(set(self.policies.values())) > 1
+
+    def policy_of(self, agents: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        """The agents of each policy, in order.
+
+        Raises:
+            UsageError: An agent has no policy, a pattern fits no agent, or a named policy isn't there.
+        """
+        patterns = self.policies or {"*": SHARED}
+        found: dict[str, list[str]] = {}
+        used = set()
+        for agent in agents:
+            pattern = next((each for each in patterns if fnmatchcase(agent, each)), None)
+            if pattern is None:
+                raise UsageError(
+                    f"agents.policies: no pattern fits {agent}. There are {', '.join(patterns)}; "
+                    "end with a pattern * for the rest."
+                )
+            used.add(pattern)
+            found.setdefault(patterns[pattern], []).append(agent)
+        for pattern, policy in patterns.items():
+            if pattern not in used:
+                raise UsageError(
+                    f"agents.policies: {pattern!r} (for {policy}) names no agent. The agents are "
+                    f"{', '.join(agents)}."
+                )
+        for setting, names in (("settings", self.settings), ("frozen", self.frozen)):
+            for name in names:
+                if name not in found:
+                    raise UsageError(
+                        f"agents.{setting}: there is no policy {name!r}. There are {', '.join(found)}."
+                    )
+        return {policy: tuple(own) for policy, own in found.items()}
+
+    def learns(self, policy: str, policies: tuple[str, ...], iteration: int) -> bool:
+        """Whether a policy learns in an iteration, counted from 1."""
+        if policy in self.frozen:
+            return False
+        learning = [each for each in policies if each not in self.frozen]
+        return self.turns is None or learning[(iteration - 1) // self.turns % len(learning)] == policy

@@ -37,7 +37,10 @@ class CriticView(ABC):
 
 
 def critic_view(
-    kind: Literal["own", "all", "state"], teams: Sequence[Team], encoders: Mapping[str, Encoder]
+    kind: Literal["own", "all", "state"],
+    teams: Sequence[Team],
+    encoders: Mapping[str, Encoder],
+    agents: int,
 ) -> CriticView | None:
     """What the critic sees.
 
@@ -45,6 +48,7 @@ def critic_view(
         kind: As in `AgentSettings.critic`.
         teams: This rank's environments.
         encoders: Of an agent's observation, by name.
+        agents: n, those whose rows these are.
 
     Returns:
         None if it sees what the actor does.
@@ -58,7 +62,7 @@ def critic_view(
     space = encoders[own].space
     if len(space.shape) != 1:
         raise UsageError(f"agents.critic={kind} joins vectors, not observations of shape {space.shape}.")
-    return EveryAgent(own, space, len(teams[0].agents)) if kind == "all" else State(own, space, teams)
+    return EveryAgent(own, space, agents) if kind == "all" else State(own, space, teams)
 
 
 class Own(CriticView):

@@ -11,6 +11,7 @@ from ppo_and_friends.vector.gymnasium import GymnasiumVectorEnv
 from ppo_and_friends.vector.petting_zoo import PettingZooVectorEnv
 from ppo_and_friends.vector.processes import AsyncGymnasiumVectorEnv
 from ppo_and_friends.vector.protocol import VectorEnv
+from ppo_and_friends.vector.teams import Teams
 
 
 def make_vector_env(
@@ -40,14 +41,11 @@ def make_vector_env(
         EnvironmentFault: The environment's own code raised an exception.
     """
     if settings.api == "petting_zoo":
-        if settings.backend != "auto":
-            raise UsageError(
-                f"backend {settings.backend!r} can't run {settings.id}, which has several agents. "
-                "Set environment.backend to auto."
-            )
-        return CheckedVectorEnv(
-            PettingZooVectorEnv(settings, agents or AgentSettings(), layout), layout.first
-        )
+        every = [*make_policy_envs(settings, agents or AgentSettings(), layout)[1].values()]
+        if len(every) > 1:
+            every[0].close()
+            raise UsageError("agents.policies: several policies are trained as a whole run only.")
+        return every[0]
     notes: list[str] = []
     backend: str = settings.backend
     if backend == "auto":
@@ -55,6 +53,44 @@ def make_vector_env(
         if note:
             notes.append(note)
     return CheckedVectorEnv(_make(backend, settings, layout, threads), layout.first, notes)
+
+
+def make_policy_envs(
+    settings: EnvironmentSettings, agents: AgentSettings, layout: Layout
+) -> tuple[Teams, dict[str, CheckedVectorEnv]]:
+    """Create this rank's environments with several agents, seen by each policy as rows of its own agents.
+
+    Args:
+        settings: The environment; ``num_envs`` is ignored in favour of ``layout``.
+        agents: What the agents share, and their policies.
+        layout: This rank's environments.
+
+    Returns:
+        The environments, and the rows of each policy. A single policy's steps them; with several, all offer
+        their actions first, then the environments are stepped.
+
+    Raises:
+        UsageError: As `make_vector_env`.
+        EnvironmentFault: As `make_vector_env`.
+    """
+    if settings.backend != "auto":
+        raise UsageError(
+            f"backend {settings.backend!r} can't run {settings.id}, which has several agents. "
+            "Set environment.backend to auto."
+        )
+    teams = Teams(settings, layout)
+    try:
+        policies = agents.policy_of(teams.agents)
+        alone = len(policies) == 1
+        return teams, {
+            name: CheckedVectorEnv(
+                PettingZooVectorEnv(teams, settings, agents, None if alone else members), layout.first
+            )
+            for name, members in policies.items()
+        }
+    except BaseException:
+        teams.close()
+        raise
 
 
 def _choose(settings: EnvironmentSettings, tasked: bool) -> tuple[str, str | None]:

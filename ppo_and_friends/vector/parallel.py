@@ -15,7 +15,7 @@ from ppo_and_friends.settings.own import environment_maker
 from ppo_and_friends.vector.canonical import apply_wrapper, make_canonical_env
 from ppo_and_friends.vector.closing import close_env
 from ppo_and_friends.vector.creation import called
-from ppo_and_friends.vector.masks import seen_space
+from ppo_and_friends.vector.masks import KEY, seen_space
 
 ByAgent = Mapping[str, Any]
 
@@ -112,13 +112,21 @@ def agent_names(env: ParallelEnv, id: str) -> tuple[str, ...]:
     return names
 
 
-def common_spaces(env: ParallelEnv, id: str) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
-    """The observation and the action space that all agents have.
+def common_spaces(
+    env: ParallelEnv, id: str, agents: tuple[str, ...], masks: str
+) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+    """The observation space, without masks, and the action space that some agents have in common.
+
+    Args:
+        env: The environment.
+        id: Its id, for messages.
+        agents: Which.
+        masks: The setting ``environment.action_masks``.
 
     Raises:
         UsageError: They differ between agents; names two of them.
     """
-    first, *others = agent_names(env, id)
+    first, *others = agents
     for what in ("observation", "action"):
         space = getattr(env, f"{what}_space")
         for other in others:
@@ -126,18 +134,36 @@ def common_spaces(env: ParallelEnv, id: str) -> tuple[spaces.Space[Any], spaces.
                 raise UsageError(
                     f"{id}: {first} and {other} have different {what} spaces, {space(first)} and "
                     f"{space(other)}, and can't share a policy.\n"
-                    "Pad them with a wrapper (environment.wrappers), such as SuperSuit's "
+                    "Give them their own by agents.policies, or pad them with a wrapper, such as SuperSuit's "
                     f"pad_{what}{'s' if what == 'observation' else '_space'}_v0."
                 )
-    return env.observation_space(first), env.action_space(first)
+    return without_mask(env.observation_space(first), masks), env.action_space(first)
+
+
+def without_mask(space: spaces.Space[Any], asked: str) -> spaces.Space[Any]:
+    """An agent's observation space without its mask; for ``asked`` see ``environment.action_masks``.
+
+    Raises:
+        UsageError: Nothing but the mask is in it.
+    """
+    if asked not in ("auto", "observation") or not isinstance(space, spaces.Dict) or KEY not in space.spaces:
+        return space
+    kept = {key: part for key, part in space.spaces.items() if key != KEY}
+    if not kept:
+        raise UsageError(f"the observation holds nothing but {KEY!r}.")
+    return spaces.Dict(kept)
 
 
 def spaces_and_agents(
-    settings: EnvironmentSettings,
+    settings: EnvironmentSettings, *, shared: bool = True
 ) -> tuple[spaces.Space[Any], spaces.Space[Any], tuple[str, ...]]:
     """Observation space without masks, action space, and agents of an environment, which is made for it.
 
     There are no agents if it has a single one, by Gymnasium's rules.
+
+    Args:
+        settings: The environment.
+        shared: Whether all agents must have the same spaces; False: the first one's are returned.
 
     Raises:
         UsageError: It can't be made, or its agents' spaces differ.
@@ -151,7 +177,9 @@ def spaces_and_agents(
             close_env(env, settings.id)
     several = make_parallel_env(settings)
     try:
-        return *common_spaces(several, settings.id), agent_names(several, settings.id)
+        names = agent_names(several, settings.id)
+        alike = names if shared else names[:1]
+        return *common_spaces(several, settings.id, alike, settings.action_masks), names
     finally:
         close_env(several, settings.id)
 

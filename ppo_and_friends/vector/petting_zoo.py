@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,155 +11,167 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.common.infos import numbers_of
 from ppo_and_friends.common.nested import copied, row_of
-from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.settings.experiment import AgentSettings, EnvironmentSettings
 from ppo_and_friends.vector.adapter import notice
 from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.checked_env import left_out_notice
-from ppo_and_friends.vector.closing import close_env
 from ppo_and_friends.vector.codec import encoders
 from ppo_and_friends.vector.critics import critic_view
-from ppo_and_friends.vector.faults import where
-from ppo_and_friends.vector.output import Output
-from ppo_and_friends.vector.parallel import agent_names, common_spaces, make_parallel_env
+from ppo_and_friends.vector.masks import KEY
+from ppo_and_friends.vector.parallel import common_spaces
 from ppo_and_friends.vector.protocol import VectorStep
 from ppo_and_friends.vector.spaces import check_action_space
-from ppo_and_friends.vector.team import RETURN, Team, team_return
+from ppo_and_friends.vector.team import RETURN, team_return
+from ppo_and_friends.vector.team_masks import TeamMasks
+from ppo_and_friends.vector.teams import Teams, TeamsStep
 
 Array = NDArray[Any]
 
 
 class PettingZooVectorEnv:
-    """Steps the environments in this process, one after another; row e * n + k is agent k of environment e.
+    """All or some agents of a rank's environments; row e * n + k is agent k of them in environment e.
 
     Rows of agents that aren't there are inactive: their actions are ignored, their observations stay.
+
+    Attributes:
+        agents: The n agents whose rows these are.
     """
 
     backend = "petting_zoo"
     device = None
 
-    def __init__(self, settings: EnvironmentSettings, agents: AgentSettings, layout: Layout) -> None:
-        """Create this rank's environments.
+    def __init__(
+        self,
+        teams: Teams,
+        settings: EnvironmentSettings,
+        agents: AgentSettings,
+        members: tuple[str, ...] | None = None,
+    ) -> None:
+        """Take the environments of a rank.
 
         Args:
+            teams: All of them.
             settings: The environment.
             agents: What the agents share.
-            layout: This rank's environments.
+            members: Those whose rows these are. Whoever gives them steps and resets the environments; before
+                that, the actions are offered. None: all, and these are stepped here.
 
         Raises:
-            UsageError: They can't be created, or their agents or spaces aren't supported or differ.
-            EnvironmentFault: An environment's own code raised an exception.
+            UsageError: Their spaces aren't supported or differ.
         """
-        self._teams: list[Team] = []
-        self._first = layout.first
-        self._output = Output()
-        try:
-            with self._output:
-                for e in range(layout.local):
-                    env = make_parallel_env(settings)
-                    names = agent_names(env, settings.id)
-                    place = partial(where, layout.first + e)
-                    self._teams.append(Team(env, names, place, settings.max_episode_steps))
-                first = self._teams[0]
-                space, self.action_space = common_spaces(first.env, settings.id)
-                check_action_space(self.action_space)
-                self.agents = first.agents
-                self.num_envs = layout.local * len(self.agents)
-                self._encoders = encoders(space, settings.critic_observations)
-                self.encoder = self._encoders["policy"]
-                self.observation_space = self.encoder.space
-                self._critic = critic_view(agents.critic, self._teams, self._encoders)
-        except BaseException:
-            self.close()
-            raise
-        self.other_spaces: Mapping[str, spaces.Box] = (
-            {} if self._critic is None else {"critic": self._critic.space}
-        )
-        self._settings = agents
+        self.teams, self._settings, self._shared = teams, agents, members is not None
+        self.agents = teams.agents if members is None else members
+        self._columns = [teams.agents.index(agent) for agent in self.agents]
+        self.num_envs = len(teams.teams) * len(self.agents)
+        first, masks = teams.teams[0], settings.action_masks
+        space, self.action_space = common_spaces(first.env, settings.id, self.agents, masks)
+        check_action_space(self.action_space)
+        self._encoders = encoders(space, settings.critic_observations)
+        self.encoder = self._encoders["policy"]
+        self.observation_space = self.encoder.space
+        with teams.output:
+            self._critic = critic_view(agents.critic, teams.teams, self._encoders, len(self.agents))
+            self._masks = TeamMasks(first, self.agents[0], masks)
+        others: dict[str, spaces.Box] = {}
+        if self._critic is not None:
+            others["critic"] = self._critic.space
+        if self._masks.space is not None:
+            others[KEY] = self._masks.space
+        self.other_spaces: Mapping[str, spaces.Box] = others
         self._batch = ObservationBatch(space, self.num_envs)
-        self._returns = np.zeros((layout.local, len(self.agents)))
+        self._returns = np.zeros((len(teams.teams), len(self.agents)))
 
     @property
     def notices(self) -> list[str]:
         """What the user should know about the environments, as far as they have shown it."""
-        adapted = dict.fromkeys(each for team in self._teams for each in team.adapted)
-        found = [notice(list(adapted)), left_out_notice(self.encoder.declared), self._output.notice()]
+        adapted = dict.fromkeys(each for team in self.teams.teams for each in team.adapted)
+        found = [notice(list(adapted)), left_out_notice(self.encoder.declared), self.teams.output.notice()]
         return [each for each in found if each]
 
     def reset(self, seed: int) -> dict[str, Array]:
         """Reset every environment; see `VectorEnv.reset`."""
+        latest = self.teams.latest if self._shared else self.teams.reset(seed)
+        assert latest is not None
         self._returns[:] = 0.0
-        seen = np.zeros(self._returns.shape, np.bool_)
-        with self._output:
-            for e, team in enumerate(self._teams):
-                self._write(e, team.reset(seed=seed + e * len(self.agents)))
-                seen[e] = team.present
-        return self._observations(seen)
+        return self._observations(latest)
+
+    def offer(self, actions: Any) -> None:
+        """Give these agents' actions for the next step of the environments."""
+        for given, own in zip(self.teams.offered, self._by_agent(actions), strict=True):
+            given.update(own)
 
     def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
-        actions = copied(actions, self.action_space)  # since environments may modify them
-        shape = self._returns.shape
+        latest = self.teams.latest if self._shared else self.teams.step(self._by_agent(actions))
+        assert latest is not None
+        shape, own = self._returns.shape, self._columns
         scores, rewards = np.zeros(shape), np.zeros(shape)
-        terminated, truncated, active, starts, seen = (np.zeros(shape, np.bool_) for _ in range(5))
+        terminated, truncated, active = (np.zeros(shape, np.bool_) for _ in range(3))
         infos: dict[int, dict[str, float]] = {}
-        with self._output:
-            for e, team in enumerate(self._teams):
-                if team.over:
-                    self._write(e, team.reset())
-                    self._returns[e] = 0.0
-                    starts[e] = seen[e] = team.present
-                    continue
-                step = team.step(self._actions(e, actions))
-                self._write(e, step.observations)
-                active[e], scores[e] = step.acted, step.rewards
-                terminated[e], truncated[e] = step.terminated, step.truncated
-                starts[e], seen[e] = step.present & ~step.acted, step.present | step.acted
-                rewards[e] = step.rewards
-                if self._settings.reward == "team":
-                    rewards[e] = np.where(step.acted, step.rewards.sum() / step.acted.sum(), 0.0)
-                self._returns[e] += step.rewards
-                infos |= self._ended(e, team, terminated[e] | truncated[e], step.infos)
+        for e, step in enumerate(latest.steps):
+            if step is None:
+                self._returns[e] = 0.0
+                continue
+            active[e], scores[e] = step.acted[own], step.rewards[own]
+            terminated[e], truncated[e] = step.terminated[own], step.truncated[own]
+            rewards[e] = scores[e]
+            if self._settings.reward == "team" and active[e].any():
+                rewards[e] = np.where(active[e], scores[e].sum() / active[e].sum(), 0.0)
+            self._returns[e] += scores[e]
+            infos |= self._ended(e, terminated[e] | truncated[e], step.infos)
         finished = terminated | truncated
         if self._settings.truncation == "terminate":
             terminated, truncated = finished, np.zeros_like(truncated)
         return VectorStep(
-            observations=self._observations(seen),
+            observations=self._observations(latest),
             rewards=rewards.reshape(-1),
             terminated=terminated.reshape(-1),
             truncated=truncated.reshape(-1),
             active=active.reshape(-1),
-            episode_starts=starts.reshape(-1),
+            episode_starts=latest.starts[:, own].reshape(-1),
             scores=scores.reshape(-1),
             finished=finished.reshape(-1),
             infos=infos,
         )
 
     def close(self) -> None:
-        """Close the environments, up to one that doesn't return."""
-        teams, self._teams = self._teams, []
-        with self._output:
-            for i, team in enumerate(teams, self._first):
-                if not close_env(team.env, f"environment {i}"):
-                    break
+        """Close the environments."""
+        self.teams.close()
 
-    def _write(self, e: int, observations: dict[str, Any]) -> None:
-        for k, agent in enumerate(self.agents):
-            if agent in observations:
-                self._batch.write(e * len(self.agents) + k, observations[agent])
+    def _by_agent(self, actions: Any) -> list[dict[str, Any]]:
+        """Each environment's actions of these agents."""
+        actions = copied(actions, self.action_space)  # since environments may modify them
+        rows = iter(range(self.num_envs))
+        return [
+            {agent: row_of(actions, self.action_space, next(rows)) for agent in self.agents}
+            for _ in self.teams.teams
+        ]
 
-    def _actions(self, e: int, actions: Any) -> dict[str, Any]:
-        first = e * len(self.agents)
-        return {agent: row_of(actions, self.action_space, first + k) for k, agent in enumerate(self.agents)}
-
-    def _observations(self, seen: Array) -> dict[str, Array]:
-        """By name, [B, ...] each; ``seen`` [E, n]: which agents' observations are of now."""
+    def _observations(self, latest: TeamsStep) -> dict[str, Array]:
+        """By name, [B, ...] each."""
+        for e, observations in enumerate(latest.observations):
+            for k, agent in enumerate(self.agents):
+                if agent in observations:
+                    self._batch.write(e * len(self.agents) + k, observations[agent])
         named = {name: encode(self._batch.value) for name, encode in self._encoders.items()}
         if self._critic is not None:
-            named["critic"] = self._critic(named, seen)
+            named["critic"] = self._critic(named, latest.seen[:, self._columns])
+        if self._masks.space is not None:
+            named[KEY] = self._legal(latest)
         return named
 
-    def _ended(self, e: int, team: Team, ended: Array, given: Any) -> dict[int, dict[str, float]]:
+    def _legal(self, latest: TeamsStep) -> Array:
+        """The masks [B, M]; nothing is forbidden to agents that aren't there."""
+        masks = [
+            self._masks.read(team, agent, observations.get(agent))
+            if team.present[column]
+            else self._masks.anything()
+            for team, observations in zip(self.teams.teams, latest.observations, strict=True)
+            for agent, column in zip(self.agents, self._columns, strict=True)
+        ]
+        return np.stack(masks)
+
+    def _ended(self, e: int, ended: Array, given: Any) -> dict[int, dict[str, float]]:
         """Numbers about the episodes that ended with this step, by row."""
         infos: dict[int, dict[str, float]] = {}
         first = e * len(self.agents)
@@ -168,6 +179,6 @@ class PettingZooVectorEnv:
             agent = self.agents[k]
             own = {f"{RETURN}/{agent}": float(self._returns[e, k])}
             infos[first + k] = numbers_of(given.get(agent)) | own
-        if team.over:
+        if self.teams.teams[e].over:
             infos.setdefault(first, {}).update(team_return(self._returns[e]))
         return infos

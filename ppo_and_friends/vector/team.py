@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.faults import OURS, raised_fault
-from ppo_and_friends.vector.parallel import ParallelEnv
+from ppo_and_friends.vector.parallel import ParallelEnv, without_mask
 from ppo_and_friends.vector.result_checks import ResultChecks
 
 Array = NDArray[Any]
@@ -60,12 +60,18 @@ class Team:
     Attributes:
         agents: All agents that may ever appear, in order.
         present: [n] bool, which are there now.
+        infos: The last ones, by agent.
         over: Whether the episode is over: nobody is there any more.
         adapted: What was taken although it isn't as the spaces say.
     """
 
     def __init__(
-        self, env: ParallelEnv, agents: tuple[str, ...], where: Callable[[int], str], limit: int | None
+        self,
+        env: ParallelEnv,
+        agents: tuple[str, ...],
+        where: Callable[[int], str],
+        limit: int | None,
+        masks: str = "off",
     ) -> None:
         """Take an environment.
 
@@ -74,11 +80,13 @@ class Team:
             agents: Its agents.
             where: Says which environment, and which step of it, this is, in messages.
             limit: Steps after which an episode is truncated; None: when the environment does it.
+            masks: The setting ``environment.action_masks``.
         """
         self.env, self.agents, self.adapted = env, agents, dict[str, None]()
+        self.infos: Mapping[str, Any] = {}
         self.present: Array = np.zeros(len(agents), np.bool_)
         self.over = False
-        self._where, self._limit = where, limit
+        self._where, self._limit, self._masks = where, limit, masks
         self._place = {agent: k for k, agent in enumerate(agents)}
         self._steps = self._length = 0
         self._checks = {agent: self._checks_of(agent) for agent in agents}
@@ -98,11 +106,22 @@ class Team:
         except BaseException as error:
             raise self._raised("reset", error) from error
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[0], Mapping):
-            raise self._fault("reset", "returned something other than (observations, infos) by agent")
+            raise self.fault("reset", "returned something other than (observations, infos) by agent")
         self.present, self.over, self._length = self._there(self.env.agents), False, 0
         if not self.present.any():
-            raise self._fault("reset", "no agent is there (agents is empty)")
+            raise self.fault("reset", "no agent is there (agents is empty)")
+        self.infos = result[1] if isinstance(result[1], Mapping) else {}
         return self._observations(result[0], self.present)
+
+    def peek(self) -> dict[str, Mapping[str, Any]]:
+        """The infos of a reset, to see what is in them; what else is wrong shows at the first reset."""
+        try:
+            infos: Any = self.env.reset(seed=0)[1]
+        except Exception:
+            return {}
+        if not isinstance(infos, Mapping):
+            return {}
+        return {agent: info for agent, info in infos.items() if isinstance(info, Mapping)}
 
     def step(self, actions: Mapping[str, Any]) -> TeamStep:
         """Step with an action for each agent that is there.
@@ -125,12 +144,13 @@ class Team:
             or len(result) != 5
             or not all(isinstance(e, Mapping) for e in result)
         ):
-            raise self._fault(
+            raise self.fault(
                 "step",
                 "returned something other than (observations, rewards, terminations, truncations, infos) by "
                 "agent",
             )
         observations, rewards, terminations, truncations, infos = result
+        self.infos = infos
         there = self._there(self.env.agents)
         step = TeamStep(
             {}, acted, there, np.zeros(len(acted)), np.zeros_like(acted), np.zeros_like(acted), infos
@@ -139,7 +159,7 @@ class Team:
         for k in np.flatnonzero(acted).tolist():
             agent, checks = self.agents[k], self._checks[self.agents[k]]
             if agent not in rewards:
-                raise self._fault(f"{agent}, reward", "is missing, although the agent acted")
+                raise self.fault(f"{agent}, reward", "is missing, although the agent acted")
             step.rewards[k] = checks.number(rewards[agent])
             terminated = checks.flag("terminated", terminations.get(agent, False))
             truncated = cut or checks.flag("truncated", truncations.get(agent, False))
@@ -167,7 +187,7 @@ class Team:
         except BaseException as error:
             raise self._raised("state", error) from error
         if state.size != size:
-            raise self._fault("state", f"has {state.size} numbers, not {size}")
+            raise self.fault("state", f"has {state.size} numbers, not {size}")
         return state
 
     def whereabouts(self) -> str:
@@ -178,7 +198,7 @@ class Team:
         there = np.zeros(len(self.agents), np.bool_)
         for agent in agents:
             if agent not in self._place:
-                raise self._fault("agents", f"{agent!r} isn't among its possible_agents")
+                raise self.fault("agents", f"{agent!r} isn't among its possible_agents")
             there[self._place[agent]] = True
         return there
 
@@ -194,17 +214,19 @@ class Team:
             if agent in given:
                 found[agent] = self._checks[agent].observation(given[agent])
             elif needed[self._place[agent]]:
-                raise self._fault(f"{agent}, observation", "is missing, although the agent is there")
+                raise self.fault(f"{agent}, observation", "is missing, although the agent is there")
         return found
 
     def _checks_of(self, agent: str) -> ResultChecks:
         checks = ResultChecks(
-            self.env.observation_space(agent), lambda key, problem: self._fault(f"{agent}, {key}", problem)
+            without_mask(self.env.observation_space(agent), self._masks),
+            lambda key, problem: self.fault(f"{agent}, {key}", problem),
         )
         checks.adapted = self.adapted
         return checks
 
-    def _fault(self, key: str, problem: str) -> EnvironmentFault:
+    def fault(self, key: str, problem: str) -> EnvironmentFault:
+        """The error about something that can't be used."""
         return EnvironmentFault(f"{self._where(self._steps)}, {key}: {problem}")
 
     def _raised(self, key: str, error: BaseException) -> EnvironmentFault:

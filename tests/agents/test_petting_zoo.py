@@ -65,7 +65,7 @@ def test_agents_that_come_late_and_die_early() -> None:
         first = envs.reset(7)["policy"]
         assert first[:, 1].tolist() == [0, 1, 0] and not first[2].any()  # the third isn't there yet
         seen = steps(envs, 5)
-        taken = envs.env._teams[0].env.actions
+        taken = envs.env.teams.teams[0].env.actions
     assert flags(seen, "active") == [[1, 1, 0], [1, 1, 1], [1, 0, 1], [1, 0, 1], [0, 0, 0]]
     assert flags(seen, "terminated") == [[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
     assert flags(seen, "truncated") == [[0, 0, 0], [0, 0, 0], [0, 0, 0], [1, 0, 1], [0, 0, 0]]

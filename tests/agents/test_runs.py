@@ -60,6 +60,17 @@ def test_only_what_agents_did_is_counted() -> None:
     on_ranks(squad(options={"lives": MORTAL}), 1, work)
 
 
+def test_statistics_are_of_what_agents_acted_on() -> None:
+    def work(trainer: Trainer, _: Any) -> None:
+        trainer.train_iteration()
+        mean = trainer.friends.members["ObservationNormalizer"].mean.numpy()
+        # An episode's times are 0 to 3 for the first agent, 0 and 1 for the second, 1 to 3 for the third.
+        np.testing.assert_allclose(mean[2], (0 + 1 + 2 + 3 + 0 + 1 + 1 + 2 + 3) / 9)
+        np.testing.assert_allclose(mean[1], (0 * 4 + 1 * 2 + 2 * 3) / 9)
+
+    on_ranks(squad(friend("ObservationNormalizer"), options={"lives": MORTAL}, precision="float64"), 1, work)
+
+
 def learned(*friends: Any, iterations: int = 12, **settings: Any) -> float:
     """Mean return of the last episodes, 4 at most, where each agent must take the action of its number."""
     sizes: dict[str, Any] = {

@@ -49,7 +49,9 @@ class Squad:
 
     def _observe(self, agent: str) -> Any:
         k = self.possible_agents.index(agent)
-        return np.array([self.seed, k, self.t, self.random.normal()], np.float32)
+        seen = np.zeros(self.observation_space(agent).shape, np.float32)
+        seen[:4] = self.seed, k, self.t, self.random.normal()
+        return seen
 
     def _there(self) -> list[str]:
         return [
@@ -150,3 +152,43 @@ def squad(
     from dataclasses import replace
 
     return replace(made, agents=AgentSettings(**(agents or {})))
+
+
+class Forbidding(Squad):
+    """Agent k may only take action k, which its observation or its info says; anything else raises."""
+
+    def __init__(self, place: str = "observation", **arguments: Any) -> None:
+        super().__init__(**{"lives": MORTAL} | arguments)
+        self.place = place
+
+    def observation_space(self, agent: str) -> Any:
+        seen = super().observation_space(agent)
+        if self.place == "info":
+            return seen
+        return spaces.Dict(observation=seen, action_mask=spaces.Box(0, 1, (3,), np.int8))
+
+    def _mask(self, agent: str) -> Any:
+        return np.eye(3, dtype=np.int8)[self.possible_agents.index(agent)]
+
+    def _observe(self, agent: str) -> Any:
+        seen = np.array([self.seed, self.possible_agents.index(agent), self.t, 0.0], np.float32)
+        return seen if self.place == "info" else {"observation": seen, "action_mask": self._mask(agent)}
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        observations, infos = super().reset(seed)
+        return observations, {agent: self._info(agent) for agent in infos}
+
+    def _info(self, agent: str) -> Any:
+        return {"action_mask": self._mask(agent)} if self.place == "info" else {}
+
+    def step(self, actions: Any) -> Any:
+        for agent, action in actions.items():
+            assert action == self.possible_agents.index(agent), f"{agent} took {action}"
+        observations, rewards, terminations, truncations, _ = super().step(actions)
+        return (
+            observations,
+            rewards,
+            terminations,
+            truncations,
+            {a: self._info(a) for a in self.possible_agents},
+        )

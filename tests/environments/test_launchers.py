@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from gymnasium import spaces
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.settings.registry import Launcher, all_launchers
 from ppo_and_friends.vector.canonical import make_canonical_env
-from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.factory import make_policy_envs, make_vector_env
 from ppo_and_friends.vector.spaces import encoded_space
 
 OURS = [known for known in all_launchers() if known.build.__module__.startswith("ppo_and_friends.")]
@@ -22,7 +23,8 @@ WANTED = (
     "BipedalWalker BipedalWalkerHardcore InvertedPendulum InvertedDoublePendulum Hopper Walker2d "
     "HalfCheetah Swimmer Ant Humanoid HumanoidStandup BreakoutPixels BreakoutRAM AssaultPixels AssaultRAM "
     "CartPolePositions PendulumPositions TMaze RepeatPreviousEasy RepeatPreviousMedium AutoencodeEasy "
-    "StatelessCartPole Taxi ManyActions CardMemory"
+    "StatelessCartPole Taxi ManyActions CardMemory SimpleSpread SimpleSpreadCentral SimpleSpeakerListener "
+    "SimpleTag Multiwalker"
 )
 
 
@@ -46,6 +48,9 @@ def test_settings_fit_together(known: Launcher) -> None:
 @pytest.mark.parametrize("known", OURS, ids=lambda known: known.name)
 def test_vector_and_canonical_environments_run_and_agree(known: Launcher) -> None:
     settings = known.experiment().environment
+    if settings.api == "petting_zoo":
+        run_several_agents(known)
+        return
     canonical = make_canonical_env(settings)
     vector = make_vector_env(settings, Layout(total=4, first=2, local=2))
     try:
@@ -66,6 +71,23 @@ def test_vector_and_canonical_environments_run_and_agree(known: Launcher) -> Non
     finally:
         canonical.close()
         vector.close()
+
+
+def run_several_agents(known: Launcher) -> None:
+    experiment = known.experiment()
+    pytest.importorskip(known.id.partition(".")[0], reason="the extra [petting] is not installed")
+    teams, every = make_policy_envs(experiment.environment, experiment.agents, Layout(4, 2, 2))
+    with closing(teams):
+        if len(every) > 1:
+            assert len(every) == len(set(experiment.agents.policies.values()))
+            return
+        (vector,) = every.values()
+        assert known.spaces == describe(vector.observation_space, vector.action_space)
+        vector.reset(1)
+        vector.action_space.seed(1)
+        for _ in range(20):
+            actions = np.stack([vector.action_space.sample() for _ in range(vector.num_envs)])
+            assert np.isfinite(vector.step(actions).rewards).all()
 
 
 def describe(observations: spaces.Box, actions: Any) -> str:

@@ -1,0 +1,105 @@
+"""Launchers for environments with several agents. They need the extra ``petting``.
+
+In ``mpe2`` (Lowe et al. 2017, arXiv:1706.02275) the limit of 25 steps belongs to the task: what the critic
+expects beyond it is nothing that anybody gets, and to bootstrap from it makes learning unreliable.
+"""
+
+from __future__ import annotations
+
+from ppo_and_friends.settings.experiment import (
+    AgentSettings,
+    EnvironmentSettings,
+    Experiment,
+    PPOSettings,
+    Schedule,
+    friend,
+    linear,
+)
+from ppo_and_friends.settings.registry import launcher
+
+SPREAD = "mpe2.simple_spread_v3"
+SPEAKER_LISTENER = "mpe2.simple_speaker_listener_v4"
+TAG = "mpe2.simple_tag_v3"
+MULTIWALKER = "pettingzoo.sisl.multiwalker_v9"
+
+
+def _particles(
+    name: str, id: str, agents: int, best: AgentSettings, *, budget: int, target: float
+) -> Experiment:
+    """The particle environments with equal settings; a rollout is two episodes of each agent."""
+    return Experiment(
+        name=name,
+        environment=EnvironmentSettings(id=id, api="petting_zoo", num_envs=32),
+        num_timesteps=budget,
+        reward_threshold=target,
+        ppo=PPOSettings(
+            rollout_timesteps=32 * agents * 2 * 26,  # an episode has 25 steps, and the reset behind them
+            minibatch_size=1248 if agents % 3 == 0 else 832,
+            epochs=10,
+            learning_rate=linear(1e-3),
+            entropy_coefficient=Schedule(0.01),
+        ),
+        agents=best,
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("RewardNormalizer"),
+            friend("AdvantageNormalizer"),
+        ),
+    )
+
+
+@launcher("SimpleSpread", id=SPREAD, spaces="18 -> Discrete(5)")
+def simple_spread() -> Experiment:
+    """Three agents cover three landmarks without colliding; each critic sees what its agent does (IPPO)."""
+    agents = AgentSettings(truncation="terminate")
+    return _particles("SimpleSpread", SPREAD, 3, agents, budget=1_000_000, target=-23.0)
+
+
+@launcher("SimpleSpreadCentral", id=SPREAD, spaces="18 -> Discrete(5)")
+def simple_spread_central() -> Experiment:
+    """The same with a critic that sees the whole state (MAPPO)."""
+    agents = AgentSettings(truncation="terminate", critic="state")
+    return _particles("SimpleSpreadCentral", SPREAD, 3, agents, budget=1_000_000, target=-23.0)
+
+
+@launcher("SimpleSpeakerListener", id=SPEAKER_LISTENER, spaces="3 and 11 -> Discrete(3) and Discrete(5)")
+def simple_speaker_listener() -> Experiment:
+    """One agent knows the goal and speaks, the other hears and goes; two policies, critics see the state."""
+    policies = {"speaker_0": "speaker", "listener_0": "listener"}
+    agents = AgentSettings(truncation="terminate", critic="state", policies=policies)
+    return _particles("SimpleSpeakerListener", SPEAKER_LISTENER, 2, agents, budget=1_000_000, target=-20.0)
+
+
+@launcher("SimpleTag", id=TAG, spaces="16 and 14 -> Discrete(5)")
+def simple_tag() -> Experiment:
+    """Three slower agents chase a faster one; each side has a policy, both learn at once."""
+    agents = AgentSettings(truncation="terminate", policies={"adversary_*": "adversary", "*": "prey"})
+    return _particles("SimpleTag", TAG, 4, agents, budget=800_000, target=0.0)
+
+
+@launcher("Multiwalker", id=MULTIWALKER, spaces="31 -> Box(4)")
+def multiwalker() -> Experiment:
+    """Three walkers carry a package forward without dropping it."""
+    return Experiment(
+        name="Multiwalker",
+        environment=EnvironmentSettings(id=MULTIWALKER, api="petting_zoo", num_envs=16),
+        num_timesteps=6_000_000,
+        reward_threshold=20.0,
+        ppo=PPOSettings(
+            rollout_timesteps=12_288,
+            minibatch_size=1536,
+            epochs=10,
+            learning_rate=linear(3e-4),
+            clip_range=linear(0.2, 0.1),
+        ),
+        agents=AgentSettings(reward="team"),
+        friends=(
+            friend("ObservationNormalizer"),
+            friend("ObservationClip", limit=10.0),
+            friend("AgentIndex"),
+            friend("RewardNormalizer"),
+            friend("RewardClip", low=-10.0, high=10.0),
+            friend("AdvantageNormalizer"),
+        ),
+    )

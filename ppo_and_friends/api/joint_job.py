@@ -1,0 +1,146 @@
+"""The job of a run with several policies: one for each, with its own folder, over the same environments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from ppo_and_friends.api.job import Job, Reporting
+from ppo_and_friends.distributed.agreement import on_main
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.randomness import Randomness
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.runs.build import build_trainer
+from ppo_and_friends.runs.changes import changes_since, refuse_another_run
+from ppo_and_friends.runs.checkpoint import Checkpoint
+from ppo_and_friends.runs.checkpoint_contents import check_identity, restore_trainer, settings_identity
+from ppo_and_friends.runs.joint_session import JointSession, MemberSession, common_checkpoints
+from ppo_and_friends.runs.run_folder import POLICIES, RunFolder
+from ppo_and_friends.runs.saved_experiment import save_experiment
+from ppo_and_friends.runs.several_policies import JointCollection, PolicyTrainer, policy_experiments
+from ppo_and_friends.settings.experiment import Experiment
+from ppo_and_friends.vector.factory import make_policy_envs
+
+
+@dataclass
+class JointJob(Job):
+    """An open training of several policies."""
+
+    members: list[Job] = field(default_factory=list)
+
+    def begin_reports(self, verbosity: int) -> None:
+        """Open every policy's reporters; the terminal shows the first one's iterations. A collective."""
+        for member in self.members:
+            member.begin_reports(verbosity)
+        self.session.reporter = self.members[0].session.reporter
+
+    def end_reports(self) -> None:
+        """Report the summaries and close the reporters."""
+        for member in self.members:
+            member.end_reports()
+
+    def interrupted(self, text: str) -> bool:
+        """Show a message from inside a signal handler; returns whether the user will see it."""
+        return self.members[0].interrupted(text)
+
+    def close(self) -> None:
+        """Release everything. Not a collective."""
+        for member in self.members:
+            member.close()
+        self.resources.close()
+
+
+def open_joint_job(
+    experiment: Experiment,
+    folder: RunFolder | None,
+    communicator: Communicator,
+    reporting: Reporting,
+    interrupts: Interrupts,
+    *,
+    clobber: bool,
+    accept_changes: bool,
+    command_line: Sequence[str],
+    place: dict[str, str],
+) -> JointJob | Checkpoint:
+    """Create everything that training several policies needs; see `job.open_job`. A collective."""
+    if folder is None:
+        raise UsageError("Several policies (agents.policies) need a folder for the run.")
+    if reporting.wandb is not None:
+        raise UsageError("wandb can't follow several policies (agents.policies) yet.")
+    with ExitStack() as resources:
+        resources.enter_context(folder.lock(communicator))
+        layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
+        teams, envs = make_policy_envs(experiment.environment, experiment.agents, layout)
+        resources.callback(teams.close)
+        policies = experiment.agents.policy_of(teams.agents)
+        experiments = policy_experiments(experiment, policies, layout.total)
+        folders = {name: RunFolder(folder.path / POLICIES / name) for name in policies}
+        if clobber:
+            for each in (folder, *folders.values()):
+                on_main(communicator, each.clobber)
+        checkpoints = common_checkpoints(communicator, folders)
+        for name, saved in (checkpoints or {}).items():
+            check_identity(saved, settings_identity(experiments[name]))
+            if not accept_changes:
+                refuse_another_run(folders[name].path, changes_since(saved, experiments[name]))
+            if saved.timesteps >= experiments[name].num_timesteps:
+                return saved
+        joint = JointCollection(teams, Randomness(experiment.random_seed), layout)
+        save = partial(_save, command_line=command_line, communicator=communicator)
+        save(folder.path, experiment, None)
+        jobs, names = list[Job](), tuple(policies)
+        for index, (name, own) in enumerate(experiments.items()):
+            make = partial(PolicyTrainer, joint=joint, learns=partial(experiment.agents.learns, name, names))
+            trainer = build_trainer(own, communicator, envs[name], folders[name].path, make)
+            checkpoint, notes = (checkpoints or {}).get(name), list(envs[name].notes)
+            if checkpoint is not None:
+                notes += [*checkpoint.notes, *restore_trainer(trainer, checkpoint)]
+            save(folders[name].path, own, checkpoint)
+            member = MemberSession(
+                trainer,
+                communicator,
+                folders[name],
+                SilentReporter(),
+                interrupts,
+                seconds=0.0 if checkpoint is None else checkpoint.state["seconds"],
+                place=place,
+                notices=envs[name].new_notices if index == 0 else list,
+            )
+            quiet = reporting if index == 0 else replace(reporting, verbosity=-1)
+            jobs.append(Job(member, 1, ExitStack(), quiet, notes))
+        members = [job.session for job in jobs]
+        first = members[0]
+        session = JointSession(
+            first.trainer,
+            communicator,
+            folder,
+            SilentReporter(),
+            interrupts,
+            place=place,
+            members=members,  # type: ignore[arg-type]
+        )
+        return JointJob(session, 1, resources.pop_all(), reporting, members=jobs)
+
+
+def _save(
+    path: Path,
+    experiment: Experiment,
+    checkpoint: Checkpoint | None,
+    *,
+    command_line: Sequence[str],
+    communicator: Communicator,
+) -> None:
+    """Write an experiment into its folder, by rank 0. A collective."""
+    timesteps = 0 if checkpoint is None else checkpoint.timesteps
+
+    def write() -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        save_experiment(path, experiment, command_line, communicator.size, timesteps=timesteps, changes={})
+
+    on_main(communicator, write)
