@@ -16,13 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import faults_bytes, faults_disk, faults_kills, faults_numerics
+from benchmarks import faults_bytes, faults_disk, faults_kills, faults_numerics, faults_signals
 from benchmarks.fault_cases import Case, table
 from benchmarks.report import command_line
 
 FAMILIES: dict[str, tuple[Callable[[int, random.Random], Case | list[Case]], float]] = {
     "operations": (faults_kills.file_operations, 1.0),
     "moments": (faults_kills.moments, 0.3),
+    "signals": (faults_signals.signals, 0.2),
     "flips": (faults_bytes.flips, 10.0),
     "contents": (faults_bytes.contents, 1.0),
     "disks": (faults_disk.disks, 0.1),

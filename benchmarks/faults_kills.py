@@ -145,7 +145,7 @@ def _killed_midway(home: Path, whom: int, chance: random.Random) -> str | None:
     while newest(home) is None and time.monotonic() - begun < SECONDS:
         time.sleep(0.05)
     time.sleep(chance.uniform(0.0, 1.5))
-    ranks = _ranks_of(job)
+    ranks = ranks_of(job)
     doomed = {0: [chance.choice(ranks)] if ranks else [], 1: [job.pid], 2: [*ranks, job.pid]}[whom]
     for process in doomed:
         try:
@@ -157,7 +157,7 @@ def _killed_midway(home: Path, whom: int, chance: random.Random) -> str | None:
     except subprocess.TimeoutExpired:
         os.killpg(job.pid, signal.SIGKILL)
         return "the job hangs"
-    left = _wait_until_gone([*ranks, job.pid])
+    left = wait_until_gone([*ranks, job.pid])
     if left:
         for process in left:
             os.kill(process, signal.SIGKILL)
@@ -191,7 +191,7 @@ def _children() -> dict[int, list[int]]:
     return found
 
 
-def _ranks_of(job: subprocess.Popen[bytes]) -> list[int]:
+def ranks_of(job: subprocess.Popen[bytes]) -> list[int]:
     """The processes that run ``main.py`` below a launcher."""
     children, found, look = _children(), list[int](), [job.pid]
     while look:
@@ -205,7 +205,7 @@ def _ranks_of(job: subprocess.Popen[bytes]) -> list[int]:
     return found
 
 
-def _wait_until_gone(processes: list[int]) -> list[int]:
+def wait_until_gone(processes: list[int]) -> list[int]:
     """Those of the processes that are still there after a while."""
     until = time.monotonic() + SECONDS / 4
     while True:
