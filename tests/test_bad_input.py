@@ -168,8 +168,8 @@ class TestDamage:
         ("how", "said"),
         [
             ("missing", "tensors.safetensors is missing"),
-            ("truncated", "tensors.safetensors has"),
-            ("flipped", "tensors.safetensors doesn't match its checksum"),
+            ("truncated", "tensors.safetensors: it has"),
+            ("flipped", "tensors.safetensors: it doesn't match its checksum"),
             ("edited", "state.json"),
         ],
     )
