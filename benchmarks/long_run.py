@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ class Options:
     """Of the run."""
     environment: str = "CartPole"
     """Launcher."""
+    memory: float = BOUNDS["memory, kB"]
+    """Kilobytes by which an iteration may add to the memory."""
 
 
 def look(folder: Path, iteration: int) -> dict[str, float]:
@@ -89,24 +92,25 @@ def watch(environment: str, iterations: int) -> dict[str, list[float]]:
     return seen
 
 
-def growing(seen: dict[str, list[float]]) -> dict[str, float]:
+def growing(seen: dict[str, list[float]], bounds: Mapping[str, float] = BOUNDS) -> dict[str, float]:
     """What rises, and by how much an iteration."""
     slopes = {name: slope(np.array(values)) for name, values in seen.items()}
-    return {name: rise for name, rise in slopes.items() if rise > BOUNDS[name]}
+    return {name: rise for name, rise in slopes.items() if rise > bounds[name]}
 
 
 def run_benchmark(options: Options) -> int:
     """Watch a run; 1 if something grows."""
     begun = time.monotonic()
     seen = watch(options.environment, options.iterations)
-    grows = growing(seen)
+    bounds = BOUNDS | {"memory, kB": options.memory}
+    grows = growing(seen, bounds)
     rows = [
         [
             name,
             f"{values[len(values) // 2]:,.0f}",
             f"{values[-1]:,.0f}",
             f"{slope(np.array(values)):.4f}",
-            f"{BOUNDS[name]:g}",
+            f"{bounds[name]:g}",
             "GROWS" if name in grows else "flat",
         ]
         for name, values in seen.items()
