@@ -18,22 +18,34 @@ OPTION = re.compile(r"--[a-z][a-z-]*(=[^\n]*)?")
 SCRIPT = """\
 #!/bin/bash
 # Trains one run of the study in each task of the array. Submit it with: sbatch {script}
-# Runs that were stopped go on when it is submitted again; finished ones end at once.
+# A run that the time limit stops is saved, queued again, and goes on; finished ones end at once.
 #SBATCH --job-name="{name}"
-#SBATCH --array=1-{count}{limit}
+#SBATCH --array={tasks}{limit}
 #SBATCH --ntasks={ranks}
 #SBATCH --cpus-per-task=1
 #SBATCH --output="{folder}/slurm/%A_%a.log"
 #SBATCH --signal=B:USR1@120
 #SBATCH --requeue
+#SBATCH --open-mode=append
 {options}
 cd {directory}
 export OMP_NUM_THREADS=${{SLURM_CPUS_PER_TASK:-1}}
 run=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {runs})
-trap 'kill -USR1 $child; wait $child' USR1   # the time limit is near: finish the iteration and save
+near=
+trap 'near=1; kill -USR1 $child' USR1   # the time limit is near: finish the iteration and save
 eval "exec {start}$run" &
 child=$!
 wait $child
+status=$?
+if [ -n "$near" ]; then   # the signal ended the waiting, not the run
+    wait $child
+    status=$?
+fi
+# 138: saved because of USR1. Preempted jobs (SIGTERM, 143) are queued again by Slurm itself.
+if [ "$status" = 138 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
 """
 
 
@@ -45,7 +57,10 @@ def write_array(
     ranks: int | None = None,
     at_once: int | None = None,
 ) -> Path:
-    """Write the job array's script, and one command a line for the runs that aren't finished.
+    """Write the job array's script, and the runs' commands, one a line.
+
+    A run's line, which is its task's number, doesn't change when the array is written again: tasks of an
+    earlier one that are queued again find their own.
 
     Args:
         runs: The study.
@@ -60,7 +75,7 @@ def write_array(
     Raises:
         UsageError: All runs are finished, an option is wrong, or nothing can be written.
     """
-    waiting = [run for run in runs if not is_finished(run)]
+    waiting = [line for line, run in enumerate(runs, 1) if not is_finished(run)]
     if not waiting:
         raise UsageError(f"All {len(runs)} runs in {folder} are finished: there is nothing to submit.")
     words = [f"--{word.lstrip('-')}" for word in options]
@@ -72,7 +87,7 @@ def write_array(
     text = SCRIPT.format(
         script=shlex.quote(str(script)),
         name=folder.name,
-        count=len(waiting),
+        tasks=_ranges(waiting),
         limit="" if at_once is None else f"%{at_once}",
         ranks=ranks or 1,
         folder=str(folder.resolve()).replace("%", "%%"),
@@ -81,7 +96,7 @@ def write_array(
         runs=shlex.quote(str(commands)),
         start="" if ranks is None else f"srun -n {ranks} ",
     )
-    lines = [shlex.join([*command(), *run.arguments]) for run in waiting]
+    lines = [shlex.join([*command(), *run.arguments]) for run in runs]
     try:
         place.mkdir(parents=True, exist_ok=True)
         replace_file(commands, ("\n".join(lines) + "\n").encode())
@@ -89,3 +104,14 @@ def write_array(
     except OSError as error:
         raise UsageError(f"{place} can't be written: {error.strerror or error}.") from error
     return script
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as Slurm writes them: 1-3,5."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

@@ -131,7 +131,8 @@ def test_a_job_array_trains_what_is_not_finished(tmp_path: Path):
     assert [path.name for path in runs(tmp_path)] == ["seed-2"]
     run(*arguments)
     commands = next(tmp_path.glob("*-study/slurm/runs.txt")).read_text().splitlines()
-    assert len(commands) == 1 and "--random_seed=1" in commands[0]
+    assert len(commands) == 2 and "--random_seed=1" in commands[0]  # a task's number stays its run's
+    assert "#SBATCH --array=1\n" in next(tmp_path.glob("*-study/slurm/array.sh")).read_text()
     assert array(1).returncode == 0
     assert "there is nothing to submit" in run(*arguments).err
 
