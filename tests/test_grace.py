@@ -11,6 +11,7 @@ import pytest
 from ppo_and_friends.distributed import grace as graces
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.grace import Deadline, Grace, find_grace
+from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from tests.command_line import iterations, latest, run, spawn, toy
@@ -57,6 +58,56 @@ def test_a_deadline_is_near_when_saving_must_begin() -> None:
     now = 120.0
     deadline.signalled(signal.SIGTERM)  # a second one changes nothing
     now = 142.1
+    assert deadline.near()
+
+
+def test_of_several_signals_the_one_that_leaves_least_counts() -> None:
+    now = 0.0
+    deadline = Deadline(SoloCommunicator(), Grace(None, kill_wait=30.0), lambda: now)
+    assert deadline.signalled(signal.SIGHUP) is None and not deadline.near()
+    now = 100.0
+    assert deadline.signalled(signal.SIGTERM) == 30  # 5 s of them are kept for saving
+    now = 124.9
+    assert not deadline.near()
+    now = 125.1
+    assert deadline.near()
+
+
+def test_a_later_signal_may_bring_a_deadline() -> None:
+    """A terminal is closed, and then the job is cancelled."""
+    with Interrupts(announce=lambda text: None, grace=Grace(None, kill_wait=0.0)) as interrupts:
+        assert interrupts.deadline is not None
+        signal.raise_signal(signal.SIGUSR1)
+        assert not interrupts.deadline.near()
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.deadline.near() and interrupts.exit_code == 138
+
+
+class Two(SoloCommunicator):
+    """One of two ranks; the other one has something to say."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+        self.news: list[int] = []
+
+    def tell(self, number: int) -> None:
+        self.told.append(number)
+
+    def heard(self) -> int | None:
+        return self.news.pop() if self.news else None
+
+
+def test_a_rank_with_a_deadline_hears_of_a_nearer_one() -> None:
+    now, comm = 10.0, Two()
+    deadline = Deadline(comm, Grace(100.0), lambda: now)
+    deadline.signalled(signal.SIGTERM)
+    assert not deadline.near() and not deadline.near() and comm.told == [100_000]  # milliseconds, once
+    comm.news = [20_000, 40_000]
+    now = 11.0
+    assert not deadline.near() and comm.news == [] and comm.told == [100_000]
+    now = 27.1  # 11 + 20 - a fifth of 20
     assert deadline.near()
 
 

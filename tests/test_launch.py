@@ -10,10 +10,12 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ppo_and_friends.distributed import cores
-from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed import interrupts as interrupts_module
+from ppo_and_friends.distributed.communicator import Array, Communicator
 from ppo_and_friends.distributed.cores import cpu_quota, threads_per_rank, usable_cores
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.launch import guard, mpi_launcher_rank, mpi_launcher_size
@@ -254,6 +256,35 @@ def test_one_rank_asked_means_all() -> None:
 
     assert run_threaded(3, fn) == [(True, 143)] * 3
     assert said == ["SIGTERM on another rank: saving."]
+
+
+class Told(SoloCommunicator):
+    """The second of two ranks, whose first rank has a signal before it has."""
+
+    rank, size = 1, 2
+    code = 0
+
+    def max_(self, array: Array) -> None:
+        array[:] = np.maximum(array, self.code)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_ctrl_c_that_arrives_after_the_agreement_isnt_a_second_one(
+    monkeypatch: pytest.MonkeyPatch, first: signal.Signals
+) -> None:
+    """Else a rank that gets it some milliseconds after the others would end all, amid the saving."""
+    left: list[bool] = []
+    monkeypatch.setattr(Interrupts, "_leave", lambda self: left.append(True))
+    monkeypatch.setattr(interrupts_module, "ECHO_SECONDS", 0.0)
+    comm = Told()
+    with Interrupts(comm) as interrupts:
+        comm.code = 128 + first
+        assert interrupts.agreed() and interrupts.exit_code == comm.code
+        signal.raise_signal(signal.SIGINT)
+        # After a SIGTERM it is somebody who doesn't want to wait.
+        assert len(left) == (first == signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert len(left) == 1 + (first == signal.SIGTERM)
 
 
 CHILD = """

@@ -93,25 +93,27 @@ class Deadline:
     ) -> None:
         self._communicator, self._grace, self._clock = communicator, grace, clock
         self._at: float | None = None
-        self._told, self._listened = False, 0.0
+        self._untold, self._listened = False, 0.0
         self.reserve = 0.0
         """Seconds that the rest of an iteration takes, after its rollout."""
         self._saving = SAVING
 
     def signalled(self, number: int) -> float | None:
-        """Note a signal, inside its handler; returns the seconds that are left, None: no known limit."""
+        """Note a signal, inside its handler; returns the seconds that it leaves, None: no known limit.
+
+        Of several signals the one that leaves the least counts.
+        """
         left = self._grace.after(number)
-        if left is not None and self._at is None:
-            self._set(left)
+        if left is not None and self._set(left):
+            self._untold = True
         return left
 
     def near(self) -> bool:
         """Whether a rollout should be given up now, as far as this rank knows. Cheap, and no collective."""
         now = self._clock()
-        if self._at is None:
-            self._listen(now)
-        elif not self._told:
-            self._told = True
+        self._listen(now)
+        if self._untold and self._at is not None:
+            self._untold = False
             self._communicator.tell(max(0, round(1000 * (self._at - now))))
         return self._at is not None and now + self._saving + self.reserve > self._at
 
@@ -119,15 +121,17 @@ class Deadline:
         """The same for all ranks: whether it is near for any. A collective."""
         return self._communicator.any(self.near())
 
-    def _set(self, left: float) -> None:
-        self._at = self._clock() + left
-        self._saving = min(SAVING, left / 5)
+    def _set(self, left: float) -> bool:
+        """Note what is left; returns whether that is less than was known."""
+        at = self._clock() + left
+        if self._at is not None and at >= self._at:
+            return False
+        self._at, self._saving = at, min(SAVING, left / 5)
+        return True
 
     def _listen(self, now: float) -> None:
         if self._communicator.size == 1 or now - self._listened < LISTENING:
             return
         self._listened = now
-        heard = self._communicator.heard()
-        if heard is not None:
-            self._told = True  # by the one who said it
+        while (heard := self._communicator.heard()) is not None:
             self._set(heard / 1000)

@@ -96,6 +96,7 @@ class Interrupts:
         self._previous: dict[signal.Signals, Any] = {}
         self._process = 0
         self._last_interrupt = 0.0
+        self._from_others = False
         self.signal: signal.Signals | None = None
 
     @property
@@ -129,6 +130,7 @@ class Interrupts:
         self._comm.max_(code)
         if code[0]:
             heard, self.signal = self.signal, signal.Signals(int(code[0]) - 128)
+            self._from_others = heard is None
             if heard is None and self._comm.is_main:
                 self._announce(f"{self.signal.name} on another rank: saving.")
         return bool(code[0])
@@ -157,7 +159,10 @@ class Interrupts:
         if number == signal.SIGINT:
             echo = self._comm.size > 1 and now - self._last_interrupt < ECHO_SECONDS
             self._last_interrupt = now
-            if echo:
+            # The Ctrl-C of which another rank has told: signals don't reach all ranks in one moment.
+            told = self._from_others and self.signal == signal.SIGINT
+            self._from_others = False
+            if echo or told:
                 return
             if self.requested:
                 self._leave()
@@ -168,6 +173,8 @@ class Interrupts:
                 again = " Press Ctrl-C again to exit at once." if number == signal.SIGINT else ""
                 within = "" if left is None else f" within {left:,.0f} s"
                 self._announce(f"{self.signal.name}: finishing the iteration{within}, then saving.{again}")
+        elif self.deadline is not None:
+            self.deadline.signalled(number)
 
     @staticmethod
     def _handle_in_child(number: int) -> None:
