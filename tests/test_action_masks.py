@@ -341,8 +341,14 @@ def test_a_loaded_policy_takes_a_mask(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=problem):
             policy(seen, action_mask=given)
-    with pytest.raises(UsageError, match="1 rows for 4 observations"):
-        policy(batch, action_mask=np.ones((1, 4), bool))
+    for given, problem in (
+        (np.ones((1, 4), bool), "1 rows for 4 observations"),
+        (np.ones((0, 4), bool), "0 rows for 4 observations"),
+        (True, "True for 4 observations"),
+        (np.ones(4, bool), r"shape \[\], not \[4\]"),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            policy(batch, action_mask=given)
 
 
 def test_a_policy_without_masks_refuses_one(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class _Seats:
         self._columns = [team.agents.index(agent) for agent in agents]
         self._encode = Encoder(policy_space(space, hidden))
         self._batch = ObservationBatch(space, len(agents))
-        self._masks = TeamMasks(team, agents[0], masks)
+        self._masks = TeamMasks(team, agents, masks)
         self._legal = np.stack([self._masks.anything()] * len(agents))
 
     def begin(self, seed: int) -> None:

@@ -169,13 +169,15 @@ class TrainedPolicy:
                 "The policy was trained with action masks: call policy(observation, action_mask=...) with "
                 "what the environment says, such as info['action_mask']."
             )
+        if not single and not hasattr(given, "__len__"):
+            raise UsageError(f"action_mask: {given!r} for {rows} observations; give a mask for each.")
         each = [given] if single else list(given)
+        if len(each) != rows:
+            raise UsageError(f"action_mask: {len(each)} rows for {rows} observations.")
         try:
             masks = np.stack([as_mask(one, self.action_space) for one in each])
         except BadMaskError as error:
             raise UsageError(f"action_mask: {error}.") from error
-        if len(masks) != rows:
-            raise UsageError(f"action_mask: {len(masks)} rows for {rows} observations.")
         found = dead_end(masks, choices_of(self.action_space))
         if found is not None:
             raise UsageError(f"action_mask: {found[1]}" + ("." if single else f" in row {found[0]}."))

@@ -98,7 +98,7 @@ class Rollout:
     """Numbers that environments reported where whole episodes ended, one entry an episode."""
 
     restarted: bool = False
-    """Whether all environments were reset before the first step."""
+    """Whether all environments were reset before the first step, or friends missed the rollout before."""
 
     @property
     def steps(self) -> int:

@@ -24,6 +24,17 @@ from ppo_and_friends.vector.teams import Teams
 ALONE = ("Evaluator", "BestPolicyKeeper", "VideoRecorder", "Curriculum", "DomainRandomisation")
 """Friends that play or change whole environments, of which a policy is only a part."""
 
+WHOLE_RUN = (
+    "environment",
+    "agents",
+    "name",
+    "num_timesteps",
+    "random_seed",
+    "checkpoint_seconds",
+    "ppo.rollout_timesteps",
+)
+"""Beginnings of the names of settings that all policies of a run have in common."""
+
 
 def policy_experiments(
     experiment: Experiment, policies: dict[str, tuple[str, ...]], num_envs: int
@@ -44,7 +55,14 @@ def policy_experiments(
     for index, (name, own) in enumerate(policies.items()):
         if not FOLDER_NAME.fullmatch(name):
             raise UsageError(f"policy name {name!r}: use letters, digits, '-' and '_' only.")
-        changed = experiment.with_changes(experiment.agents.settings.get(name))
+        settings = experiment.agents.settings.get(name, {})
+        for setting in settings:
+            if setting.startswith(WHOLE_RUN):
+                raise UsageError(
+                    f"agents.settings: {setting} (of {name}) can't differ between policies, which share "
+                    "environments and rollouts: set it for the run."
+                )
+        changed = experiment.with_changes(settings)
         for spec in changed.friends:
             if spec.name in ALONE:
                 raise UsageError(f"{spec.name} can't be used with several policies: --without {spec.name}.")
@@ -135,6 +153,7 @@ class PolicyTrainer(Trainer):
         """
         super().__init__(*arguments, **parts)
         self._joint, self._learns = joint, learns
+        self._paused = False
         joint.join(self)
 
     def offer(self, actions: Any) -> None:
@@ -148,10 +167,13 @@ class PolicyTrainer(Trainer):
 
     def end_rollout(self, request: Any, rollout: Rollout) -> Rollout:
         """Friends see what is learnt from; others would change the policy by their statistics."""
-        if self._learns(self.iteration):
-            return super().end_rollout(request, rollout)
-        rollout.restarted = request.reset
-        return rollout
+        if not self._learns(self.iteration):
+            self._paused = True
+            rollout.restarted = request.reset
+            return rollout
+        # What friends remember of each row's episode is of before the pause.
+        request.reset, self._paused = request.reset or self._paused, False
+        return super().end_rollout(request, rollout)
 
     def train_iteration(self) -> dict[str, float]:
         """Collect, and improve if it is its turn; see `Trainer.train_iteration`."""

@@ -82,6 +82,11 @@ class AgentSettings:
                     raise UsageError(
                         f"agents.{setting}: there is no policy {name!r}. There are {', '.join(found)}."
                     )
+        for setting in ("settings", "frozen", "turns"):
+            if len(found) == 1 and getattr(self, setting):
+                raise UsageError(
+                    f"agents.{setting} is for several policies, but all agents share one (agents.policies)."
+                )
         return {policy: tuple(own) for policy, own in found.items()}
 
     def learns(self, policy: str, policies: tuple[str, ...], iteration: int) -> bool:

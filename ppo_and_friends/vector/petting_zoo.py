@@ -71,7 +71,7 @@ class PettingZooVectorEnv:
         self.observation_space = self.encoder.space
         with teams.output:
             self._critic = critic_view(agents.critic, teams.teams, self._encoders, len(self.agents))
-            self._masks = TeamMasks(first, self.agents[0], masks)
+            self._masks = TeamMasks(first, self.agents, masks)
         others: dict[str, spaces.Box] = {}
         if self._critic is not None:
             others["critic"] = self._critic.space

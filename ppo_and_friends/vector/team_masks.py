@@ -22,12 +22,18 @@ class TeamMasks:
         space: Of one row; None: there are no masks.
     """
 
-    def __init__(self, team: Team, agent: str, asked: str) -> None:
-        """See where they are, by one agent of one environment, which may be reset for it.
+    def __init__(self, team: Team, agents: tuple[str, ...], asked: str) -> None:
+        """See where they are, by one environment, which may be reset for it.
+
+        Args:
+            team: The environment and its agents.
+            agents: Those whose masks these are. They have equal spaces.
+            asked: The setting ``environment.action_masks``.
 
         Raises:
             UsageError: They aren't where the setting says.
         """
+        agent = agents[0]
         self._actions = team.env.action_space(agent)
         self._source: Literal["observation", "info"] | None = None
         declared = team.env.observation_space(agent)
@@ -37,7 +43,9 @@ class TeamMasks:
             self._source = "observation"
         elif asked in ("auto", "info"):
             infos = team.peek()
-            self._source = "info" if any(KEY in info for info in infos.values()) else None
+            # Agents of other policies tell nothing about these, unless none of these is there at first.
+            own = [infos[each] for each in agents if each in infos] or list(infos.values())
+            self._source = "info" if any(KEY in info for info in own) else None
         if self._source is None and asked not in ("off", "auto"):
             raise UsageError(f"environment.action_masks={asked}: {agent} has no {KEY!r} there.")
         self.space = None if self._source is None else mask_space(self._actions)

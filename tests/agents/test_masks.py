@@ -12,8 +12,8 @@ import pytest
 from ppo_and_friends import evaluate, load_policy
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.settings.experiment import EnvironmentSettings, friend
-from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.settings.experiment import AgentSettings, EnvironmentSettings, friend
+from ppo_and_friends.vector.factory import make_policy_envs, make_vector_env
 from tests.agents.toys import Forbidding, Squad, squad
 from tests.engine import train
 from tests.test_trained_policy import saved
@@ -83,3 +83,21 @@ def test_masks_that_cannot_be_used() -> None:
     environment = EnvironmentSettings(id="Squad", api="petting_zoo", factory=Squad)
     with closing(make_vector_env(environment, Layout(1, 0, 1))) as envs:
         assert "action_mask" not in envs.other_spaces
+
+
+def test_policies_of_which_one_has_masks() -> None:
+    """What one policy's agents have in their infos says nothing about another's."""
+
+    class Scout(Forbidding):
+        def _info(self, agent: str) -> Any:
+            return super()._info(agent) if agent == "agent_0" else {}
+
+    environment = EnvironmentSettings(
+        id="Squad", api="petting_zoo", factory=Scout, arguments={"place": "info"}
+    )
+    agents = AgentSettings(policies={"agent_0": "scout", "*": "team"})
+    teams, envs = make_policy_envs(environment, agents, Layout(1, 0, 1))
+    with closing(teams):
+        teams.reset(0)
+        assert envs["scout"].reset(0)["action_mask"].tolist() == [[True, False, False]]
+        assert list(envs["team"].reset(0)) == ["policy"]

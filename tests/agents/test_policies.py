@@ -15,8 +15,10 @@ from ppo_and_friends.api.training import train
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.runs.checkpoint import load_latest
-from ppo_and_friends.settings.experiment import AgentSettings, Experiment, friend
+from ppo_and_friends.settings.experiment import AgentSettings, Experiment, FriendSpec, friend
 from tests.agents.toys import MORTAL, squad
 from tests.command_line import SMALL, run
 
@@ -145,8 +147,41 @@ REFUSED = {
     "nobody": ({"agent_9": "scout", "*": "team"}, {}, "'agent_9' (for scout) names no agent"),
     "frozen": (SPLIT, {"frozen": ("spy",)}, "agents.frozen: there is no policy 'spy'"),
     "settings": (SPLIT, {"settings": {"spy": {}}}, "agents.settings: there is no policy 'spy'"),
+    "whole run": (
+        SPLIT,
+        {"settings": {"team": {"environment.num_envs": 2}}},
+        "environment.num_envs (of team)",
+    ),
+    "rollouts": (
+        SPLIT,
+        {"settings": {"team": {"ppo.rollout_timesteps": 9}}},
+        "can't differ between policies",
+    ),
     "folder": ({"agent_0": "../up", "*": "team"}, {}, "policy name '../up': use letters"),
 }
+
+
+@pytest.mark.parametrize(
+    "setting", [{"frozen": ("policy",)}, {"turns": 2}, {"settings": {"policy": {"ppo.epochs": 1}}}]
+)
+def test_what_needs_several_policies(setting: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"agents.{next(iter(setting))} is for several policies"):
+        AgentSettings(**setting).policy_of(("agent_0", "agent_1"))
+
+
+def test_sums_over_episodes_begin_anew_after_a_pause(tmp_path: Path) -> None:
+    """A friend that missed a rollout doesn't go on with what it knew of each row's episode before."""
+    restarted: list[tuple[int, bool]] = []
+
+    class Watcher(Friend):
+        def after_rollout(self, rollout: Rollout) -> None:
+            if len(self.context.agents) == 1:  # the scout's
+                restarted.append((rollout.iteration, rollout.restarted))
+
+    chosen = settings({"turns": 2}, num_timesteps=6 * 64 * 3)
+    done(tmp_path, replace(chosen, friends=(FriendSpec("Watcher", kind=Watcher),)))
+    # It learns in iterations 1 and 2, and again in 5 and 6.
+    assert restarted == [(1, True), (2, False), (5, True), (6, False)]
 
 
 @pytest.mark.parametrize("case", REFUSED)
