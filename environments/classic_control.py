@@ -22,17 +22,15 @@ def cart_pole() -> Experiment:
         num_timesteps=60_000,
         reward_threshold=500.0,
         ppo=PPOSettings(
-            # Compared with RL Zoo: four times the environments, half the epochs, a larger learning rate.
-            # A perfect score takes the same number of timesteps in a third of the time.
-            rollout_timesteps=512,
+            # Compared with RL Zoo: four times the environments, a larger learning rate, half the epochs. The
+            # clip range is constant and the learning rate keeps a tenth, so that a late fall can still be
+            # corrected: with both falling to 0, 2 of 20 seeds on two threads ended at 222 and 324.
+            rollout_timesteps=1024,
             minibatch_size=256,
-            epochs=8,
-            learning_rate=linear(3e-3),
-            clip_range=linear(0.2),
-            # With the zoo's 0.98 and 0.8, 2 of 12 seeds let the cart drift and fell short of 490; with these
-            # 2 of 40 runs did, both on two threads.
+            epochs=10,
+            learning_rate=linear(2e-3, 2e-4),
             gamma=0.99,
-            gae_lambda=0.9,
+            gae_lambda=0.95,
         ),
         friends=(friend("AdvantageNormalizer"),),
     )

@@ -1,4 +1,4 @@
-"""An engine on a device: its tensors are stepped, learnt from and tested, and never become arrays."""
+"""An engine on a device: its tensors are stepped, learned from and tested, and never become arrays."""
 
 from __future__ import annotations
 

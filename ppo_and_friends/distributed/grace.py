@@ -23,7 +23,7 @@ LISTENING = 0.1
 
 
 class RolloutGivenUp(Exception):
-    """The job ends before this rollout would; raised on all ranks. Nothing was learnt from it."""
+    """The job ends before this rollout would; raised on all ranks. Nothing was learned from it."""
 
 
 @dataclass(frozen=True)

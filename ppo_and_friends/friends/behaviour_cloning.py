@@ -47,7 +47,7 @@ class BehaviourCloning(Friend):
         Metric("loss", "Negative log-likelihood of the data set's actions in the last epoch, in nats"),
     )
 
-    works_with_memory = False  # steps are learnt from one by one
+    works_with_memory = False  # steps are learned from one by one
 
     finished_cloning: Tensor
     nll: Tensor

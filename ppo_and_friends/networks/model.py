@@ -107,7 +107,7 @@ class Model(nn.Module):
         Args:
             observations: By name, [B, *obs] each.
             state: [B, S], as the step before left it; zeros where an episode begins. Or its first
-                ``policy_state_size`` columns, where nothing is learnt: the critic isn't needed then.
+                ``policy_state_size`` columns, where nothing is learned: the critic isn't needed then.
 
         Returns:
             Parameters of the action distribution [B, P], and the next state, of the same shape.

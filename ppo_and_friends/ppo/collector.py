@@ -65,7 +65,7 @@ class Collector:
             randomness: The run's random streams.
             layout: Which environments these are.
             steps: T, the rollout's length.
-            sequence_length: L, consecutive steps that are learnt from together; a divisor of T.
+            sequence_length: L, consecutive steps that are learned from together; a divisor of T.
             spaces: Of observations as the network sees them, by name.
             device: Where the network lives.
             dtype: The network's precision.

@@ -132,7 +132,7 @@ class Trainer:
         self.tracker.restart()
 
     def end_rollout(self, request: RolloutRequest, rollout: Rollout) -> Rollout:
-        """Let friends see a rollout, and change what is learnt from it."""
+        """Let friends see a rollout, and change what is learned from it."""
         rollout.restarted = request.reset
         self.friends.after_rollout(rollout)
         return rollout

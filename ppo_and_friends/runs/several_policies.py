@@ -166,7 +166,7 @@ class PolicyTrainer(Trainer):
         return self._joint.rollout_of(self)
 
     def end_rollout(self, request: Any, rollout: Rollout) -> Rollout:
-        """Friends see what is learnt from; others would change the policy by their statistics."""
+        """Friends see what is learned from; others would change the policy by their statistics."""
         if not self._learns(self.iteration):
             self._paused = True
             rollout.restarted = request.reset

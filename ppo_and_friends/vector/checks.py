@@ -1,4 +1,4 @@
-"""Checks of every batch from a backend: shapes, dtypes, numbers that can be learnt from."""
+"""Checks of every batch from a backend: shapes, dtypes, numbers that can be learned from."""
 
 from __future__ import annotations
 

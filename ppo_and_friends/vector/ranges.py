@@ -1,4 +1,4 @@
-"""Which numbers can be learnt from: finite ones that stay finite in the networks' single precision."""
+"""Which numbers can be learned from: finite ones that stay finite in the networks' single precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def all_usable(numbers: Array) -> bool:
-    """Whether every number can be learnt from. Costs two passes over double precision, one over single."""
+    """Whether every number can be learned from. Costs two passes over double precision, one over single."""
     if numbers.dtype.itemsize <= 4:
         return bool(np.isfinite(numbers).all())
     # A NaN fails every comparison, and the largest of numbers among which one is NaN is NaN.
@@ -21,7 +21,7 @@ def all_usable(numbers: Array) -> bool:
 
 
 def usable(numbers: Array) -> Array:
-    """Which numbers can be learnt from, of the same shape."""
+    """Which numbers can be learned from, of the same shape."""
     return np.isfinite(numbers) & (np.abs(numbers) <= LARGEST)
 
 

@@ -62,7 +62,7 @@ def small(**changes: Any) -> Experiment:
 def test_cards_are_remembered_with_memory_and_masks_alone() -> None:
     """One of three legal cards is right; without masks, one of the right suit's three cards is legal."""
 
-    def learnt(chosen: Experiment) -> float:
+    def learned(chosen: Experiment) -> float:
         def work(trainer: Any, _: Any) -> float:
             found = [trainer.train_iteration()["episode_return_mean"] for _ in range(10)]
             return float(np.mean(found[-2:]))
@@ -70,6 +70,6 @@ def test_cards_are_remembered_with_memory_and_masks_alone() -> None:
         (score,) = on_ranks(chosen, 1, work)
         return score
 
-    assert learnt(small(memory="gru")) > 0.9  # 0.99
-    assert learnt(small()) < 0.45  # 0.33
-    assert learnt(small(memory="gru", action_masks="off")) < 0.45  # 0.2
+    assert learned(small(memory="gru")) > 0.9  # 0.99
+    assert learned(small()) < 0.45  # 0.33
+    assert learned(small(memory="gru", action_masks="off")) < 0.45  # 0.2

@@ -58,7 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 STILL = {"ppo.learning_rate": 0.0}
-"""Nothing is learnt, so that what was taken over can be seen."""
+"""Nothing is learned, so that what was taken over can be seen."""
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -143,7 +143,7 @@ def test_the_anchor_holds_and_fades(trained: Path):
         weight = "network.policy_head.output.weight"
         name = next(n for n in tensors if n.startswith("network.policy_head") and n.endswith("weight"))
         assert weight.startswith("network.policy_head")
-        # The anchor is the policy that was taken over, whatever was learnt since.
+        # The anchor is the policy that was taken over, whatever was learned since.
         assert torch.equal(tensors["friends.KLAnchor.anchor." + name.removeprefix("network.")], saved[name])
         return float((tensors[name] - saved[name]).norm())
 

@@ -97,7 +97,7 @@ def test_a_space_without_parts_is_refused() -> None:
 
 
 @pytest.mark.parametrize("space", [MIXED, CHOICES], ids=["mixed", "choices"])
-def test_it_is_learnt(space: Any) -> None:
+def test_it_is_learned(space: Any) -> None:
     """Uniform choices are right in 1/3, 1/2 and (1/2 + 1/4) / 2, and a draw is a third of a range away."""
     settings = experiment(
         lambda: Identity(space), num_envs=8, rollout_timesteps=512, minibatch_size=128, epochs=6
