@@ -108,7 +108,7 @@ NONSENSE = [
     (("--grid", "ppo.gamma=1.5"), "ppo.gamma=1.5"),
     (("--seeds", "1", "--with", "KLEarlyStopp"), "Did you mean KLEarlyStop"),
     (("--seeds", "1", "--slurm", "a b"), "write an option of sbatch"),
-    (("--study", "sweep.yaml"), "belong into the study's file"),
+    (("--study", "sweep.yaml"), "belong in the study's file"),
 ]
 
 
