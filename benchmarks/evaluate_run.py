@@ -55,6 +55,13 @@ def write_curve(progress: Path, path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def training_seconds(rows: list[dict[str, str]]) -> float | None:
+    """Seconds of a run without its evaluations; None: it has no rows."""
+    if not rows:
+        return None
+    return float(rows[-1]["seconds"]) - sum(float(row.get("time_evaluation") or 0.0) for row in rows)
+
+
 def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, Any]:
     """Evaluate what ``main.py`` left in ``folder``; write ``curve.csv`` and ``evaluation.json``."""
     policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
@@ -73,7 +80,7 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
         "seed": experiment.random_seed,
         "settings_hash": settings_hash(settings),
         "timesteps": checkpoint.timesteps,
-        "training_seconds": float(rows[-1]["seconds"]) if rows else None,
+        "training_seconds": training_seconds(rows),
         "episodes": len(outcome.episodes),
         "mean": outcome.mean,
         "std": outcome.std,

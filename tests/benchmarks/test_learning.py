@@ -73,6 +73,7 @@ def test_trains_evaluates_reports_ships_and_does_nothing_twice(tmp_path: Path) -
     assert 2000 <= evaluation["timesteps"] < 3000
     assert str(tmp_path) not in json.dumps(evaluation)
     curve = (folder / "curve.csv").read_text().splitlines()
+    assert 0 < evaluation["training_seconds"] < float(curve[-1].split(",")[2])  # without evaluations
     names = curve[0].split(",")
     assert names[3:] == ["episode_return_mean", "episode_return_mean_100", "Evaluator/score"]
     assert int(curve[-1].split(",")[1]) == evaluation["timesteps"]
