@@ -16,6 +16,7 @@ from benchmarks.targets import TARGETS, Target
 from ppo_and_friends.common.atomic_files import TEMPORARY, replace_file
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.saved_experiment import sealed
 from ppo_and_friends.settings.migration import migrated
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.settings.registry import resolve
@@ -149,7 +150,7 @@ def ship_best(name: str, work: Path, results: Path) -> str:
     save_checkpoint(temporary / "checkpoints", checkpoint.timesteps, tensors, checkpoint.state, kept)
     # The command line as the results have it, free of local paths.
     record = json.loads(folder.experiment.read_bytes()) | {"command_line": best["command_line"]}
-    _write(temporary / folder.experiment.name, record)
+    _write(temporary / folder.experiment.name, sealed(record))
     # What the policy was measured to reach; the first scores let a test repeat the beginning.
     score = {key: best[key] for key in MEASURED.split()} | {"first_scores": best["scores"][:10]}
     _write(temporary / "score.json", score)

@@ -86,8 +86,7 @@ def save_experiment(
             code = dill.dumps(experiment, recurse=True)
             record[CODE_CHECKSUM] = hashlib.sha256(code).hexdigest()
             replace_file(folder / DILL_NAME, code)
-        record[CHECKSUM] = _checksum(record)
-        replace_file(folder / JSON_NAME, json.dumps(record, indent=2).encode())
+        replace_file(folder / JSON_NAME, json.dumps(sealed(record), indent=2).encode())
     except OSError as error:
         raise CheckpointError(
             f"The settings can't be written to {folder}: {error.strerror or error}."
@@ -97,6 +96,11 @@ def save_experiment(
             f"The experiment {experiment.name} can't be saved: {type(error).__name__}: {error}.\n"
             "Name its factory and friends as `module:name` instead of passing objects."
         ) from error
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of ``experiment.json`` with the checksum of what it says now."""
+    return {**record, CHECKSUM: _checksum(record)}
 
 
 def _checksum(record: Mapping[str, Any]) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import learning
+from benchmarks import learning, learning_results
 from benchmarks.evaluate_run import thin
 from benchmarks.learning import Options, make_job
 from benchmarks.runs import Changes, Run
 from benchmarks.targets import TARGETS
+from ppo_and_friends import load_policy
 from ppo_and_friends.settings.registry import all_launchers
 
 
@@ -59,7 +60,9 @@ def test_a_failed_run_is_listed_with_its_last_line(
 
 
 @pytest.mark.slow
-def test_trains_evaluates_reports_ships_and_does_nothing_twice(tmp_path: Path) -> None:
+def test_trains_evaluates_reports_ships_and_does_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work, results = tmp_path / "work", tmp_path / "results"
     changes = ("num_timesteps=2000", "checkpoint_seconds=0")
     arguments = ["--environments", "CartPole", "--seeds", "5", "--episodes", "3"]
@@ -89,3 +92,8 @@ def test_trains_evaluates_reports_ships_and_does_nothing_twice(tmp_path: Path) -
     assert over is not None and "--clobber" in over.commands[0]
     # A setting that doesn't change what is learned doesn't start it over.
     assert make_job(Run.of("CartPole", 5, work, Changes((*changes, "keep_checkpoints=1"))), options) is None
+
+    monkeypatch.setattr(learning_results, "current_hash", lambda name: None)  # of whatever settings
+    assert "CartPole: seed 5 shipped" in learning_results.ship_best("CartPole", work, results)
+    shipped = load_policy(results / "policies" / "CartPole")
+    assert (shipped.timesteps, shipped.experiment.random_seed) == (evaluation["timesteps"], 5)
