@@ -15,7 +15,13 @@ from gymnasium import spaces
 
 from ppo_and_friends.common.tensors import is_finite
 from ppo_and_friends.runs.checkpoint import MANIFEST, STATE, TENSORS, Checkpoint, damaged
-from ppo_and_friends.runs.checkpoint_contents import ACTING_FRIENDS, CRITIC_SPACE, RAW_SPACE
+from ppo_and_friends.runs.checkpoint_contents import (
+    ACTING_FRIENDS,
+    AGENTS,
+    CRITIC_SPACE,
+    MASK_SPACE,
+    RAW_SPACE,
+)
 from ppo_and_friends.vector.space_descriptions import restore
 
 TENSOR_NAME = re.compile(r"network\.[^\s]+|friends\.[^.\s]+\.[^\s]+|optimizer\.[^\s]+\.[^.\s]+")
@@ -74,27 +80,30 @@ def _check_state(checkpoint: Checkpoint) -> None:
             lambda value: isinstance(value, list) and all(map(_is_number, value)),
             "a list of numbers",
         )
-        if "highest" in state:
-            _check(
-                checkpoint,
-                "highest",
-                lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
-                "an object of numbers",
-            )
+        for name in ("highest", "latest"):
+            if name in state:
+                _check(
+                    checkpoint,
+                    name,
+                    lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+                    "an object of numbers",
+                )
     _check(checkpoint, "identity", lambda value: isinstance(value, dict), "an object")
     identity = state["identity"]
     for name in ("environment", "network"):
         if not isinstance(identity.get(name), dict):
             raise damaged(checkpoint, STATE, f"identity.{name} is missing or not an object")
     spaces_in = {f"identity.{name}": identity.get(name) for name in ("observation_space", "action_space")}
-    if CRITIC_SPACE in identity:
-        spaces_in[f"identity.{CRITIC_SPACE}"] = identity[CRITIC_SPACE]
+    for name in (CRITIC_SPACE, MASK_SPACE):
+        if name in identity:
+            spaces_in[f"identity.{name}"] = identity[name]
+    if not _are_names(identity.get(AGENTS, [])):
+        raise damaged(checkpoint, STATE, f"identity.{AGENTS} is not a list of names")
     if RAW_SPACE in state:
         spaces_in[RAW_SPACE] = state[RAW_SPACE]
     for key, described in spaces_in.items():
         _check_space(checkpoint, key, described, encoded=key not in (RAW_SPACE, "identity.action_space"))
-    friends = state.get(ACTING_FRIENDS, [])
-    if not isinstance(friends, list) or not all(isinstance(name, str) for name in friends):
+    if not _are_names(state.get(ACTING_FRIENDS, [])):
         raise damaged(checkpoint, STATE, f"{ACTING_FRIENDS} is not a list of names")
 
 
@@ -130,6 +139,10 @@ def _numbers(described: Any) -> int:
     return own + sum(
         _numbers(part[1] if isinstance(part, list) and len(part) == 2 else part) for part in parts
     )
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _is_count(value: Any) -> bool:
