@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -88,6 +89,53 @@ def test_a_debugger_may_take_its_time() -> None:
     with Watchdog(SoloCommunicator(), 0.2, lambda: "", said.append, lambda: None):
         exec(code, {"wait": time.sleep})
     assert said == []
+
+
+SUSPENDED = """
+import os, signal, time
+from ppo_and_friends.distributed import watchdog
+from ppo_and_friends.distributed.pulse import PULSE
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+
+watchdog.START_SECONDS = 0.0
+with watchdog.Watchdog(SoloCommunicator(), 1.0, str):
+    PULSE.beat()
+    print("ready", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(0.2)  # no sign of life since before it was stopped
+"""
+
+
+def test_a_suspended_and_continued_process_isnt_a_standing_one() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SUSPENDED],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            os.waitpid(process.pid, os.WUNTRACED)
+            time.sleep(1.5)  # longer than its patience
+            process.send_signal(signal.SIGCONT)
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_file_system_that_blocks(tmp_path: Path) -> None:
+    """A pipe that nobody reads from can't be opened: the call doesn't return, as with a lost server."""
+    path, said = tmp_path / "pipe", list[str]()
+    os.mkfifo(path)
+
+    def end() -> None:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))  # lets the other side go on
+
+    with Watchdog(SoloCommunicator(), 0.2, lambda: "iteration 2", said.append, end):
+        path.write_bytes(b"")
+    assert len(said) == 1 and "iteration 2: stands here" in said[0] and "in write_bytes" in said[0]
 
 
 LOCKED = """
