@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ppo_and_friends.errors import PPOError
-from ppo_and_friends.runs.saved_tensors import finite_names, refuse_infinite
+from ppo_and_friends.errors import PPOError, UsageError
+from ppo_and_friends.runs.saved_tensors import finite_names, refuse_infinite, refuse_unsavable
 from tests.command_line import latest, run, toy
 from tests.toys import FOLDER
 
@@ -45,3 +45,13 @@ def test_what_is_not_there_yet_may_be_nan() -> None:
     for name in ("friends.Mean.mean", "network.w", "optimizer.ppo.exp_avg"):
         with pytest.raises(PPOError, match=name):
             refuse_infinite({name: torch.tensor([0.0, float("inf")])}, always)
+
+
+def test_a_network_that_cannot_be_saved_is_refused_before_it_is_trained() -> None:
+    module = torch.nn.Linear(2, 2)
+    module.register_buffer("mask", torch.full((2, 2), float("-inf")).triu(1), persistent=False)
+    refuse_unsavable({f"network.{name}": tensor for name, tensor in module.state_dict().items()})
+    refuse_unsavable({"friends.Best.score": torch.tensor(float("nan"))})
+    module.register_buffer("other", torch.full((2, 2), float("-inf")).triu(1))
+    with pytest.raises(UsageError, match=r"network.other .* from the start.*\n.*persistent=False"):
+        refuse_unsavable({f"network.{name}": tensor for name, tensor in module.state_dict().items()})

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ppo_and_friends.common.tensors import is_finite, tensor_fault
 from ppo_and_friends.common.versions import library_versions
-from ppo_and_friends.errors import IncompatibleState, PPOError
+from ppo_and_friends.errors import IncompatibleState, PPOError, UsageError
 from ppo_and_friends.friends.group import friends_of
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.runs.checkpoint import TENSORS, Checkpoint, damaged
@@ -85,6 +85,24 @@ def finite_names(tensors: Mapping[str, Tensor]) -> frozenset[str]:
         tensors: A new run's. What isn't finite then, such as the best score so far, may stay so.
     """
     return frozenset(name for name, tensor in tensors.items() if is_finite(tensor))
+
+
+def refuse_unsavable(network: Mapping[str, Tensor]) -> None:
+    """Refuse a network that no checkpoint could hold, before it is trained.
+
+    Args:
+        network: A new run's tensors by name, of which those of the network are looked at.
+
+    Raises:
+        UsageError: Names the tensor.
+    """
+    for name, tensor in network.items():
+        if name.startswith("network.") and not is_finite(tensor):
+            raise UsageError(
+                f"{name} has NaN or infinite values from the start, and checkpoints with such values are "
+                "refused.\nA constant, such as a mask, isn't part of a checkpoint if it is registered by "
+                "register_buffer(..., persistent=False)."
+            )
 
 
 def refuse_infinite(tensors: Mapping[str, Tensor], always: Container[str]) -> None:

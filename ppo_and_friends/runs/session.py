@@ -25,7 +25,7 @@ from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest, save_checkp
 from ppo_and_friends.runs.checkpoint_contents import capture
 from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.run_folder import RunFolder
-from ppo_and_friends.runs.saved_tensors import finite_names, refuse_infinite
+from ppo_and_friends.runs.saved_tensors import finite_names, refuse_infinite, refuse_unsavable
 from ppo_and_friends.settings.plain import experiment_settings
 
 T = TypeVar("T")
@@ -83,7 +83,10 @@ class Session:
 
     def __post_init__(self) -> None:
         """Note which of the agent's tensors are finite now, and must stay so."""
-        self._finite = finite_names(self.trainer.agent.tensors())
+        tensors = self.trainer.agent.tensors()
+        if self.folder is not None:
+            refuse_unsavable(tensors)
+        self._finite = finite_names(tensors)
 
     def run(self) -> int:
         """Train until the number of timesteps is reached, a friend ends the run, or a signal stops it; save.
