@@ -19,10 +19,16 @@ SHARED = "policy"
 class AgentSettings:
     """What agents in one environment share. Read only where ``environment.api`` is ``petting_zoo``."""
 
-    critic: Literal["own", "all", "state"] = "own"
+    critic: Literal["own", "all", "environment", "state"] = "own"
     """What the critic sees in training: its agent's own observation (IPPO, arXiv:2011.09533); that, followed
-    by the other agents'; or that, followed by the environment's ``state()`` (MAPPO, arXiv:2103.01955). The
-    actor sees its own observation alone."""
+    by those of ``all`` other agents of its policy, or of its ``environment``, whatever their policy; or that,
+    followed by the environment's ``state()`` (MAPPO, arXiv:2103.01955). The actor sees its own observation
+    alone."""
+
+    shuffle: bool = False
+    """Whether the critic sees the other agents of its policy in another random order in each episode, not
+    from the next one on, so that it learns nothing from their places; with ``critic`` ``all`` or
+    ``environment``."""
 
     reward: Literal["own", "team"] = "own"
     """What an agent learns from: its own reward, or the mean of those of the agents that acted. Reported are

@@ -70,7 +70,7 @@ class PettingZooVectorEnv:
         self.encoder = self._encoders["policy"]
         self.observation_space = self.encoder.space
         with teams.output:
-            self._critic = critic_view(agents.critic, teams.teams, self._encoders, len(self.agents))
+            self._critic = critic_view(agents, teams.teams, self._encoders, self._columns, masks)
             self._masks = TeamMasks(first, self.agents, masks)
         others: dict[str, spaces.Box] = {}
         if self._critic is not None:
@@ -93,6 +93,8 @@ class PettingZooVectorEnv:
         latest = self.teams.latest if self._shared else self.teams.reset(seed)
         assert latest is not None
         self._returns[:] = 0.0
+        if self._critic is not None:
+            self._critic.reset(seed)
         return self._observations(latest)
 
     def offer(self, actions: Any) -> None:
@@ -155,7 +157,7 @@ class PettingZooVectorEnv:
                     self._batch.write(e * len(self.agents) + k, observations[agent])
         named = {name: encode(self._batch.value) for name, encode in self._encoders.items()}
         if self._critic is not None:
-            named["critic"] = self._critic(named, latest.seen[:, self._columns])
+            named["critic"] = self._critic(named, latest)
         if self._masks.space is not None:
             named[KEY] = self._legal(latest)
         return named

@@ -13,7 +13,7 @@ import pytest
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import AgentSettings, AtariSettings, EnvironmentSettings
-from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.factory import make_policy_envs, make_vector_env
 from tests.agents.toys import MORTAL, Squad
 
 N = 3
@@ -151,6 +151,56 @@ def test_a_critic_that_sees_all_agents() -> None:
         final = seen[1].observations
         # With its last step it still counts: what it saw then is of now.
         assert np.array_equal(final["critic"][1], np.concatenate([final["policy"][k] for k in (1, 2, 0)]))
+
+
+def test_a_critic_that_sees_the_agents_of_other_policies() -> None:
+    settings = EnvironmentSettings(
+        id="Squad", api="petting_zoo", factory=Squad, arguments={"lives": MORTAL, "sizes": (4, 5, 4)}
+    )
+    shared = AgentSettings(policies={"agent_1": "scout", "*": "team"}, critic="environment")
+    teams, envs = make_policy_envs(settings, shared, Layout(2, 0, 2))
+    with closing(teams):
+        assert [env.other_spaces["critic"].shape for env in envs.values()] == [(13,), (13,)]
+        teams.reset(7)
+        scout, team = (copy.deepcopy(envs[name].reset(7)) for name in ("scout", "team"))
+        zeros = np.zeros(4)
+        for e in (0, 1):
+            first, second = team["policy"][2 * e], scout["policy"][e]
+            # The agents of the own policy come first, whose places are alike for all of them; the third isn't
+            # there yet.
+            assert np.array_equal(team["critic"][2 * e], np.concatenate((first, zeros, second)))
+            assert np.array_equal(team["critic"][2 * e + 1], np.concatenate((zeros, first, second)))
+            assert np.array_equal(scout["critic"][e], np.concatenate((second, first, zeros)))
+        for _ in range(3):
+            for env in envs.values():
+                env.env.offer(np.zeros(env.num_envs))
+            teams.step_with_offered()
+            last = {name: copy.deepcopy(env.step(None).observations) for name, env in envs.items()}
+    first, third = last["team"]["policy"][:2]
+    # The second has died: of it nothing is seen any more.
+    assert np.array_equal(last["team"]["critic"][1], np.concatenate((third, first, np.zeros(5))))
+
+
+def test_the_other_agents_in_random_order() -> None:
+    """In an order of its own in each episode of each environment, whichever others are on its rank."""
+
+    def orders(layout: Layout) -> Any:
+        lives = ((0, 99),) * 4
+        with closing(made(layout, agents={"critic": "all", "shuffle": True}, lives=lives)) as envs:
+            found = [envs.reset(7 + 4 * layout.first)["critic"].copy()]
+            found += [step.observations["critic"] for step in steps(envs, 15, rows=4 * layout.local)]
+        return np.stack(found)[..., 1::4].astype(int)  # each agent observes its place
+
+    every = orders(Layout(2, 0, 2))
+    assert np.array_equal(every[..., 0], np.tile(np.arange(4), (16, 2)))  # its own comes first
+    assert np.array_equal(np.sort(every), np.broadcast_to(np.arange(4), every.shape))
+    episodes = every[:15].reshape(3, 5, 8, 4)
+    assert (episodes == episodes[:, :1]).all()  # to the final observation
+    assert len({episode[0].tobytes() for episode in episodes}) > 1
+    assert not np.array_equal(every[0, :4], every[0, 4:])
+    assert np.array_equal(orders(Layout(2, 1, 1)), every[:, 4:])
+    with pytest.raises(UsageError, match="to all, not own"):
+        made(agents={"shuffle": True})
 
 
 def test_a_critic_that_sees_the_state() -> None:

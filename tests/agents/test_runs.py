@@ -29,14 +29,14 @@ FRIENDS = (
 INDEX = friend("AgentIndex")
 
 
-@pytest.mark.parametrize("critic", ["own", "all", "state"])
+@pytest.mark.parametrize("critic", ["own", "all", "shuffled", "state"])
 def test_the_same_on_any_number_of_ranks(critic: str) -> None:
     """5 environments are divided into 3 + 2 and 2 + 2 + 1: rows are counted by environment and agent."""
     settings = squad(
         *FRIENDS,
         num_envs=5,
         options={"lives": MORTAL, "length": 5},
-        agents={"critic": critic},
+        agents={"critic": "all", "shuffle": True} if critic == "shuffled" else {"critic": critic},
         precision="float64",
     )
     alone = parameters(settings, 1)
