@@ -46,11 +46,18 @@ class TrainedPolicies(Mapping[str, TrainedPolicy]):
         """Agents and the policy that they share, as an evaluation takes them."""
         return {policy.agents: policy.agent.policy() for policy in self._policies.values()}
 
-    def __call__(self, observations: Mapping[str, Any], *, deterministic: bool = True) -> dict[str, Any]:
+    def __call__(
+        self,
+        observations: Mapping[str, Any],
+        *,
+        action_mask: Mapping[str, Any] | None = None,
+        deterministic: bool = True,
+    ) -> dict[str, Any]:
         """Choose actions.
 
         Args:
             observations: Of the agents that are there, by name, as PettingZoo returns them.
+            action_mask: Which actions are legal, by agent, where the observations don't say it.
             deterministic: Take the distributions' modes; False: sample.
 
         Returns:
@@ -65,8 +72,11 @@ class TrainedPolicies(Mapping[str, TrainedPolicy]):
         actions: dict[str, Any] = {}
         for policy in self._policies.values():
             own = {agent: seen for agent, seen in observations.items() if agent in policy.agents}
+            masks = {agent: mask for agent, mask in (action_mask or {}).items() if agent in own}
             if own:
-                actions |= policy(own, deterministic=deterministic)
+                actions |= policy(own, action_mask=masks or None, deterministic=deterministic)
+            else:
+                policy.nobody_there()
         return {agent: actions[agent] for agent in observations}
 
     def reset(self, seed: int | None = None) -> None:

@@ -50,6 +50,8 @@ from ppo_and_friends.vector.masks import KEY, BadMaskError, as_mask, choices_of,
 from ppo_and_friends.vector.space_descriptions import restore
 from ppo_and_friends.vector.spaces import leaves
 
+NO_MASKS = "The policy was trained without action masks, and can't make use of one."
+
 
 class TrainedPolicy:
     """Maps raw observations to actions in the environment's units, including all normalisation and scaling.
@@ -96,6 +98,7 @@ class TrainedPolicy:
                 a row for each agent.
             action_mask: Which actions are legal: [M] or, for a batch, [B, M], as the environment says. A
                 policy that was trained with masks needs it; None: it is the observation's ``action_mask``.
+                For several agents' observations by name, masks by name.
             deterministic: Take the distribution's mode; False: sample.
 
         Returns:
@@ -108,7 +111,7 @@ class TrainedPolicy:
             BadObservationError: A category in it is outside its space.
         """
         if self._team.are_these(observation):
-            return self._act_as_team(observation, deterministic)
+            return self._act_as_team(observation, action_mask, deterministic)
         single = self._is_single(observation)
         batch = _batch_of_one(observation) if single else observation
         encoded = self._encode(batch)
@@ -140,8 +143,16 @@ class TrainedPolicy:
             self._rows = 0
             self._team.reset()
 
-    def _act_as_team(self, observations: Mapping[str, Any], deterministic: bool) -> dict[str, Any]:
+    def nobody_there(self) -> None:
+        """Say that none of its agents is there: where they appear again, new episodes begin."""
+        self._team.reset()
+
+    def _act_as_team(
+        self, observations: Mapping[str, Any], given: Any, deterministic: bool
+    ) -> dict[str, Any]:
         """Actions of the agents that are there, by name."""
+        if given is not None and not isinstance(given, Mapping):
+            raise UsageError("By agent, give action_mask={agent: mask}.")
         for observation in observations.values():
             if not self._is_single(observation):
                 raise UsageError("By agent, give a single observation each.")
@@ -149,11 +160,13 @@ class TrainedPolicy:
         if self._rows == len(self.agents) and appeared.any():
             self._policy.reset(rows=appeared)
         masks = None
+        if given and self.agent.mask_space is None:
+            raise UsageError(NO_MASKS)
         if self.agent.mask_space is not None:
             masks = np.ones((len(self.agents), *self.agent.mask_space.shape), np.bool_)
             for agent, observation in observations.items():
                 place = self.agents.index(agent)
-                masks[place] = self._masks(observation, None, single=True, rows=1)[0]
+                masks[place] = self._masks(observation, (given or {}).get(agent), single=True, rows=1)[0]
         actions = self(self._team.batch, action_mask=masks, deterministic=deterministic)
         places = {agent: self.agents.index(agent) for agent in observations}
         return {agent: row_of(actions, self.action_space, k) for agent, k in places.items()}
@@ -161,7 +174,7 @@ class TrainedPolicy:
     def _masks(self, observation: Any, given: Any, single: bool, rows: int) -> Any:
         """[B, M] bool."""
         if self.agent.mask_space is None:
-            raise UsageError("The policy was trained without action masks, and can't make use of one.")
+            raise UsageError(NO_MASKS)
         if given is None and isinstance(observation, Mapping):
             given = observation.get(KEY)
         if given is None:

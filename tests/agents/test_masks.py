@@ -50,11 +50,17 @@ def test_only_what_is_legal_is_done(place: str, tmp_path: Path) -> None:
     saved(tmp_path, chosen, 1)
     policy = load_policy(tmp_path, trust=True)
     assert evaluate(policy, 2, deterministic=False).scores.tolist() == [34.0, 34.0]
-    if place == "observation":
-        env = Forbidding()
-        observations, _ = env.reset(seed=1)
-        while env.agents:
-            observations = env.step(policy({agent: observations[agent] for agent in env.agents}))[0]
+    env = Forbidding(place)
+    observations, infos = env.reset(seed=1)
+    while env.agents:
+        masks = {agent: infos[agent]["action_mask"] for agent in env.agents} if place == "info" else None
+        seen = {agent: observations[agent] for agent in env.agents}
+        observations, _, _, _, infos = env.step(policy(seen, action_mask=masks))
+    if place == "info":
+        with pytest.raises(UsageError, match="trained with action masks"):
+            policy(seen)
+        with pytest.raises(UsageError, match="By agent, give"):
+            policy(seen, action_mask=np.ones(3, bool))
 
 
 def test_masks_that_cannot_be_used() -> None:

@@ -135,6 +135,18 @@ def test_loading_and_evaluating(tmp_path: Path) -> None:
     assert result.scores.tolist() == [34.0, 34.0]  # the mean of 10, 23 and 69
 
 
+def test_a_policy_whose_agents_were_all_gone_remembers_nothing(tmp_path: Path) -> None:
+    chosen = settings(num_timesteps=144)
+    done(tmp_path, replace(chosen, friends=(), network=replace(chosen.network, memory="gru")))
+    policies: Any = load_policy(tmp_path, trust=True)
+    scout, other = {"agent_0": np.full(4, 1.0, np.float32)}, {"agent_2": np.zeros(4, np.float32)}
+    states = []
+    for seen in (scout, scout, other, scout):
+        policies(seen)
+        states.append(policies["scout"]._policy._state.clone())
+    assert not torch.equal(states[0], states[1]) and torch.equal(states[0], states[3])
+
+
 def test_agents_of_different_spaces(tmp_path: Path) -> None:
     chosen = settings(num_timesteps=144)
     options = {"lives": MORTAL, "sizes": (5, 4, 4)}
