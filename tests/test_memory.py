@@ -82,7 +82,9 @@ def test_the_same_on_any_number_of_ranks() -> None:
         (None, 128, False, 1),
         (None, 128, True, 16),
         (None, 18, True, 9),
-        (None, 17, True, 1),
+        (None, 3, True, 3),
+        (None, 20, True, 10),
+        (2, 34, True, 2),
         (4, 8, False, 4),
     ],
 )
@@ -95,6 +97,12 @@ def test_a_length_that_does_not_divide_the_rollout_is_refused() -> None:
         UsageError, match=r"sequence_length=5 doesn't divide the 16 steps .* set it to 2, 4, 8,"
     ):
         build(with_friends(network=MEMORY, ppo={"sequence_length": 5}))
+
+
+@pytest.mark.parametrize(("steps", "found"), [(17, 1), (34, 2), (51, 3)])
+def test_steps_that_only_short_chunks_divide_are_refused(steps: int, found: int) -> None:
+    with pytest.raises(UsageError, match=f"of the {steps} steps .* only chunks of {found} can be made"):
+        chunk_length(None, steps, memory=True)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

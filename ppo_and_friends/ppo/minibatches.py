@@ -90,6 +90,9 @@ class Minibatch:
 MAX_SEQUENCE = 16
 """Longest chunk with memory, if ``ppo.sequence_length`` is unset."""
 
+LEAST_SEQUENCE = 4
+"""Shortest one that is chosen then: over fewer steps hardly anything is learnt."""
+
 
 def chunk_length(asked: int | None, steps: int, *, memory: bool) -> int:
     """L, the steps of a chunk.
@@ -100,10 +103,19 @@ def chunk_length(asked: int | None, steps: int, *, memory: bool) -> int:
         memory: Whether the model has memory.
 
     Raises:
-        UsageError: The requested length doesn't divide the rollout.
+        UsageError: The requested length doesn't divide the rollout, or none that is long enough does.
     """
     if asked is None:
-        return max(n for n in range(1, MAX_SEQUENCE + 1) if steps % n == 0) if memory else 1
+        if not memory:
+            return 1
+        found = max(n for n in range(1, MAX_SEQUENCE + 1) if steps % n == 0)
+        if found < min(LEAST_SEQUENCE, steps):
+            raise UsageError(
+                f"Memory learns from chunks of up to {MAX_SEQUENCE} steps, but of the {steps} steps of each "
+                f"environment in a rollout, only chunks of {found} can be made: change "
+                "ppo.rollout_timesteps or environment.num_envs, or set ppo.sequence_length."
+            )
+        return found
     if steps % asked:
         divisors = [n for n in range(1, steps + 1) if steps % n == 0]
         near = sorted(sorted(divisors, key=lambda n: abs(n - asked))[:3])

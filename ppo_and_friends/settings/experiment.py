@@ -134,7 +134,7 @@ class PPOSettings:
     sequence_length: Positive | None = None
     """Length of the chunks of consecutive steps that minibatches consist of; with memory, gradients flow back
     over one chunk. Must divide an environment's steps in a rollout. None: 1 without memory, else the largest
-    such divisor up to 16."""
+    such divisor up to 16, which must be at least 4."""
 
     epochs: Positive = 5
     """Passes over the rollout in an update."""

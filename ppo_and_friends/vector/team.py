@@ -166,6 +166,11 @@ class Team:
             # One that is gone without a word has no future either.
             step.terminated[k] = terminated or not (truncated or there[k])
             step.truncated[k] = truncated and not step.terminated[k]
+        for k in np.flatnonzero(there & ~acted).tolist():
+            agent = self.agents[k]
+            # Some environments go on listing those whose episode is over.
+            if terminations.get(agent, False) or truncations.get(agent, False):
+                there[k] = False
         step.present = there & ~(step.terminated | step.truncated)
         if cut:
             step.present[:] = False

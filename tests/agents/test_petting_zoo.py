@@ -120,6 +120,29 @@ def test_a_time_limit_that_belongs_to_the_task_terminates() -> None:
     assert not np.any(flags(seen, "truncated"))
 
 
+def test_the_dead_may_still_be_listed() -> None:
+    """An environment that never takes anybody off its list says who is gone by its flags alone."""
+
+    class Lingering(Squad):
+        def step(self, actions: Any) -> Any:
+            self.agents = list(actions)
+            observations, rewards, terminations, truncations, infos = super().step(actions)
+            if self.t >= 2:
+                terminations["agent_1"] = True
+            self.agents = list(self.possible_agents)
+            return observations, rewards, terminations, truncations, infos
+
+    lives = ((0, 99), (0, 2), (0, 99))
+    settings = EnvironmentSettings(
+        id="Squad", api="petting_zoo", factory=Lingering, arguments={"lives": lives}
+    )
+    with closing(make_vector_env(settings, ONE)) as envs:
+        envs.reset(0)
+        seen = steps(envs, 6)
+    assert flags(seen, "active") == [[1, 1, 1], [1, 1, 1], [1, 0, 1], [1, 0, 1], [0, 0, 0], [1, 1, 1]]
+    assert flags(seen, "episode_starts")[2:5] == [[0, 0, 0], [0, 0, 0], [1, 1, 1]]
+
+
 def test_a_teams_reward_is_the_mean_of_those_who_acted() -> None:
     with closing(made(agents={"reward": "team"}, lives=MORTAL)) as envs:
         envs.reset(0)
