@@ -87,7 +87,7 @@ def described(options: AllOptions) -> tuple[Sweep, Path]:
     assert options.environment is not None
     values = {
         "environment": options.environment,
-        "seeds": options.seeds or "1",
+        "seeds": "1" if options.seeds is None else options.seeds,
         "grid": parse_grid(options.grid),
         "num_timesteps": options.num_timesteps,
         "set": dict(_assignment(text) for text in options.set),

@@ -27,6 +27,7 @@ from ppo_and_friends.networks.joint_mapping import JointMapping
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
 from ppo_and_friends.vector.codec import Encoder
+from ppo_and_friends.vector.space_descriptions import describe, sizes
 
 Array = NDArray[Any]
 
@@ -158,11 +159,16 @@ class BehaviourCloning(Friend):
         return np.concatenate(observations), np.concatenate(actions), np.concatenate(fresh)
 
     def _check(self, data: Any, declared: spaces.Space[Any]) -> None:
+        if not all(hasattr(data, name) for name in ("observation_space", "action_space", "iterate_episodes")):
+            raise UsageError(
+                f"BehaviourCloning: {self.dataset} gave {data!r:.60}, which has no observation_space, "
+                "action_space and iterate_episodes."
+            )
         for kind, here, there in (
             ("observation", declared, data.observation_space),
             ("action", self.context.action_space, data.action_space),
         ):
-            if type(here) is not type(there) or here.shape != there.shape:
+            if not _fits(here, there):
                 raise UsageError(
                     f"BehaviourCloning: the {kind} space is {here} here, but {there} in {self.dataset}."
                 )
@@ -170,6 +176,14 @@ class BehaviourCloning(Friend):
     def metrics(self) -> dict[str, float]:
         """The loss that cloning reached."""
         return {"loss": self.nll.item()}
+
+
+def _fits(here: spaces.Space[Any], there: Any) -> bool:
+    """Whether a data set's space has the environment's sizes, whatever its bounds and the order of keys."""
+    if isinstance(here, spaces.Dict):
+        same = isinstance(there, spaces.Dict) and here.spaces.keys() == there.spaces.keys()
+        return same and all(_fits(part, there[key]) for key, part in here.spaces.items())
+    return isinstance(there, spaces.Space) and sizes(describe(here)) == sizes(describe(there))
 
 
 def _load(name: str) -> Any:

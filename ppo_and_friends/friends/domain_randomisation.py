@@ -53,8 +53,10 @@ class DomainRandomisation(Friend):
         self.log = log
         if not self.ranges:
             raise UsageError(f"DomainRandomisation draws nothing: give it {', '.join(KINDS)}.")
-        for _, name, each in self.ranges:
+        for kind, name, each in self.ranges:
             self._check(name, each)
+            if kind == "scales" and not all(_is_number(one) for one in each):
+                raise UsageError(f"DomainRandomisation: scales: {name}={list(each)} must be numbers.")
 
     def _check(self, name: str, values: tuple[Any, ...]) -> None:
         if not values:
@@ -86,6 +88,8 @@ class DomainRandomisation(Friend):
 
 
 def _is_range(values: tuple[Any, ...]) -> bool:
-    return len(values) == 2 and all(
-        isinstance(each, int | float) and not isinstance(each, bool) for each in values
-    )
+    return len(values) == 2 and all(_is_number(each) for each in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

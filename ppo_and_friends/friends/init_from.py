@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from ppo_and_friends.friends.normalizers import ObservationNormalizer, RewardNor
 from ppo_and_friends.friends.value_scale import PopArt, ValueNormalizer
 from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.ppo.agent import Agent
-from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
-from ppo_and_friends.vector.space_descriptions import describe
+from ppo_and_friends.ppo.hooks import RolloutRequest
+from ppo_and_friends.vector.space_descriptions import describe, sizes
 
 Parts = Literal["all", "actor", "critic"]
 ACTOR = ("actor", "policy_head", "actor_encoder", "memory")
@@ -57,7 +57,7 @@ class InitFrom(Friend):
             normalizers: Take the statistics of the normalisers that both runs have, too.
             freeze: What isn't trained at first: ``actor``, ``critic``, or beginnings of parameters' names,
                 such as ``actor.0``.
-            freeze_timesteps: For how many timesteps, >= 0.
+            freeze_timesteps: For how many timesteps, >= 0. The iteration in which they end is frozen, too.
         """
         super().__init__()
         self.run, self.parts, self.normalizers = run, parts, normalizers
@@ -84,6 +84,7 @@ class InitFrom(Friend):
 
     def before_rollout(self, request: RolloutRequest) -> None:
         """Load, before the run's first rollout. A collective."""
+        self._timesteps = int(request.status.latest.get("timesteps", 0))
         if self.loaded.item():
             return
         communicator = self.context.communicator
@@ -135,7 +136,7 @@ class InitFrom(Friend):
         if self.parts != "critic":
             wanted.append(("action", describe(context.action_space), saved.action_space))
         for kind, here, there in wanted:
-            if _sizes(here) != _sizes(there):
+            if sizes(here) != sizes(there):
                 raise UsageError(
                     f"InitFrom: the {kind} space is {here} here, but {there} in {self.run}: "
                     "a policy can't be taken over to other sizes."
@@ -152,13 +153,9 @@ class InitFrom(Friend):
         network = self.built_in(self._agent.network)
         return _is_under(rest, _parts(network, self.parts))
 
-    def before_update(self, controls: Controls) -> None:
-        """Keep track of the training's progress."""
-        self._timesteps = controls.timesteps
-
     def before_step(self, gradients: Tensor) -> None:
         """Frozen parameters have no gradient; at the start of a run, so they have no momentum either."""
-        if self._timesteps <= self.freeze_timesteps:
+        if self._timesteps < self.freeze_timesteps:
             for parameter in self._frozen:
                 assert parameter.grad is not None
                 parameter.grad.zero_()
@@ -171,12 +168,3 @@ def _parts(network: ActorCritic, parts: Parts) -> tuple[str, ...]:
 
 def _is_under(name: str, starts: tuple[str, ...]) -> bool:
     return any(name == start or name.startswith(f"{start}.") for start in starts)
-
-
-def _sizes(described: Any) -> Any:
-    """What must agree of a described space: everything but bounds, which may be wider elsewhere."""
-    if isinstance(described, Mapping):
-        return {k: _sizes(v) for k, v in described.items() if k not in ("low", "high", "dtype")}
-    if isinstance(described, list | tuple):
-        return [_sizes(each) for each in described]
-    return described

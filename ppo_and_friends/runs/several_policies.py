@@ -184,5 +184,5 @@ class PolicyTrainer(Trainer):
         rollout.values["extrinsic"], rollout.returns["extrinsic"] = outputs, outputs[:-1]
         rollout.advantages = torch.zeros_like(rollout.log_probs)
         metrics = self._summary(rollout) | {"explained_variance": float("nan")}
-        self.highest.take(metrics)
+        self.highest.take(metrics | {"timesteps": self.timesteps, "iteration": self.iteration})
         return metrics

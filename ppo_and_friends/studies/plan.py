@@ -21,6 +21,9 @@ from ppo_and_friends.studies.sweep import Sweep, file_name
 FREE = ("num_timesteps", "device", "checkpoint_seconds", "keep_checkpoints", "reward_threshold")
 """Settings in which a saved run may differ from the one asked for."""
 
+OWN = ("__random_seed", "__run_folder", "__state_path", "__run_name", "__clobber", "__help", "_h")
+"""Options that a study's file can't give to its runs, with underscores throughout."""
+
 TAIL = 65536
 """Bytes at the end of ``progress.csv`` that are read for the last row."""
 
@@ -83,6 +86,7 @@ def plan_runs(
     Raises:
         UsageError: A name or a value is wrong.
     """
+    _check_own(sweep)
     runs = []
     points = sweep.points(full_names=full_names)
     timesteps = [] if sweep.num_timesteps is None else [f"--num_timesteps={sweep.num_timesteps}"]
@@ -108,6 +112,16 @@ def plan_runs(
     if not runs:
         raise UsageError("The study has no runs: give at least one environment and one seed.")
     return runs
+
+
+def _check_own(sweep: Sweep) -> None:
+    """Refuse what a study itself gives to each of its runs."""
+    named = [sweep.set, sweep.grid, *(variant.set for variant in sweep.variants.values())]
+    if any("random_seed" in names for names in named):
+        raise UsageError("random_seed: a study's seeds are given by --seeds, in a file by seeds.")
+    for text in sweep.arguments_:
+        if text.partition("=")[0].replace("-", "_") in OWN:
+            raise UsageError(f"arguments: {text}: a study's runs have their own, so leave it out.")
 
 
 def is_finished(run: StudyRun) -> bool:

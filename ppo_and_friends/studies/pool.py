@@ -16,6 +16,7 @@ from typing import Any
 
 import ppo_and_friends
 from ppo_and_friends.distributed.cores import affinity, usable_cores
+from ppo_and_friends.distributed.interrupts import SIGNALS
 from ppo_and_friends.distributed.launch import RANK_VARIABLES, SIZE_VARIABLES
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.studies.board import DONE, FAILED, RUNNING, STOPPED, Board
@@ -26,7 +27,7 @@ LOG = "output.log"
 
 POLL_SECONDS = 0.2
 REFRESH_SECONDS = 1.0
-INTERRUPTED = (130, 143, 138)
+INTERRUPTED = tuple(128 + int(number) for number in SIGNALS)
 """Exit statuses of a run that was told to stop: it is saved and can go on."""
 
 
@@ -76,10 +77,12 @@ class Pool:
         """Train all runs that aren't finished.
 
         Returns:
-            0; 1 if a run failed; 130 or 143 if a signal stopped the study, which can go on later.
+            0; 1 if a run failed; 128 + a signal that stopped the study, which can go on later.
         """
         handlers: dict[signal.Signals, Any] = {
-            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._stop)
+            for number in SIGNALS
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN  # nohup
         }
         shown = 0.0
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "network.activation": ("tanh", "relu"),
 }
 """Values around those in use (RL Zoo's search space; arXiv:2006.05990)."""
+
+OF_TRIALS = ("random_seed", "num_timesteps")
+"""Settings that can't be tuned, since tuning sets them."""
 
 LEARNING_RATES = (1e-5, 1e-2)
 ENTROPY_COEFFICIENTS = (1e-7, 0.1)
@@ -158,7 +162,7 @@ def _dimension(name: str, entry: Any, path: Path) -> Dimension:
     if (
         len(kinds) != 1
         or kinds[0] not in ("float", "log", "int", "choice")
-        or ("text" in entry and "{}" not in text)
+        or ("text" in entry and not _takes_a_value(text))
     ):
         raise wrong
     kind: Any = kinds[0]
@@ -169,11 +173,18 @@ def _dimension(name: str, entry: Any, path: Path) -> Dimension:
         return Dimension(name, "choice", tuple(values), text)
     try:  # YAML reads 1e-5 as a text
         low, high = (int(each) if kind == "int" else float(each) for each in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong from None
-    if not low < high or (kind == "log" and low <= 0):
+    if not -math.inf < low < high < math.inf or (kind == "log" and low <= 0):
         raise wrong
     return Dimension(name, kind, (low, high), text)
+
+
+def _takes_a_value(text: str) -> bool:
+    try:
+        return "{}" in text and bool(text.format(1.0))
+    except (ValueError, LookupError, AttributeError):
+        return False
 
 
 def space_text(space: Sequence[Dimension]) -> str:
@@ -188,5 +199,7 @@ def check_space(experiment: Experiment, space: Sequence[Dimension]) -> None:
         UsageError: A name or a value that the experiment doesn't accept.
     """
     for dimension in space:
+        if dimension.name in OF_TRIALS:
+            raise UsageError(f"{dimension.name}: each trial has its own; leave it out of the search space.")
         for value in dimension.values:
             experiment.with_changes(dimension.changes(value))

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ppo_and_friends.common.objects import one_line
 from ppo_and_friends.errors import UsageError
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, populate_by_name=True)
@@ -203,7 +204,10 @@ def load_sweep(path: Path) -> Sweep:
         from ppo_and_friends.common.objects import resolve_object
 
         values = resolve_object(f"{path}:sweep", "sweep")
-        values = values() if callable(values) else values
+        try:
+            values = values() if callable(values) else values
+        except Exception as error:  # whatever the user's code raises
+            raise UsageError(f"{path}: sweep: {type(error).__name__}: {one_line(error)}") from error
         if isinstance(values, Sweep):
             return values
     else:

@@ -34,6 +34,9 @@ COUNTED = 3
 FIRST_RUNG, REDUCTION = 2, 3
 """Successive halving after 2 and 6 evaluations; the best third goes on."""
 
+STOPPED = "interrupted"
+"""Attribute of a trial that a signal ended; it doesn't count."""
+
 STARTUP = 10
 """Trials before TPE has anything to learn from."""
 
@@ -149,7 +152,7 @@ def tune(tuning: Tuning, jobs: int = 1) -> Any:
         work(tuning, 0, start)
     else:
         with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-            for future in [pool.submit(work, tuning, worker, start) for worker in range(jobs)]:
+            for future in [pool.submit(_work, tuning, worker, start) for worker in range(jobs)]:
                 future.result()
     return open_study(tuning)
 
@@ -179,6 +182,14 @@ def work(tuning: Tuning, worker: int, start: datetime, communicator: Communicato
         _train(tuning, study, trial, number, changes, group)
 
 
+def _work(tuning: Tuning, worker: int, start: datetime) -> None:
+    """`work` in a process of its own, from which an interrupted run can't be sent back."""
+    try:
+        work(tuning, worker, start)
+    except Interrupted as error:
+        raise KeyboardInterrupt(str(error)) from None
+
+
 def on_main_only(group: Communicator, make: Any) -> Any:
     """What rank 0 alone needs; None on the others."""
     return make() if group.is_main else None
@@ -192,7 +203,8 @@ def _enough(study: Any, tuning: Tuning, start: datetime) -> bool:
     for trial in study.get_trials(deepcopy=False):
         # A trial of an earlier session that still "runs" was killed with it.
         alive = trial.state != running or (trial.datetime_start is not None and trial.datetime_start >= start)
-        count += alive and trial.state != waiting
+        # One that was interrupted was told so, and its settings wait to be tried again.
+        count += alive and trial.state != waiting and not trial.user_attrs.get(STOPPED)
     return count >= tuning.trials
 
 
@@ -238,6 +250,8 @@ def _train(
                     break
     except Interrupted as error:
         state, stopped = states.FAIL, error
+        if group.is_main:
+            trial.set_user_attr(STOPPED, True)
     except PPOError as error:
         state = states.FAIL
         if group.is_main:
@@ -250,6 +264,8 @@ def _train(
         study.tell(trial, value, state=state)
         _report(trial.number, state.name.lower(), scores)
     if stopped is not None:
+        if group.is_main:
+            study.enqueue_trial(trial.params)
         raise stopped
 
 

@@ -15,7 +15,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment, FriendSpec, Schedule
 from ppo_and_friends.settings.overrides import setting_names
 from ppo_and_friends.settings.registry import resolve
-from ppo_and_friends.studies.search_space import Dimension
+from ppo_and_friends.studies.search_space import Dimension, own_parameters
 from ppo_and_friends.studies.tuning import COUNTED, Tuning, require_optuna
 
 LAUNCHER = '''\
@@ -81,7 +81,9 @@ def write_results(tuning: Tuning, study: Any, launcher: str) -> list[Path]:
     base = resolve(launcher)
     own_friends = tuning.experiment.friends != base.friends
     friends = "".join(f"        {_friend(spec)},\n" for spec in tuning.experiment.friends)
-    own = next((f"{trial.value:.4g}" for trial in complete if trial.number == 0), "unknown")
+    begun = own_parameters(tuning.experiment, tuning.space)
+    of_own = [trial.value for trial in complete if begun.items() <= trial.params.items()]
+    own = f"{of_own[0]:.4g}" if of_own else "unknown"
     path = tuning.folder / f"{re.sub(r'[^0-9a-zA-Z]+', '_', tuning.experiment.name).lower()}_tuned.py"
     text = LAUNCHER.format(
         name=tuning.experiment.name,
@@ -123,7 +125,7 @@ def write_results(tuning: Tuning, study: Any, launcher: str) -> list[Path]:
         replace_file(page, plots(study).encode())
     except OSError as error:
         raise UsageError(f"{tuning.folder} can't be written: {error.strerror or error}.") from error
-    print(f"Best of {len(study.trials)} trials: {best.value:.4g} (trial {best.number}; trial 0: {own})")
+    print(f"Best of {len(study.trials)} trials: {best.value:.4g} (trial {best.number}; at first: {own})")
     for name, value in changes.items():
         share = next((part for key, part in shares.items() if name in key.split(",")), None)
         print(f"  {name} = {value}" + ("" if share is None else f"   (importance {share:.2f})"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,15 @@ def describe(space: spaces.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.Tuple):
         return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
     return {"kind": "LeftOut", "of": space.kind if isinstance(space, LeftOut) else kind}
+
+
+def sizes(described: Any) -> Any:
+    """What must agree of a described space: everything but bounds, which may be wider elsewhere."""
+    if isinstance(described, Mapping):
+        return {k: sizes(v) for k, v in described.items() if k not in ("low", "high", "dtype")}
+    if isinstance(described, list | tuple):
+        return [sizes(each) for each in described]
+    return described
 
 
 def restore(description: dict[str, Any]) -> spaces.Space[Any]:

@@ -189,6 +189,7 @@ def test_ranges_and_logarithms() -> None:
         {"scales": {"mass": (2, 1)}},
         {"scales": {"mass": (0, 1)}, "log": True},
         {"options": {"a": ()}},
+        {"scales": {"mass": ("a", "b", "c")}},
     ):
         with pytest.raises(UsageError, match="DomainRandomisation"):
             DomainRandomisation(**arguments)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from ppo_and_friends.studies.pack import pack
 from tests.beginnings import begun
 from tests.command_line import run as command
 from tests.command_line import spawn, toy
-from tests.toys import FOLDER, NAME
+from tests.toys import FOLDER, NAME, Toy
 
 
 def small(*friends: Any, **changes: Any) -> Experiment:
@@ -94,9 +94,12 @@ def test_frozen_layers_stay_until_their_time_is_over(trained: Path):
         spec = friend("InitFrom", run=str(trained), freeze="actor", freeze_timesteps=timesteps)
         return after(small(spec), 3)
 
+    # However few they are, the iteration in which they end is frozen to its end.
+    first = after(small(friend("InitFrom", run=str(trained), freeze="actor", freeze_timesteps=1)), 1)
     held, freed = frozen(10_000), frozen(200)
     actor = [name for name in saved if name.startswith(("network.actor.", "network.policy_head."))]
     assert actor and all(torch.equal(held[name], saved[name]) for name in actor)
+    assert all(torch.equal(first[name], saved[name]) for name in actor)
     assert not torch.equal(held["network.value_head.weight"], saved["network.value_head.weight"])
     assert not any(torch.equal(freed[name], saved[name]) for name in actor if name.endswith("weight"))
 
@@ -158,8 +161,6 @@ def write_dataset(folder: Path, action: int, episodes: int = 10) -> Path:
     minari = pytest.importorskip("minari", reason="the extra [minari]")
     from minari.data_collector import EpisodeBuffer
 
-    from tests.toys import Toy
-
     generator = np.random.default_rng(0)
     buffers = []
     env = Toy()
@@ -215,6 +216,22 @@ def test_a_dataset_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(UsageError, match="can't be read"):
         after(small(friend("BehaviourCloning", dataset=str(tmp_path / "nothing"))), 1)
     assert gymnasium.__version__
+
+
+class TooManyActions:
+    observation_space = Toy().observation_space
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def iterate_episodes(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [("os:getcwd", "has no observation_space"), (f"{__name__}:TooManyActions", "the action space is")],
+)
+def test_an_object_that_is_no_fitting_dataset_is_refused(dataset: str, told: str):
+    with pytest.raises(UsageError, match=told):
+        after(small(friend("BehaviourCloning", dataset=dataset)), 1)
 
 
 @pytest.mark.parametrize("shared", [False, True])

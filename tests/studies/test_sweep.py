@@ -89,6 +89,21 @@ def test_a_file_that_is_none(text: str, told: str, tmp_path: Path):
         load_sweep(tmp_path / "other.yaml")
 
 
+def test_a_files_function_that_raises(tmp_path: Path):
+    path = tmp_path / "sweep.py"
+    path.write_text("def sweep():\n    raise ValueError('two\\nlines')\n")
+    with pytest.raises(UsageError, match=r"sweep.py: sweep: ValueError: two lines"):
+        load_sweep(path)
+
+
+@pytest.mark.parametrize("argument", ["--random-seed=3", "--run_folder=x", "--help"])
+def test_what_a_study_gives_its_runs_is_refused_in_its_arguments(argument: str, tmp_path: Path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"environment: CartPole\narguments: ['{argument}']\n")
+    done = run("study", path, "--state_path", tmp_path)
+    assert done.status == 2 and f"arguments: {argument}: a study's runs have their own" in done.err
+
+
 def test_values_are_checked():
     with pytest.raises(UsageError, match="the command line: grid"):
         as_sweep({"environment": "E", "grid": {"ppo.gamma": 3}}, "the command line")
@@ -104,6 +119,8 @@ NONSENSE = [
     (("--seeds", "1-2", "--jobs", "0"), "--jobs: at least 1"),
     (("--seeds", "1-2", "--jobs", "1", "--group", "1"), "give one of them"),
     (("--seeds", "1-2", "--group", "2"), "mpirun -n N python main.py ... --group 2"),
+    (("--seeds", ""), "--seeds : write them as 1-5"),
+    (("--grid", "random_seed=1,2"), "a study's seeds are given by --seeds"),
     (("--grid", "ppo.gama=1"), "Did you mean ppo.gamma"),
     (("--grid", "ppo.gamma=1.5"), "ppo.gamma=1.5"),
     (("--seeds", "1", "--with", "KLEarlyStopp"), "Did you mean KLEarlyStop"),

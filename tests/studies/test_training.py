@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ppo_and_friends.studies.plan import progress_of
+from ppo_and_friends.studies.pool import Pool
 from tests.command_line import SMALL, Done, run, spawn
 from tests.conftest import ROOT, RunMPI, clean_environment
 from tests.toys import NAME
@@ -73,6 +74,30 @@ def test_a_study_that_is_stopped_goes_on(tmp_path: Path):
     more = run(*study(tmp_path, "--seeds=1", "--jobs=1", timesteps=reached + 100))
     assert more.status == 0 and "1 done" in more.out
     assert progress_of(begun).timesteps > reached
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_a_pool_passes_on_every_signal_that_a_run_acts_on(number: signal.Signals, tmp_path: Path):
+    pool = Pool([])
+    told: list[signal.Signals] = []
+
+    def fill() -> bool:
+        if not told:
+            os.kill(os.getpid(), number)
+        return False
+
+    pool._fill = fill  # type: ignore[method-assign]
+    pool._tell = told.append  # type: ignore[method-assign]
+    pool._running.append(None)  # type: ignore[arg-type]
+
+    def collect() -> bool:
+        if told:
+            pool._running.clear()
+        return False
+
+    pool._collect = collect  # type: ignore[method-assign]
+    assert pool.train() == 128 + number
+    assert told[0] == number
 
 
 def test_other_settings_in_the_folder_are_refused(tmp_path: Path):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ppo_and_friends.api.run import Interrupted
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment, Schedule, friend
 from ppo_and_friends.settings.registry import resolve
+from ppo_and_friends.studies import tuning
 from ppo_and_friends.studies.search_space import (
     Dimension,
     check_space,
@@ -75,6 +79,10 @@ def test_a_dimension_makes_settings():
         ("ppo.gamma: {float: [1, 0]}", "write a list of values"),
         ("ppo.gamma: {float: [0, 1], int: [0, 1]}", "write a list of values"),
         ("ppo.gamma: {float: [0, 1], text: x}", "write a list of values"),
+        ("ppo.gamma: {float: [0, 1], text: '{}:{}'}", "write a list of values"),
+        ("ppo.gamma: {float: [0, 1], text: '{}{x}'}", "write a list of values"),
+        ("ppo.epochs: {int: [1, .inf]}", "write a list of values"),
+        ("ppo.gamma: {log: [1, .inf]}", "write a list of values"),
         ("- 3", "holds no search space"),
         ("a: [", "can't be read"),
     ],
@@ -110,8 +118,8 @@ def test_a_wrong_space_is_refused_before_anything_is_trained(tmp_path: Path):
 
 
 def test_trials_differ_in_their_seeds_and_are_evaluated_ten_times(tmp_path: Path):
-    tuning = Tuning(resolve("CartPole"), (), tmp_path, trials=3, timesteps=1000, episodes=4)
-    experiment: Experiment = trial_experiment(tuning, {"ppo.gamma": 0.5}, number=2)
+    settings = Tuning(resolve("CartPole"), (), tmp_path, trials=3, timesteps=1000, episodes=4)
+    experiment: Experiment = trial_experiment(settings, {"ppo.gamma": 0.5}, number=2)
     assert (experiment.random_seed, experiment.num_timesteps, experiment.ppo.gamma) == (3, 1000, 0.5)
     assert experiment.friends[-1].arguments == {"every": 100, "episodes": 4}
 
@@ -166,10 +174,39 @@ def test_groups_of_ranks_share_the_trials(run_mpi: RunMPI, tmp_path: Path):
     assert all(one["state"] in ("complete", "pruned") for one in record["trials"])
 
 
+def test_a_trial_that_was_interrupted_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    space = (Dimension("ppo.gamma", "choice", (0.9, 0.99)),)
+    asked = Tuning(resolve("CartPole"), space, tmp_path, trials=1, timesteps=1000)
+    seen = []
+
+    class Stopped:
+        def __init__(self, experiment: Experiment, **_: object) -> None:
+            seen.append(experiment.ppo.gamma)
+            self.experiment, self.timesteps = experiment, 0
+
+        def __enter__(self) -> None:
+            run: Any = self
+            raise Interrupted(run, 143)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(tuning, "Run", Stopped)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            tuning.tune(asked)
+    # The experiment's own settings, and they again: neither session's trial counts.
+    assert seen == [resolve("CartPole").ppo.gamma] * 2
+    states = [trial.state.name for trial in open_study(asked).trials]
+    assert states == ["FAIL", "FAIL", "WAITING"]
+    with pytest.raises(KeyboardInterrupt, match="CartPole stopped at 0 timesteps") as told:
+        tuning._work(asked, 0, datetime.now())
+    assert type(told.value) is KeyboardInterrupt  # which another process can be sent
+
+
 def test_the_storage_is_one_file_that_opens_again(tmp_path: Path):
-    tuning = Tuning(resolve("CartPole"), default_space(resolve("CartPole")), tmp_path, 1, 1000)
-    study = open_study(tuning)
+    settings = Tuning(resolve("CartPole"), default_space(resolve("CartPole")), tmp_path, 1, 1000)
+    study = open_study(settings)
     trial = study.ask()
     study.tell(trial, 1.0)
-    assert open_study(tuning, worker=1).best_value == 1.0
+    assert open_study(settings, worker=1).best_value == 1.0
     assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == ["journal.log"]
