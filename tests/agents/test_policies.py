@@ -103,6 +103,14 @@ def test_a_frozen_policy_acts_and_stays_what_it_is(tmp_path: Path) -> None:
     assert not np.array_equal(one["network.actor.0.weight"], three["network.actor.0.weight"])
 
 
+def test_a_policy_that_waits_for_its_turn_still_tells_its_timesteps(tmp_path: Path) -> None:
+    done(tmp_path, settings({"turns": 2}))  # one of the two waits in the last iteration
+    for name in ("scout", "team"):
+        checkpoint = load_latest(tmp_path / "policies" / name / "checkpoints")
+        assert checkpoint is not None
+        assert checkpoint.state["latest"]["timesteps"] == checkpoint.timesteps
+
+
 def test_policies_learn_in_turns() -> None:
     agents = AgentSettings(policies=SPLIT, turns=2)
     names = ("scout", "team")
