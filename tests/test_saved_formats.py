@@ -31,6 +31,8 @@ OPTIONS = {
         "--set=network.activation=relu",
         "--set=ppo.clip_range=0.2:0.1",
         "--set=ppo.learning_rate=3e-3,1.5e-3@2000,7.5e-4@3000",
+        "--set=ppo.rollout_timesteps=512",
+        "--set=ppo.epochs=8",
         "--set=ppo.gamma=0.98",
         "--set=ppo.gae_lambda=0.9",
         "--set=ppo.entropy_coefficient=0.01,0.001@episode_return_mean_100>=100",

@@ -26,8 +26,8 @@ class AgentSettings:
     alone."""
 
     shuffle: bool = False
-    """Whether the critic sees the other agents of its policy in another random order in each episode, not
-    from the next one on, so that it learns nothing from their places; with ``critic`` ``all`` or
+    """Whether the critic sees the other agents of its policy in a new random order in each episode, instead
+    of their own, so that it learns nothing from their places; with ``critic`` ``all`` or
     ``environment``."""
 
     reward: Literal["own", "team"] = "own"
