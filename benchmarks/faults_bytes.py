@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks.fault_cases import Case, arguments, differing, in_child, newest, run_folder
 from benchmarks.forged import FORGERIES, rewrite
+from ppo_and_friends import TrainedPolicy, load_policy
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, load_policy
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.studies.pack import pack

@@ -12,9 +12,9 @@ import numpy as np
 from gymnasium import spaces
 
 from benchmarks.fault_cases import Case, Ended, complete, in_child, newest, run_folder
+from ppo_and_friends import load_policy
 from ppo_and_friends.common.tensors import is_finite
 from ppo_and_friends.errors import PPOError
-from ppo_and_friends.policy.trained_policy import load_policy
 
 TIMESTEPS = 2_000
 

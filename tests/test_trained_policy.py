@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import OrderedDict
@@ -26,6 +27,7 @@ from ppo_and_friends.runs.checkpoint_contents import capture
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.settings.experiment import Experiment, NetworkSettings, friend
 from ppo_and_friends.vector.factory import make_vector_env
+from tests.command_line import run
 from tests.conftest import clean_environment
 from tests.engine import experiment, train
 
@@ -212,3 +214,11 @@ def test_no_mpi_and_no_simulator_is_imported(tmp_path: Path) -> None:
         [sys.executable, "-c", script], env=clean_environment(), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_policy(tmp_path: Path) -> None:
+    """To look into it would be to wait for somebody who writes."""
+    os.mkfifo(tmp_path / "policy.zip")
+    done = run("--policy", tmp_path / "policy.zip", "--num_test_runs", "1")
+    assert done.status == 2 and "No trained policy in" in done.err

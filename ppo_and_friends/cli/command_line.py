@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -132,9 +133,9 @@ def _check(options: AllOptions) -> None:
         raise UsageError(f"--video_steps: at least 1, not {options.video_steps}.")
     if options.num_test_runs is not None and options.num_test_runs < 1:
         raise UsageError(f"--num_test_runs: at least 1, not {options.num_test_runs}.")
-    if options.stall_timeout < 0:
+    if not 0 <= options.stall_timeout < math.inf:  # NaN fails every comparison
         raise UsageError(f"--stall_timeout: seconds, or 0 for never, not {options.stall_timeout:g}.")
-    if options.grace is not None and options.grace < 0:
+    if options.grace is not None and not 0 <= options.grace < math.inf:
         raise UsageError(f"--grace: seconds, not {options.grace:g}.")
     check_study(options)
     if options.labels != NO_LABELS and options.wandb is None and options.mlflow is None:

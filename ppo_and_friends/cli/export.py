@@ -24,9 +24,9 @@ def export(request: Request, communicator: Communicator, *, trust: bool = False)
 
     def write() -> None:
         from ppo_and_friends.policy.export import export_onnx
-        from ppo_and_friends.policy.trained_policy import load_policy
+        from ppo_and_friends.policy.trained_policy import load_single_policy
 
-        policy = load_policy(request.trained or request.folder, trust=trust)
+        policy = load_single_policy(request.trained or request.folder, trust=trust)
         print(f"Exporting the policy of {policy.experiment.name} to ONNX ...", flush=True)
         print(f"Written: {export_onnx(policy, request.folder / 'policy.onnx')}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -80,13 +79,13 @@ def _run(
     place: dict[str, str],
     results: Path | None = None,
 ) -> int:
-    if options.policy is not None and zipfile.is_zipfile(options.policy):
-        from ppo_and_friends.runs.packed import unpacked
+    if options.policy is not None:
+        from ppo_and_friends.runs.packed import is_packed, unpacked
 
-        packed = Path(options.policy)
-        with unpacked(packed) as source:
-            inside = replace(options, policy=str(source))
-            return _run(inside, command_line, communicator, place, packed.with_suffix(""))
+        if is_packed(packed := Path(options.policy)):
+            with unpacked(packed) as source:
+                inside = replace(options, policy=str(source))
+                return _run(inside, command_line, communicator, place, packed.with_suffix(""))
     if options.of_runs:
         return _plot_or_report(options, communicator)
     if options.tune is not None:

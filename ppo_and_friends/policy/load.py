@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from ppo_and_friends.policy.trained_policies import TrainedPolicies
-from ppo_and_friends.policy.trained_policy import TrainedPolicy
-from ppo_and_friends.policy.trained_policy import load_policy as load_one
+from ppo_and_friends.policy.trained_policy import TrainedPolicy, load_single_policy
 from ppo_and_friends.runs.run_folder import policies_in
 from ppo_and_friends.runs.saved_experiment import load_experiment
 
@@ -36,8 +35,10 @@ def load_policy(
     """
     folders = policies_in(Path(path))
     if not folders:
-        return load_one(path, trust=trust, device=device)
-    policies = {name: load_one(folder, trust=trust, device=device) for name, folder in folders.items()}
+        return load_single_policy(path, trust=trust, device=device)
+    policies = {
+        name: load_single_policy(folder, trust=trust, device=device) for name, folder in folders.items()
+    }
     experiment = replace(load_experiment(Path(path), trust), device=device)
     # Most runs have one, and whoever loads several knows it.
     return cast(TrainedPolicy, TrainedPolicies(experiment, policies))

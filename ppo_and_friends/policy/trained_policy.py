@@ -226,29 +226,13 @@ class TrainedPolicy:
         return batch_sizes == {None}
 
 
-def load_policy(
+def load_single_policy(
     path: str | Path, *, trust: bool = False, device: Literal["auto", "cpu", "cuda"] = "cpu"
 ) -> TrainedPolicy:
-    """Load a trained policy.
-
-    Args:
-        path: A run's folder (``saved_states/Humanoid``), of which the newest intact checkpoint is loaded;
-            or a run's best policy (``saved_states/Humanoid/best``); or a single checkpoint's folder; or a
-            packed policy (``Humanoid.zip``, see ``--pack``).
-        trust: Whether code saved with the experiment may be executed; required if the experiment isn't
-            plain data.
-        device: Device of the network.
-
-    Returns:
-        The policy; ``policy(observation)`` returns an action.
-
-    Raises:
-        UsageError: No policy is saved there, or its experiment contains code and ``trust`` is False.
-        CheckpointError: The saved files are damaged.
-    """
+    """`policy.load.load_policy` where all agents, or the only one, share a policy."""
     if is_packed(Path(path)):
         with unpacked(Path(path)) as run:
-            return load_policy(run, device=device)
+            return load_single_policy(run, device=device)
     checkpoint, home = find_policy(path)
     experiment = replace(load_experiment(home, trust), device=device)
     checkpoint, policy = restored_policy(experiment, checkpoint, older=not (Path(path) / MANIFEST).is_file())

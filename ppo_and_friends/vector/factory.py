@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import AgentSettings, EnvironmentSettings
@@ -46,6 +48,11 @@ def make_vector_env(
             every[0].close()
             raise UsageError("agents.policies: several policies are trained as a whole run only.")
         return every[0]
+    if agents is not None:
+        default = AgentSettings()
+        for one in fields(AgentSettings):
+            if getattr(agents, one.name) != getattr(default, one.name):
+                raise UsageError(f"agents.{one.name}: {settings.id} has a single agent. Leave it out.")
     notes: list[str] = []
     backend: str = settings.backend
     if backend == "auto":

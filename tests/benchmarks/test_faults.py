@@ -12,7 +12,7 @@ import pytest
 from benchmarks import faults_bytes
 from benchmarks.fault_cases import Case, arguments, run_folder, table
 from benchmarks.faults import Options, campaign
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, load_policy
+from ppo_and_friends import TrainedPolicy, load_policy
 from tests.command_line import run
 from tests.conftest import clean_environment
 
