@@ -104,21 +104,26 @@ def bipedal_walker_hardcore() -> Experiment:
     """Walk over stumps, stairs and pitfalls."""
     return Experiment(
         name="BipedalWalkerHardcore",
-        environment=EnvironmentSettings(id="BipedalWalkerHardcore-v3", num_envs=64),
+        environment=EnvironmentSettings(id="BipedalWalkerHardcore-v3", num_envs=32),
         num_timesteps=25_000_000,
         reward_threshold=300.0,
         ppo=PPOSettings(
-            rollout_timesteps=32_768,
-            minibatch_size=4096,
-            epochs=5,
-            learning_rate=linear(1e-3),
+            rollout_timesteps=16_384,
+            minibatch_size=1024,
+            epochs=4,
+            learning_rate=linear(5e-4, 2e-5),
             gamma=0.99,
         ),
-        network=NetworkSettings(actor_hidden=(256, 256), critic_hidden=(512, 512), activation="leaky_relu"),
+        network=NetworkSettings(
+            actor_hidden=(256, 256), critic_hidden=(256, 256), activation="leaky_relu", log_std_init=-0.5
+        ),
         friends=(
             friend("ObservationNormalizer"),
             friend("ObservationClip", limit=10.0),
-            friend("RewardClip", low=-10.0, high=10.0),
+            # A fall costs 1 until the walker walks, then 10: with more from the start, it learns to stand still.
+            friend("RewardClip", low=(-1.0, "-10@episode_return_mean_100>=200"), high=10.0),
             friend("AdvantageNormalizer"),
+            friend("SplitObservations", exteroceptive="14-23"),
+            friend("StdClip", limit=linear(1.0, 0.15)),
         ),
     )
