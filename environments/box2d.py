@@ -120,7 +120,7 @@ def bipedal_walker_hardcore() -> Experiment:
         friends=(
             friend("ObservationNormalizer"),
             friend("ObservationClip", limit=10.0),
-            # A fall costs 1 until the walker walks, then 10: with more from the start, it learns to stand still.
+            # A fall costs 1 until it walks, then 10: with more from the start, it learns to stand still.
             friend("RewardClip", low=(-1.0, "-10@episode_return_mean_100>=200"), high=10.0),
             friend("AdvantageNormalizer"),
             friend("SplitObservations", exteroceptive="14-23"),
