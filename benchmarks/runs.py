@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.jobs import Job, begin_log
 from benchmarks.report import ROOT, now, source_state
-from ppo_and_friends.cli.changes import changed
+from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.options import Options
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.runs.run_folder import RunFolder
@@ -80,7 +80,7 @@ class Run:
     def of(cls, environment: str, seed: int, work: Path, changes: Changes) -> Run:
         """Look the launcher up. Raises UsageError: There is none, or a changed setting doesn't fit."""
         options = Options(environment=environment, random_seed=seed, **vars(changes))
-        return cls(environment, seed, changed(resolve(environment), options), work, changes)
+        return cls(environment, seed, apply_options(resolve(environment), options), work, changes)
 
     @property
     def name(self) -> str:

@@ -13,8 +13,8 @@ from docs.generator.metrics import NOT_DRAWN
 from docs.generator.pages import generated, with_block
 from docs.generator.types import type_in_words, value_in_words
 from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, find_friend
-from ppo_and_friends.reporting.metrics import FINAL, METRICS, SAMPLES
 from ppo_and_friends.reporting.progress_csv import COLUMNS, read_rows
+from ppo_and_friends.reporting.run_metrics import FINAL, METRICS, SAMPLES
 from ppo_and_friends.reporting.tensorboard import tag_of
 from ppo_and_friends.settings.experiment import PPOSettings
 from ppo_and_friends.settings.overrides import apply_settings, setting_names

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ppo_and_friends.cli.changes import changed
+from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.command_line import parse
 from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, make_friend
 from ppo_and_friends.friends.group import FriendGroup
@@ -48,7 +48,7 @@ def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: py
             continue
         options = parse(arguments)
         if options.environment is not None:
-            experiment = changed(resolve(options.environment), options)
+            experiment = apply_options(resolve(options.environment), options)
             FriendGroup([make_friend(spec) for spec in experiment.friends])
 
 

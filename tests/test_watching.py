@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ppo_and_friends import load_policy
-from ppo_and_friends.cli.changes import changed
+from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.command_line import parse
 from ppo_and_friends.cli.main import _recording, main
 from ppo_and_friends.reporting.progress_csv import read_rows
@@ -51,7 +51,7 @@ def test_which_episode_goes_where(given: list[str], path: str | None, choice: st
 def test_options_that_are_friends(given: list[str], friends: tuple[str, ...]) -> None:
     options = parse(["-e", "CartPole", *given])
     assert options.watching_friends == friends
-    experiment = changed(resolve("CartPole"), options)
+    experiment = apply_options(resolve("CartPole"), options)
     names = [spec.name for spec in experiment.friends]
     assert names[len(names) - len(friends) :] == [text.partition(":")[0] for text in friends]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from docs.generator.docstrings import in_a_cell
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, find_friend
-from ppo_and_friends.reporting.metrics import EPISODES, FINAL, LEARNING, PROGRESS, SAMPLES
 from ppo_and_friends.reporting.progress_csv import COLUMNS
+from ppo_and_friends.reporting.run_metrics import EPISODES, FINAL, LEARNING, PROGRESS, SAMPLES
 from ppo_and_friends.reporting.tensorboard import tag_of
 
 HEAD = """# Metrics

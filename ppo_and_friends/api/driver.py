@@ -14,7 +14,7 @@ import torch
 
 from ppo_and_friends.api.job import Job, Reporting, open_job, say
 from ppo_and_friends.api.joint_job import open_joint_job
-from ppo_and_friends.api.metrics import MetricsTable, row_of
+from ppo_and_friends.api.metrics_table import MetricsTable, row_of
 from ppo_and_friends.api.summary import already_trained
 from ppo_and_friends.common.frames import last_frames
 from ppo_and_friends.distributed.agreement import on_main

@@ -26,9 +26,9 @@ from ppo_and_friends.reporting.report import RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.wandb import require_wandb
 from ppo_and_friends.runs.build import build_trainer
-from ppo_and_friends.runs.changes import Change, changes_since, refuse_another_run
 from ppo_and_friends.runs.checkpoint import Checkpoint, use_newest
 from ppo_and_friends.runs.checkpoint_contents import check_identity, restore_trainer, settings_identity
+from ppo_and_friends.runs.resumed_settings import Change, changes_since, refuse_another_run
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.runs.session import Session, load_checkpoint

@@ -17,10 +17,10 @@ from ppo_and_friends.distributed.randomness import Randomness
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.runs.build import build_trainer
-from ppo_and_friends.runs.changes import changes_since, refuse_another_run
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import check_identity, restore_trainer, settings_identity
 from ppo_and_friends.runs.joint_session import JointSession, MemberSession, common_checkpoints
+from ppo_and_friends.runs.resumed_settings import changes_since, refuse_another_run
 from ppo_and_friends.runs.run_folder import POLICIES, RunFolder
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.runs.several_policies import JointCollection, PolicyTrainer, policy_experiments

@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from ppo_and_friends.api.driver import Driver, Program
 from ppo_and_friends.api.job import Reporting
-from ppo_and_friends.api.metrics import Table
+from ppo_and_friends.api.metrics_table import Table
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.policy.trained_policy import TrainedPolicy, restored_policy

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from ppo_and_friends.cli.changes import changed
+from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.command_line import HelpShown, parse
 from ppo_and_friends.cli.options import BEST, Choice, Options
 from ppo_and_friends.cli.output import patient_output
@@ -103,7 +103,7 @@ def _run(
         experiment = launched = _saved(options)
     else:
         launched = launched_as(options.environment, environment_changes(options.set))
-        experiment = changed(launched, options)
+        experiment = apply_options(launched, options)
     from ppo_and_friends.cli.request import Request
     from ppo_and_friends.cli.test import test
     from ppo_and_friends.cli.train import train
@@ -119,7 +119,7 @@ def _run(
         folder,
         command_line,
         options.environment or "",
-        lambda saved: changed(saved, options),
+        lambda saved: apply_options(saved, options),
         trained,
     )
     if options.export is not None:
@@ -163,7 +163,7 @@ def _saved(options: AllOptions) -> Experiment:
 
     assert options.policy is not None
     _, home = find_policy(options.policy)
-    return changed(load_experiment(home, options.trust), options)
+    return apply_options(load_experiment(home, options.trust), options)
 
 
 def _folder_of_results(policy: Path) -> Path:

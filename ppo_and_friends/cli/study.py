@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ppo_and_friends.cli.changes import changed
+from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.command_line import parse
 from ppo_and_friends.cli.study_options import AllOptions
 from ppo_and_friends.common.program import program
@@ -64,7 +64,7 @@ def study(options: AllOptions, communicator: Communicator) -> int:
         on_main(communicator, write)
         return 0
     if communicator.size > 1:
-        from ppo_and_friends.studies.groups import train_in_groups
+        from ppo_and_friends.studies.rank_groups import train_in_groups
 
         return train_in_groups(runs, communicator, options.group, folder, _opened)
     if options.group is not None and mpi_launcher_size() == 1:
@@ -114,7 +114,7 @@ def planned(sweep: Sweep, folder: Path, options: AllOptions) -> list[StudyRun]:
         given = parse(arguments)
         assert given.environment is not None
         of_environment = tuple(text for text in given.set if text.startswith("environment."))
-        experiment = changed(launched(given.environment, of_environment), given)
+        experiment = apply_options(launched(given.environment, of_environment), given)
         for spec in experiment.friends:
             make_friend(spec)
         return experiment

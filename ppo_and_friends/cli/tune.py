@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ppo_and_friends.cli.changes import changed
+from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.study_options import AllOptions
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.settings.registry import resolve
-from ppo_and_friends.studies.groups import divide_into_groups
+from ppo_and_friends.studies.rank_groups import divide_into_groups
 from ppo_and_friends.studies.search_space import default_space, load_space, space_text
 from ppo_and_friends.studies.tuning import Tuning, tune, tune_in_groups
 from ppo_and_friends.studies.tuning_results import write_results
@@ -23,7 +23,7 @@ def tune_command(options: AllOptions, communicator: Communicator) -> int:
         UsageError: The request can't be carried out.
     """
     assert options.environment is not None and options.tune is not None
-    experiment = changed(resolve(options.environment), options)
+    experiment = apply_options(resolve(options.environment), options)
     space = default_space(experiment) if options.tune_space is None else load_space(options.tune_space)
     timesteps = options.tune_timesteps or max(10, experiment.num_timesteps // 5)
     folder = options.state_path / f"{experiment.name}-tuning"

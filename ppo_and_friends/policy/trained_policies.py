@@ -7,7 +7,7 @@ from typing import Any
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.policy.trained_policy import TrainedPolicy
-from ppo_and_friends.ppo.policy import Policy
+from ppo_and_friends.ppo.acting_policy import ActingPolicy
 from ppo_and_friends.settings.experiment import Experiment
 
 
@@ -42,7 +42,7 @@ class TrainedPolicies(Mapping[str, TrainedPolicy]):
         return sum(policy.timesteps for policy in self._policies.values())
 
     @property
-    def by_agents(self) -> dict[tuple[str, ...], Policy]:
+    def by_agents(self) -> dict[tuple[str, ...], ActingPolicy]:
         """Agents and the policy that they share, as an evaluation takes them."""
         return {policy.agents: policy.agent.policy() for policy in self._policies.values()}
 

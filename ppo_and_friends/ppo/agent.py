@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.model import Model
+from ppo_and_friends.ppo.acting_policy import ActingPolicy
 from ppo_and_friends.ppo.hooks import Hooks
-from ppo_and_friends.ppo.policy import Policy
 from ppo_and_friends.ppo.rollout import RewardStream
 
 
@@ -52,9 +52,9 @@ class Agent:
         observations = torch.zeros((rows, *self.space.shape), device=self.device)
         return observations.to(torch.uint8 if self.space.dtype == np.uint8 else self.dtype)
 
-    def policy(self) -> Policy:
+    def policy(self) -> ActingPolicy:
         """The agent as a plain object that acts."""
-        return Policy(
+        return ActingPolicy(
             self.network,
             self.friends,
             self.mapping,

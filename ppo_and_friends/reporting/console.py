@@ -17,9 +17,9 @@ from rich.text import Text
 
 from ppo_and_friends.common.infos import PREFIX
 from ppo_and_friends.reporting.display import more_lines, plain_line, render
-from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import Level, SilentReporter
+from ppo_and_friends.reporting.run_metrics import EVALUATED
 
 OF_EPISODES = (
     "episode_return_mean",

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.common.infos import PREFIX
-from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.report import IterationReport
+from ppo_and_friends.reporting.run_metrics import EVALUATED
 
 MOST_FRIENDS = 8
 """Friends' metrics shown unless everything is asked for."""

@@ -17,9 +17,9 @@ from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.common.formatting import format_count, format_duration, format_spread, format_value
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.interactive import fragments
-from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.page_template import STYLE, TEMPLATE
 from ppo_and_friends.reporting.plots import Plot, make_plot
+from ppo_and_friends.reporting.run_metrics import EVALUATED
 from ppo_and_friends.reporting.run_record import Run, load_run
 from ppo_and_friends.settings.flat import flatten, value_text
 

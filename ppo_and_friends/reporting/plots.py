@@ -14,8 +14,8 @@ import numpy as np
 from ppo_and_friends.common.formatting import format_count
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.curves import Curve, curves
-from ppo_and_friends.reporting.metrics import EVALUATED
 from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.reporting.run_metrics import EVALUATED
 from ppo_and_friends.reporting.run_record import Run, load_run
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

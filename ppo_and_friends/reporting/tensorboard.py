@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ppo_and_friends.reporting.accumulation import Accumulator
 from ppo_and_friends.reporting.hyperparameters import hparams_summaries
-from ppo_and_friends.reporting.metrics import EVALUATED, FINAL, METRICS
 from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
+from ppo_and_friends.reporting.run_metrics import EVALUATED, FINAL, METRICS
 from ppo_and_friends.reporting.samples import SampleClock
 
 if TYPE_CHECKING:

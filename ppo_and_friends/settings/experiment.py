@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.settings.changes import changed
+from ppo_and_friends.settings.dotted_names import changed
 from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, cosine, linear, logarithmic, steps
 from ppo_and_friends.settings.several_agents import AgentSettings
 

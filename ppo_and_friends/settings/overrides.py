@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.settings.changes import as_values, changed, from_values, setting_names
+from ppo_and_friends.settings.dotted_names import as_values, changed, from_values, setting_names
 from ppo_and_friends.settings.experiment import Experiment, FriendSpec
 
 __all__ = [

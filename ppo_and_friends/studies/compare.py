@@ -18,7 +18,7 @@ from ppo_and_friends.common.formatting import format_count, format_value
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.plots import COLORS, axis_count
 from ppo_and_friends.studies import statistics
-from ppo_and_friends.studies.groups_of_runs import Comparison, Group, align, find_group
+from ppo_and_friends.studies.compared_runs import Comparison, Group, align, find_group
 
 
 def compare(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.studies.groups_of_runs import Comparison
+from ppo_and_friends.studies.compared_runs import Comparison
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import pytest
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.studies.compare import compare
-from ppo_and_friends.studies.groups_of_runs import align, find_group
+from ppo_and_friends.studies.compared_runs import align, find_group
 from ppo_and_friends.studies.statistics import Interval, interquartile_means, pairs, smallest_p, verdict
 from tests.command_line import run
 

@@ -19,7 +19,7 @@ from ppo_and_friends.vector.protocol import Data, Observations
 Array = NDArray[Any]
 
 
-class Policy:
+class ActingPolicy:
     """Network, friends' observation transforms (statistics as they are) and action mapping."""
 
     def __init__(

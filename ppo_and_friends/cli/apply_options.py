@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ppo_and_friends.settings.experiment import Experiment
 
 
-def changed(experiment: Experiment, options: Options) -> Experiment:
+def apply_options(experiment: Experiment, options: Options) -> Experiment:
     """The experiment with everything that the command line changes.
 
     Raises:
