@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -68,7 +69,7 @@ def look(folder: Path, iteration: int) -> dict[str, float]:
     }
 
 
-def watch(environment: str, iterations: int) -> dict[str, list[float]]:
+def watch(environment: str, iterations: int) -> dict[str, NDArray[np.float64]]:
     """Train, and return what `look` saw after each iteration."""
     experiment = launcher_experiment(environment).with_changes(
         {
@@ -82,19 +83,22 @@ def watch(environment: str, iterations: int) -> dict[str, list[float]]:
         num_timesteps=(iterations + 1) * ROLLOUT,
         num_envs=4,
     )
-    seen: dict[str, list[float]] = {name: [] for name in BOUNDS}
+    # Filled, so that noting takes no memory of its own.
+    seen = {name: np.full(iterations, np.nan) for name in BOUNDS}
     with tempfile.TemporaryDirectory() as place:
         for number, _ in enumerate(Run(experiment, place, verbosity=-1).iterations(), 1):
             for name, value in look(Path(place), number).items():
-                seen[name].append(value)
+                seen[name][number - 1] = value
             if number == iterations:
                 break
     return seen
 
 
-def growing(seen: dict[str, list[float]], bounds: Mapping[str, float] = BOUNDS) -> dict[str, float]:
+def growing(
+    seen: Mapping[str, NDArray[np.float64]], bounds: Mapping[str, float] = BOUNDS
+) -> dict[str, float]:
     """What rises, and by how much an iteration."""
-    slopes = {name: slope(np.array(values)) for name, values in seen.items()}
+    slopes = {name: slope(values) for name, values in seen.items()}
     return {name: rise for name, rise in slopes.items() if rise > bounds[name]}
 
 
@@ -109,7 +113,7 @@ def run_benchmark(options: Options) -> int:
             name,
             f"{values[len(values) // 2]:,.0f}",
             f"{values[-1]:,.0f}",
-            f"{slope(np.array(values)):.4f}",
+            f"{slope(values):.4f}",
             f"{bounds[name]:g}",
             "GROWS" if name in grows else "flat",
         ]

@@ -14,6 +14,15 @@ LIBRARIES = ("torch", "numpy", "gymnasium", "envpool", "ale-py", "mujoco", "box2
 
 def library_versions() -> dict[str, str]:
     """Return the versions of Python and of the installed packages that results depend on, by name."""
+    return dict(_installed())
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """Looked up once: a package's metadata may have hundreds of kilobytes, and each checkpoint asks.
+
+    Parsing them with each checkpoint leaves gaps in the C allocator's heap, so that it grows for ever.
+    """
     versions = {"python": platform.python_version()}
     for name in ("ppo-and-friends", *LIBRARIES):
         try:
