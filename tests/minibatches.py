@@ -50,7 +50,7 @@ def minibatch_of(
     old = parameters + 0.2 * draw(rows, distribution.parameter_size)
     actions = distribution.sample(old, noise)
     return Minibatch(
-        rows=torch.arange(rows),
+        samples=torch.arange(rows),
         observations={"policy": draw(rows, 1)},
         episode_starts=torch.zeros(rows, dtype=torch.bool),
         states=torch.zeros(rows, 0),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from ppo_and_friends.friends import Friend, ObservationStream
+from ppo_and_friends.friends import EpisodeHistory, Friend
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import (
@@ -156,10 +156,10 @@ def test_observations_are_the_environments_own() -> None:
 
 def test_friends_know_which_observations_are_first_ones() -> None:
     class Watcher(Friend):
-        def transform(self, observations: Any, stream: ObservationStream) -> Any:
-            seen.append((observations[0].tolist(), bool(stream.episode_starts[0])))
-            stream.memory["calls"] = stream.memory.get("calls", 0) + 1
-            calls.append(stream.memory["calls"])
+        def transform(self, observations: Any, history: EpisodeHistory) -> Any:
+            seen.append((observations[0].tolist(), bool(history.episode_starts[0])))
+            history.memory["calls"] = history.memory.get("calls", 0) + 1
+            calls.append(history.memory["calls"])
             return observations
 
     seen: list[Any] = []
@@ -192,7 +192,7 @@ def test_precision(precision: str) -> None:
         assert {name: tensor.dtype for name, tensor in tensors.items()} == dict.fromkeys(
             tensors, getattr(torch, precision)
         )
-        assert rollout.scores.dtype == torch.float64
+        assert rollout.true_rewards.dtype == torch.float64
 
     normalised = (friend("ObservationNormalizer"), friend("RewardNormalizer"), friend("AdvantageNormalizer"))
     on_ranks(experiment("Pendulum-v1", normalised, precision=precision), 1, work)

@@ -123,7 +123,7 @@ def test_images(tmp_path: Path) -> None:
 
 def test_what_is_not_known_as_a_module_is_refused(tmp_path: Path) -> None:
     class Doubled(Friend):
-        def transform(self, observations: Any, stream: Any) -> Any:
+        def transform(self, observations: Any, history: Any) -> Any:
             return 2 * observations
 
     with pytest.raises(UsageError, match=r"Doubled can't be exported.*\n.*exported_transform"):

@@ -34,7 +34,7 @@ def rollout(steps: int, envs: int, first: int = 0) -> Rollout:
         trace_ends=no,
         active=torch.from_numpy(valid),
         finished=no,
-        scores=now,
+        true_rewards=now,
         rewards={"extrinsic": now},
         policy_parameters=torch.stack([now, now + 1], dim=-1),
         log_probs=now,
@@ -67,12 +67,12 @@ def test_every_row_once_and_the_same_minibatches_on_any_layout(ranks: int) -> No
         source = MinibatchSource(own)
         batches = list(source.epoch(order, bounds, counts[0]))
         assert [batch.index for batch in batches] == list(range(pieces))
-        rows = torch.cat([batch.rows for batch in batches])
+        rows = torch.cat([batch.samples for batch in batches])
         assert sorted(rows.tolist()) == list(range(steps * layout.local))
         for batch, part in zip(batches, whole, strict=True):
             part |= set(batch.old_log_probs.tolist())
             # From every environment equally many rows.
-            _, each = torch.remainder(batch.rows, layout.local).unique(return_counts=True)
+            _, each = torch.remainder(batch.samples, layout.local).unique(return_counts=True)
             assert len(each) == layout.local and len(set(each.tolist())) == 1
             assert batch.count == max(1.0, float(batch.active.sum()))
     alone = Randomness(3).shuffles(1, 0, Layout(envs, 0, envs), steps)
@@ -86,7 +86,7 @@ def test_all_tensors_of_a_row_belong_together() -> None:
     bounds = slice_bounds(6, 2)
     for batch in MinibatchSource(own).epoch(order, bounds, np.array([5.0, 5.0])):
         number = batch.old_log_probs
-        row_numbers = 100 * (batch.rows // 3) + batch.rows % 3
+        row_numbers = 100 * (batch.samples // 3) + batch.samples % 3
         for same in (row_numbers, batch.observations["policy"][:, 0], batch.actions[:, 0], batch.advantages):
             torch.testing.assert_close(same.double(), number)
         torch.testing.assert_close(batch.old_policy_parameters, torch.stack([number, number + 1], -1))
@@ -94,8 +94,8 @@ def test_all_tensors_of_a_row_belong_together() -> None:
         torch.testing.assert_close(batch.old_value_outputs, torch.stack([number, number + 0.5], -1))
         # Row + B is the next observation.
         flat = own.observations["policy"].flatten(0, 1)
-        torch.testing.assert_close(flat[batch.rows + 3, 0], number + 100)
-        assert batch.active.tolist() == own.active.flatten()[batch.rows].double().tolist()
+        torch.testing.assert_close(flat[batch.samples + 3, 0], number + 100)
+        assert batch.active.tolist() == own.active.flatten()[batch.samples].double().tolist()
 
 
 def test_a_new_estimation_is_seen_by_the_next_epoch() -> None:
@@ -142,6 +142,6 @@ def test_images_are_gathered_as_they_are_laid_out_for_convolutions() -> None:
     bounds = slice_bounds(steps, 2)
     for minibatch in MinibatchSource(source).epoch(order, bounds, np.ones(2)):
         seen = minibatch.observations["policy"]
-        expected = images[:-1].reshape(-1, 4, 12, 10)[minibatch.rows]
+        expected = images[:-1].reshape(-1, 4, 12, 10)[minibatch.samples]
         np.testing.assert_array_equal(seen, expected)
         assert seen.is_contiguous(memory_format=torch.channels_last)

@@ -128,7 +128,7 @@ def test_it_learns_and_is_tested_without_an_array() -> None:
         actions = policy.act(observations)
         assert isinstance(actions, Tensor)
         step = engine.step(actions.as_subclass(Tensor))
-        observations, score = step.observations, score + step.scores
+        observations, score = step.observations, score + step.true_rewards
     # Of 5 steps each, all right, but for the reset in rows of 4.
     assert score.tolist() == [5.0, 4.0] * 3
 
@@ -222,7 +222,7 @@ def test_friends_make_the_same_of_tensors_as_of_arrays(name: str) -> None:
         own.variance.fill_(4.0)
         own.count.fill_(10.0)
     rows = 20.0 * np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
-    stream: Any = None
-    as_array = trainer.friends.transform(rows, stream)
-    as_tensor = trainer.friends.transform(torch.from_numpy(rows), stream)
+    history: Any = None
+    as_array = trainer.friends.transform(rows, history)
+    as_tensor = trainer.friends.transform(torch.from_numpy(rows), history)
     np.testing.assert_allclose(as_tensor, as_array, rtol=1e-12)

@@ -151,7 +151,7 @@ class Logger(Friend):
         pass
 
 class Doubled(Logger):
-    def transform(self, observations, stream):
+    def transform(self, observations, history):
         return 2 * observations
 """
 

@@ -148,7 +148,7 @@ class Witness(Friend):
         log_probs = distribution.log_prob(minibatch.policy_parameters, minibatch.actions)
         self.ratios.append(float((log_probs - minibatch.old_log_probs).detach().abs().max()))
         self.counts.append(minibatch.count)
-        self.sizes.append(len(minibatch.rows))
+        self.sizes.append(len(minibatch.samples))
         return {}
 
 

@@ -10,20 +10,20 @@ from typing import Any, TextIO
 
 
 class PatientOutput:
-    """A text stream that ignores a closed pipe, so that a training doesn't end when its reader does."""
+    """A text file that ignores a closed pipe, so that a training doesn't end when its reader does."""
 
-    def __init__(self, stream: TextIO) -> None:
-        """Write to ``stream``."""
-        self._stream = stream
+    def __init__(self, file: TextIO) -> None:
+        """Write to ``file``."""
+        self._file = file
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the stream's own."""
-        return getattr(self._stream, name)
+        """Everything else is the file's own."""
+        return getattr(self._file, name)
 
     def write(self, text: str) -> int:
         """Write the text, unless the pipe is closed."""
         try:
-            return self._stream.write(text)
+            return self._file.write(text)
         except BrokenPipeError:
             self._to_nowhere()
             return len(text)
@@ -31,15 +31,15 @@ class PatientOutput:
     def flush(self) -> None:
         """Flush, unless the pipe is closed."""
         try:
-            self._stream.flush()
+            self._file.flush()
         except BrokenPipeError:
             self._to_nowhere()
 
     def _to_nowhere(self) -> None:
-        # The descriptor itself, since Python flushes the stream once more at its end.
+        # The descriptor itself, since Python flushes the file once more at its end.
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
+            os.dup2(nowhere, self._file.fileno())
             os.close(nowhere)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.ppo.hooks import ObservationStream
+from ppo_and_friends.ppo.hooks import EpisodeHistory
 
 Array = NDArray[Any]
 
@@ -45,7 +45,7 @@ class AgentIndex(Friend):
         """Longer by the number of agents."""
         return self.observation_space(space)
 
-    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+    def transform(self, observations: Array, history: EpisodeHistory) -> Array:
         """[B, n] to [B, n + agents]; row b is agent b modulo their number."""
         return self.transform_critic(observations)
 

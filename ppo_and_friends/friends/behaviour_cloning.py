@@ -25,7 +25,7 @@ from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.joint_mapping import JointMapping
 from ppo_and_friends.ppo.agent import Agent
-from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
+from ppo_and_friends.ppo.hooks import EpisodeHistory, RolloutRequest
 from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.space_descriptions import describe, sizes
 
@@ -114,27 +114,27 @@ class BehaviourCloning(Friend):
         for _ in range(self.epochs):
             order = torch.from_numpy(generator.permutation(len(inputs)))
             total = 0.0
-            for rows in order.split(self.minibatch_size):
+            for samples in order.split(self.minibatch_size):
                 for parameter in parameters:
                     parameter.grad = None
-                loss = -distribution.log_prob(agent.network.policy(inputs[rows]), wanted[rows]).mean()
+                loss = -distribution.log_prob(agent.network.policy(inputs[samples]), wanted[samples]).mean()
                 loss.backward()
                 adam.step()
                 PULSE.beat()
-                total += loss.item() * len(rows)
+                total += loss.item() * len(samples)
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient
         self.nll.fill_(total / len(inputs))
 
     def _transformed(self, raw: Array) -> Array:
         """An episode's observations as the network sees them, through all friends."""
-        stream = ObservationStream(episode_starts=np.ones(1, bool))
-        rows = []
+        history = EpisodeHistory(episode_starts=np.ones(1, bool))
+        seen = []
         for observation in raw:
-            rows.append(self._agent.friends.transform(observation[None], stream)[0].copy())
-            stream = copy.copy(stream)
-            stream.episode_starts = np.zeros(1, bool)
-        return np.stack(rows)
+            seen.append(self._agent.friends.transform(observation[None], history)[0].copy())
+            history = copy.copy(history)
+            history.episode_starts = np.zeros(1, bool)
+        return np.stack(seen)
 
     def _steps(self) -> tuple[Array, Array, Array]:
         """All steps: encoded observations [N, *obs], stored actions [N, A], first of an episode [N]."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
+from ppo_and_friends.ppo.hooks import EpisodeHistory, RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.settings.schedules import AnySchedule, Schedule, as_schedule
 from ppo_and_friends.vector.protocol import Data
@@ -47,7 +47,7 @@ class ObservationClip(Friend):
         """Clip."""
         return self._clipped(observations)
 
-    def transform(self, observations: Data, stream: ObservationStream) -> Data:
+    def transform(self, observations: Data, history: EpisodeHistory) -> Data:
         """Clip."""
         return self._clipped(observations)
 

@@ -14,7 +14,7 @@ from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext, Teacher
 from ppo_and_friends.networks.model import begun, legal
-from ppo_and_friends.ppo.hooks import Controls, ObservationStream, RolloutRequest, transformed
+from ppo_and_friends.ppo.hooks import Controls, EpisodeHistory, RolloutRequest, transformed
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, as_schedule
@@ -61,7 +61,7 @@ class Distillation(Friend):
         layout = context.layout
         self._seen: list[Array] = []
         self._last: Array | None = None
-        self._stream = ObservationStream(np.ones(layout.local, bool))
+        self._history = EpisodeHistory(np.ones(layout.local, bool))
         self._state = torch.empty(0)
 
     def before_rollout(self, request: RolloutRequest) -> None:
@@ -93,19 +93,19 @@ class Distillation(Friend):
                 self._known[t] = 0.0
                 continue
             starts = rollout.episode_starts[t]
-            self._stream.episode_starts = starts.cpu().numpy()
+            self._history.episode_starts = starts.cpu().numpy()
             parameters = self._ask(raw, starts)
             masks = rollout.observations.get("action_mask")
             seen = {} if masks is None else {"action_mask": masks[t]}
             found[t] = legal(self.context.distribution, parameters.to(found), seen)
-            self._stream.last_actions = actions[t]
+            self._history.last_actions = actions[t]
         self._wanted = found.flatten(0, 1)
 
     @torch.inference_mode()
     def _ask(self, raw: Array, starts: Tensor) -> Tensor:
         assert self._teacher is not None
         agent = self._teacher.agent
-        seen = transformed(agent.friends, {"policy": raw}, self._stream)["policy"]
+        seen = transformed(agent.friends, {"policy": raw}, self._history)["policy"]
         inputs = torch.as_tensor(seen).to(agent.device)
         inputs = inputs.to(agent.dtype) if inputs.is_floating_point() else inputs
         state = begun(self._state.to(inputs.device), starts.to(agent.device))
@@ -115,7 +115,7 @@ class Distillation(Friend):
     def _begin(self, rows: int) -> None:
         assert self._teacher is not None
         agent = self._teacher.agent
-        self._stream = ObservationStream(np.ones(rows, bool))
+        self._history = EpisodeHistory(np.ones(rows, bool))
         self._state = torch.zeros((rows, agent.network.policy_state_size), dtype=agent.dtype)
 
     def _check(self, raw: Array) -> None:
@@ -139,9 +139,9 @@ class Distillation(Friend):
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """The analytic divergence times beta."""
-        rows = minibatch.rows
-        kl = self.context.distribution.kl(self._wanted[rows], minibatch.policy_parameters)
-        return {"loss": minibatch.mean(kl * self._known.flatten()[rows]) * self.coefficient}
+        samples = minibatch.samples
+        kl = self.context.distribution.kl(self._wanted[samples], minibatch.policy_parameters)
+        return {"loss": minibatch.mean(kl * self._known.flatten()[samples]) * self.coefficient}
 
     def metrics(self) -> dict[str, float]:
         """Beta."""

@@ -23,7 +23,7 @@ from ppo_and_friends.ppo.hooks import Controls
 class Evaluator(Friend):
     """Play episodes on the canonical environment every so often; end the training at a target score.
 
-    Statistics are frozen and the random streams are separate, so training is unaffected.
+    Statistics are frozen and the random numbers are separate ones, so training is unaffected.
     """
 
     source = "arXiv:1709.06560, section 5"

@@ -115,7 +115,7 @@ class FriendContext:
     """T, the rollout's length."""
 
     randomness: Randomness
-    """Counter-based random streams; use ``Purpose.FRIENDS``."""
+    """Counter-based random numbers; use ``Purpose.FRIENDS``."""
 
     device: torch.device
     """Where the networks live."""
@@ -276,7 +276,7 @@ class Friend(Hooks):
         return dict(self.state.state_dict())
 
     def generator(self, *position: int) -> np.random.Generator:
-        """This friend's own random stream at a position (up to three numbers, the last below 2^32).
+        """This friend's own random generator at a position (up to three numbers, the last below 2^32).
 
         Put the global environment index in it where environments must not depend on the layout.
         """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.features import ActionFeatures
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.ppo.hooks import ObservationStream
+from ppo_and_friends.ppo.hooks import EpisodeHistory
 
 Array = NDArray[Any]
 
@@ -46,17 +46,17 @@ class ObservationHistory(Friend):
         low, high = np.tile(space.low, self.length), np.tile(space.high, self.length)
         return spaces.Box(low, high, dtype=space.dtype.type)
 
-    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+    def transform(self, observations: Array, history: EpisodeHistory) -> Array:
         """[B, n] to [B, length * n]."""
         width = observations.shape[1]
-        old = stream.memory.get(self.name)
+        old = history.memory.get(self.name)
         filled = np.tile(observations, self.length)
         if old is None:
             stacked = filled
         else:
             stacked = np.concatenate((old[:, width:], observations), axis=1)
-            stacked[stream.episode_starts] = filled[stream.episode_starts]
-        stream.memory[self.name] = stacked
+            stacked[history.episode_starts] = filled[history.episode_starts]
+        history.memory[self.name] = stacked
         return stacked
 
 
@@ -83,10 +83,10 @@ class PreviousAction(Friend):
         high = np.concatenate((space.high, high)).astype(space.dtype)
         return spaces.Box(low, high, dtype=space.dtype.type)
 
-    def transform(self, observations: Array, stream: ObservationStream) -> Array:
+    def transform(self, observations: Array, history: EpisodeHistory) -> Array:
         """[B, n] to [B, n + action size]."""
         appended = np.zeros((len(observations), self.features.size), observations.dtype)
-        if stream.last_actions is not None:
-            known = ~stream.episode_starts
-            appended[known] = self.features(torch.from_numpy(stream.last_actions)).numpy()[known]
+        if history.last_actions is not None:
+            known = ~history.episode_starts
+            appended[known] = self.features(torch.from_numpy(history.last_actions)).numpy()[known]
         return np.concatenate((observations, appended), axis=1)

@@ -23,7 +23,7 @@ from ppo_and_friends.ppo.rollout import RewardStream, Rollout
 Array = NDArray[Any]
 
 CHUNK = 8192
-"""Rows that are scored at once; bounds the memory."""
+"""Samples whose errors are computed at once; bounds the memory."""
 
 
 class ICM(Friend):
@@ -123,17 +123,19 @@ class ICM(Friend):
         return forward, self.actions.mismatch(guess, actions)
 
     def after_rollout(self, rollout: Rollout) -> None:
-        """Score the whole rollout, then mix the rewards or add a stream."""
+        """Predict the whole rollout, then mix the rewards or add a stream."""
         device = self.context.device
         self._observations = rollout.observations["policy"].flatten(0, 1)
         self._envs = rollout.num_envs
         actions = rollout.actions.flatten(0, 1)
         with torch.no_grad():
             seen, envs = self._observations, self._envs
-            rows = torch.arange(len(actions), device=device).split(CHUNK)
-            scores = [self._errors(seen[part], seen[part + envs], actions[part])[0] for part in rows]
+            samples = torch.arange(len(actions), device=device)
+            errors = [
+                self._errors(seen[part], seen[part + envs], actions[part])[0] for part in samples.split(CHUNK)
+            ]
         extrinsic = rollout.rewards["extrinsic"]
-        rewards = torch.cat(scores).view(extrinsic.shape).to(extrinsic.dtype) * rollout.active
+        rewards = torch.cat(errors).view(extrinsic.shape).to(extrinsic.dtype) * rollout.active
         if self.normalize:
             rewards = self.normalizer.scaled(rewards, rollout.terminated | rollout.truncated, rollout)
         rewards = self.scale * rewards
@@ -145,7 +147,7 @@ class ICM(Friend):
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """The forward and the inverse model's losses (eq. 7)."""
-        following = self._observations[minibatch.rows + self._envs]
+        following = self._observations[minibatch.samples + self._envs]
         forward, inverse = self._errors(minibatch.observations["policy"], following, minibatch.actions)
         return {
             "forward": self.forward_share * minibatch.mean(forward),

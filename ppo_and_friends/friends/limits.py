@@ -70,9 +70,9 @@ class BootstrapClip(Friend):
             low, high = min(low, 0.0) * horizon, max(high, 0.0) * horizon
         return low, high
 
-    def adjust_values(self, values: Tensor, stream: str) -> Tensor:
+    def adjust_values(self, values: Tensor, reward_stream: str) -> Tensor:
         """Clip the environment's values in those rows."""
-        if stream != "extrinsic":
+        if reward_stream != "extrinsic":
             return values
         low, high = self.bounds()
         return torch.where(self._rows, values.clamp(low, high), values)

@@ -63,7 +63,7 @@ def moved_sums(sums: Array, distance: Array) -> Array:
     """Sums around another point: of x - c from those of x - s.
 
     Args:
-        sums: [1 + 2 N], the number of rows, then for each component the sum of x - s and of its square.
+        sums: [1 + 2 N], the number of samples, then for each component the sum of x - s and of its square.
         distance: [N], s - c.
 
     Returns:

@@ -17,7 +17,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.moments import global_moments, merge_moments, moments_of_sums, moved_sums
 from ppo_and_friends.ppo.estimators import discounted_sums
-from ppo_and_friends.ppo.hooks import ObservationStream, RolloutRequest
+from ppo_and_friends.ppo.hooks import EpisodeHistory, RolloutRequest
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.vector.protocol import Data, VectorStep
@@ -33,7 +33,7 @@ SMALLEST_DEVIATION = 1e-6
 REWARD_ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
 """Of rewards, relative to their size: a running sum that varied by less is taken for constant."""
 
-NO_STREAM = ObservationStream(episode_starts=np.zeros(0, bool))
+NO_HISTORY = EpisodeHistory(episode_starts=np.zeros(0, bool))
 """For a transform that needs none."""
 
 
@@ -104,7 +104,7 @@ class ObservationNormalizer(Friend):
     def transform_critic(self, observations: Data) -> Data:
         """As ``transform``, with statistics of their own."""
         assert self._critic is not None
-        return self._critic.transform(observations, NO_STREAM)
+        return self._critic.transform(observations, NO_HISTORY)
 
     def statistics(self) -> tuple[Array, Array]:
         """Mean and 1 / deviation, [*obs] each; anew when the statistics changed or were loaded."""
@@ -118,7 +118,7 @@ class ObservationNormalizer(Friend):
             self._frozen = (count, mean, scale)
         return self._frozen[1], self._frozen[2]
 
-    def transform(self, observations: Data, stream: ObservationStream) -> Data:
+    def transform(self, observations: Data, history: EpisodeHistory) -> Data:
         """(o - mean) / deviation."""
         mean: Data
         scale: Data
@@ -297,7 +297,7 @@ class AdvantageNormalizer(Friend):
         self.per_minibatch = per_minibatch
 
     def after_estimation(self, rollout: Rollout) -> None:
-        """Normalise over the rollout's active rows of all ranks."""
+        """Normalise over the rollout's active samples of all ranks."""
         if self.per_minibatch:
             return
         _, mean, variance = global_moments(rollout.advantages, rollout.active, self.context.communicator)
@@ -306,7 +306,7 @@ class AdvantageNormalizer(Friend):
         rollout.advantages = normalised.to(advantages.dtype)
 
     def before_minibatch(self, minibatch: Minibatch) -> None:
-        """Normalise over the minibatch's active rows of all ranks."""
+        """Normalise over the minibatch's active samples of all ranks."""
         if not self.per_minibatch:
             return
         samples = minibatch.advantages.double()

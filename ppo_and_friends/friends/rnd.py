@@ -25,7 +25,7 @@ from ppo_and_friends.vector.stacking import stacked_frames
 Array = NDArray[Any]
 
 CHUNK = 4096
-"""Rows that are scored at once; bounds the memory."""
+"""Samples whose errors are computed at once; bounds the memory."""
 
 
 class RND(Friend):
@@ -134,9 +134,9 @@ class RND(Friend):
         axis, first = self._axes.channel_axis + 1, self._axes.channels - self._channels
         return observations.narrow(axis, first, self._channels).movedim(axis, 1).contiguous()
 
-    def _errors(self, rows: Tensor) -> Tensor:
-        """[N] squared errors of the predictor on the observations in these rows of the rollout."""
-        observations = self._observations[rows].to(self._shift.dtype)
+    def _errors(self, samples: Tensor) -> Tensor:
+        """[N] squared errors of the predictor on the observations of these samples of the rollout."""
+        observations = self._observations[samples].to(self._shift.dtype)
         whitened = ((observations - self._shift) * self._scale).clamp(-self.clip, self.clip)
         # A mean over features, so that neither reward nor loss depends on how many there are.
         with torch.no_grad():
@@ -145,7 +145,7 @@ class RND(Friend):
         return errors
 
     def after_rollout(self, rollout: Rollout) -> None:
-        """Update the observations' statistics, and score every step by its next observation."""
+        """Update the observations' statistics, and reward every step for its next observation."""
         envs, steps = rollout.num_envs, rollout.steps
         frames = self._frames(rollout.observations["policy"].flatten(0, 1))
         self._merge_statistics(host_array(frames)[envs:], host_array(rollout.active).reshape(-1))
@@ -153,16 +153,16 @@ class RND(Friend):
         self._envs = envs
         self._learned = torch.from_numpy(self._chosen(rollout)).to(rollout.log_probs)
         with torch.no_grad():
-            rows = torch.arange(envs, (steps + 1) * envs, device=self.context.device).split(CHUNK)
-            scores = torch.cat([self._errors(part) for part in rows])
+            samples = torch.arange(envs, (steps + 1) * envs, device=self.context.device)
+            errors = torch.cat([self._errors(part) for part in samples.split(CHUNK)])
         dtype = rollout.rewards["extrinsic"].dtype
-        rewards = scores.view(steps, envs).to(dtype) * rollout.active
+        rewards = errors.view(steps, envs).to(dtype) * rollout.active
         rewards = self.normalizer.scaled(rewards, torch.zeros_like(rollout.active), rollout)
         self._mean = float(global_moments(rewards, rollout.active, self.context.communicator)[1])
         rollout.rewards["novelty"] = rewards
 
     def _merge_statistics(self, observations: Array, valid: Array) -> None:
-        """Merge moments of the valid rows of [N, *obs] over all ranks into the run's. Collectives."""
+        """Merge moments of the valid samples of [N, *obs] over all ranks into the run's. Collectives."""
         mean = self.mean.numpy()
         sums = np.zeros((2, *mean.shape))
         centre = mean.copy()
@@ -201,8 +201,8 @@ class RND(Friend):
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """The predictor's error."""
-        errors = self._errors(minibatch.rows + self._envs)
-        return {"error": minibatch.mean(errors * self._learned[minibatch.rows])}
+        errors = self._errors(minibatch.samples + self._envs)
+        return {"error": minibatch.mean(errors * self._learned[minibatch.samples])}
 
     def metrics(self) -> dict[str, float]:
         """The mean novelty reward of a step, after normalisation."""

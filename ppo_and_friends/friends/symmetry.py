@@ -82,7 +82,7 @@ class SymmetryAugmentation(Friend):
             raise UsageError("SymmetryAugmentation: give both observation and action, or neither.")
         self.method, self.weight = method, weight
         if method == "loss":
-            # ICM reads next observations from the original rollout; mirrored rows have none.
+            # ICM reads next observations from the original rollout; mirrored samples have none.
             self.conflicts = ("ObservationHistory", "PreviousAction", "AgentIndex")
         self._given = Mirror(observation, action) if observation else None
 
@@ -176,22 +176,22 @@ class SymmetryAugmentation(Friend):
         return False
 
     def before_minibatch(self, minibatch: Minibatch) -> None:
-        """Append the mirror image of every row."""
+        """Append the mirror image of every sample."""
         if self.method != "augment":
             return
         # The step's size is measured from what the old policy did in the mirror, symmetric or not.
         for name, mirror_images in zip(
             ("old_policy_parameters", "old_value_outputs"), self._old, strict=True
         ):
-            setattr(minibatch, name, torch.cat((getattr(minibatch, name), mirror_images[minibatch.rows])))
+            setattr(minibatch, name, torch.cat((getattr(minibatch, name), mirror_images[minibatch.samples])))
         actions = minibatch.actions
         mirrored = self._choices[actions] if self._choices is not None else self._action(actions)
         seen = minibatch.observations["policy"]
         minibatch.observations = {"policy": torch.cat((seen, self._observation(seen)))}
         minibatch.actions = torch.cat((actions, mirrored))
-        # The mirror image was sampled with the probability of the original row (arXiv:2403.04359).
+        # The mirror image was sampled with the probability of the original sample (arXiv:2403.04359).
         for name in (
-            "rows",
+            "samples",
             "states",
             "episode_starts",
             "old_log_probs",

@@ -71,14 +71,14 @@ class ValueNormalizer(Friend):
         """What an output is shifted and scaled by to become a prediction."""
         return self._statistics(stream)
 
-    def decode_values(self, outputs: Tensor, stream: str) -> Tensor:
+    def decode_values(self, outputs: Tensor, reward_stream: str) -> Tensor:
         """Outputs times the standard deviation, plus the mean."""
-        mean, std = self._units(stream)
+        mean, std = self._units(reward_stream)
         return outputs * std + mean
 
-    def encode_returns(self, returns: Tensor, stream: str) -> Tensor:
+    def encode_returns(self, returns: Tensor, reward_stream: str) -> Tensor:
         """Returns minus the mean, over the standard deviation."""
-        mean, std = self._units(stream)
+        mean, std = self._units(reward_stream)
         return (returns - mean) / std
 
     def after_estimation(self, rollout: Rollout) -> None:

@@ -19,7 +19,7 @@ class VideoRecorder(Friend):
     """Record an episode of the policy every so often, into ``videos/`` in the run's folder.
 
     TensorBoard and the other trackers show it, too. Rank 0 plays it on the canonical
-    environment with frozen statistics and separate random streams, so training is unaffected.
+    environment with frozen statistics and separate random numbers, so training is unaffected.
     """
 
     source = "PPO and Friends"

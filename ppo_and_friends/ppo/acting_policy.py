@@ -13,7 +13,7 @@ from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.model import Model, begun, legal
-from ppo_and_friends.ppo.hooks import Hooks, ObservationStream, transformed
+from ppo_and_friends.ppo.hooks import EpisodeHistory, Hooks, transformed
 from ppo_and_friends.vector.protocol import Data, Observations
 
 Array = NDArray[Any]
@@ -45,7 +45,7 @@ class ActingPolicy:
         self.network, self.friends, self.mapping = network, friends, mapping
         self._device, self._dtype, self._masked = device, dtype, masked
         self._needs = ("policy", "action_mask") if masked else ("policy",)
-        self._stream: ObservationStream | None = None
+        self._history: EpisodeHistory | None = None
         self._state = torch.empty(0)
         self._generator = np.random.default_rng(0)
 
@@ -57,9 +57,9 @@ class ActingPolicy:
             rows: [B] bool, the rows in which episodes begin; the others continue. None: all rows.
         """
         if rows is None:
-            self._stream = None
-        elif self._stream is not None:
-            self._stream.episode_starts = _like(np.asarray(rows, bool), self._stream.episode_starts)
+            self._history = None
+        elif self._history is not None:
+            self._history.episode_starts = _like(np.asarray(rows, bool), self._history.episode_starts)
         if seed is not None:
             self._generator = np.random.default_rng(seed)
 
@@ -85,14 +85,14 @@ class ActingPolicy:
             )
         policy = observations["policy"]
         rows = len(policy)
-        if self._stream is None:
+        if self._history is None:
             fresh = np.ones(rows, bool)
-            self._stream = ObservationStream(_like(fresh, policy))
+            self._history = EpisodeHistory(_like(fresh, policy))
             size = self.network.policy_state_size
             self._state = torch.zeros((rows, size), device=self._device, dtype=self._dtype)
-        seen = transformed(self.friends, observations, self._stream)
+        seen = transformed(self.friends, observations, self._history)
         inputs = {name: self._input(data) for name, data in seen.items() if name in self._needs}
-        state = begun(self._state, torch.as_tensor(self._stream.episode_starts, device=self._device))
+        state = begun(self._state, torch.as_tensor(self._history.episode_starts, device=self._device))
         parameters, self._state = self.network.step(inputs, state)
         distribution = self.mapping.distribution
         parameters = legal(distribution, parameters, inputs)
@@ -104,8 +104,8 @@ class ActingPolicy:
             noise = self._generator.standard_normal(shape) if normal else self._generator.random(shape)
             actions = distribution.sample(parameters, torch.from_numpy(noise).to(parameters))
         stored: Data = actions if isinstance(policy, Tensor) else host_array(actions)
-        self._stream.episode_starts = _like(np.zeros(rows, bool), policy)
-        self._stream.last_actions = stored
+        self._history.episode_starts = _like(np.zeros(rows, bool), policy)
+        self._history.last_actions = stored
         return self.mapping.to_environment(stored)
 
     def _input(self, data: Data) -> Tensor:

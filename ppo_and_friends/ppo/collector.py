@@ -17,7 +17,7 @@ from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.model import Model, Tensors, begun, legal
-from ppo_and_friends.ppo.hooks import Episode, Hooks, ObservationStream, RolloutRequest, transformed
+from ppo_and_friends.ppo.hooks import Episode, EpisodeHistory, Hooks, RolloutRequest, transformed
 from ppo_and_friends.ppo.rollout import Rollout, in_chunks, in_steps
 from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.ppo.storage import RolloutStorage
@@ -62,7 +62,7 @@ class Collector:
             network: Actor and critic.
             friends: All friends, set up.
             mapping: From stored actions to the environment's.
-            randomness: The run's random streams.
+            randomness: The run's random numbers.
             layout: Which environments these are.
             steps: T, the rollout's length.
             sequence_length: L, consecutive steps that are learned from together; a divisor of T.
@@ -92,7 +92,7 @@ class Collector:
         self._raw: Observations | None = None
         self.deadline: Deadline | None = None
         """When the job ends, if that is known; the same on all ranks."""
-        self._stream = ObservationStream(episode_starts=np.ones(layout.local, bool))
+        self._history = EpisodeHistory(episode_starts=np.ones(layout.local, bool))
         self._state = torch.zeros_like(self.rollout.states[-1])
 
     def reset(self, iteration: int) -> None:
@@ -102,7 +102,7 @@ class Collector:
         self._raw = self.envs.reset(seed)
         fresh = np.ones(self.layout.local, bool)
         on_device = self.envs.device is not None
-        self._stream = ObservationStream(torch.from_numpy(fresh).to(self.envs.device) if on_device else fresh)
+        self._history = EpisodeHistory(torch.from_numpy(fresh).to(self.envs.device) if on_device else fresh)
 
     def task_of(self, row: int) -> Task:
         """What the friends ask of a row's environment in the episode that it begins now."""
@@ -156,7 +156,7 @@ class Collector:
         """
         assert self._raw is not None
         deadline = self.deadline
-        storage, raw, stream = self._storage, self._raw, self._stream
+        storage, raw, history = self._storage, self._raw, self._history
         storage.begin(request.iteration)
         noise = torch.from_numpy(request.noise).to(self.device, self._dtype)
         act = self._step_function(self.network)
@@ -166,21 +166,25 @@ class Collector:
                 break
             with timer.measure("inference"):
                 seen = storage.put_observations(
-                    t, transformed(self.friends, raw, stream), stream.episode_starts
+                    t, transformed(self.friends, raw, history), history.episode_starts
                 )
                 actions = storage.put_actions(t, self._act(act, t, seen, noise[t]), as_array=as_array)
             step = yield self.mapping.to_environment(actions)
             storage.put_step(t, step)
             self.friends.observe(step)
-            raw, stream.episode_starts, stream.last_actions = step.observations, step.episode_starts, actions
+            raw, history.episode_starts, history.last_actions = (
+                step.observations,
+                step.episode_starts,
+                actions,
+            )
         if deadline is not None and deadline.agreed_near():
             raise RolloutGivenUp
         # The last observation is transformed again by the next rollout, with other statistics.
-        memory = copy.deepcopy(stream.memory)
-        storage.put_observations(self.steps, transformed(self.friends, raw, stream), stream.episode_starts)
-        stream.memory = memory
+        memory = copy.deepcopy(history.memory)
+        storage.put_observations(self.steps, transformed(self.friends, raw, history), history.episode_starts)
+        history.memory = memory
         self._raw = {name: _copy(data) for name, data in raw.items()}
-        stream.episode_starts = _copy(stream.episode_starts)
+        history.episode_starts = _copy(history.episode_starts)
         self.rollout.states[-1] = self._state
         rollout = storage.finish(self.layout.first)
         with timer.measure("inference"):

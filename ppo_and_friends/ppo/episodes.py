@@ -26,39 +26,39 @@ class EpisodeTracker:
     def __init__(self, layout: Layout) -> None:
         """Start with no unfinished episode in any environment of ``layout``."""
         self._first = layout.first
-        self._score: Array = np.zeros(layout.local)
+        self._return: Array = np.zeros(layout.local)
         self._length: Array = np.zeros(layout.local)
 
     def restart(self) -> None:
         """Drop the unfinished episodes, since all environments are reset."""
-        self._score[:] = 0.0
+        self._return[:] = 0.0
         self._length[:] = 0.0
 
-    def update(self, scores: Array, finished: Array, valid: Array) -> Array:
+    def update(self, true_rewards: Array, finished: Array, valid: Array) -> Array:
         """Take in a rollout.
 
         Args:
-            scores: [T, B], true rewards.
+            true_rewards: [T, B], what the environments themselves paid.
             finished: [T, B] bool, a whole episode ended with this step.
             valid: [T, B] bool, False where the row is a reset and no step.
 
         Returns:
-            [n, 4] float64, a row for each finished episode: the step t at which it ended, the
+            [n, 4] float64, for each finished episode: the step t at which it ended, the
             global environment index, its return and its length in steps.
         """
-        score = self._score + np.cumsum(scores * valid, axis=0, dtype=np.float64)
+        total_reward = self._return + np.cumsum(true_rewards * valid, axis=0, dtype=np.float64)
         length = self._length + np.cumsum(valid, axis=0, dtype=np.float64)
-        rows = []
+        ended = []
         for env in np.flatnonzero(finished.any(axis=0)):
             before = np.zeros(2)
             for t in np.flatnonzero(finished[:, env]):
-                total = np.array((score[t, env], length[t, env]))
-                rows.append((float(t), float(self._first + env), *(total - before)))
+                total = np.array((total_reward[t, env], length[t, env]))
+                ended.append((float(t), float(self._first + env), *(total - before)))
                 before = total
-            score[-1, env] -= before[0]
+            total_reward[-1, env] -= before[0]
             length[-1, env] -= before[1]
-        self._score, self._length = score[-1].copy(), length[-1].copy()
-        return np.array(rows, dtype=np.float64).reshape(-1, 4)
+        self._return, self._length = total_reward[-1].copy(), length[-1].copy()
+        return np.array(ended, dtype=np.float64).reshape(-1, 4)
 
 
 class EpisodeStatistics:
@@ -81,21 +81,21 @@ class EpisodeStatistics:
             episode_return_max, episode_length_mean (NaN without episodes), episode_return_mean_100 (of the
             last 100 episodes, or of as many as there were) and episodes_in_mean (how many these are).
         """
-        rows = communicator.concatenate(episodes)
+        ended = communicator.concatenate(episodes)
         # Ordered by time, then by environment: the same for any division among the ranks.
-        rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
-        scores = rows[:, 2]
-        self.recent.extend(scores.tolist())
-        self.total += len(scores)
-        some = len(scores) > 0
+        ended = ended[np.lexsort((ended[:, 1], ended[:, 0]))]
+        returns = ended[:, 2]
+        self.recent.extend(returns.tolist())
+        self.total += len(returns)
+        some = len(returns) > 0
         nan = float("nan")
         return {
-            "episodes": float(len(scores)),
-            "episode_return_mean": float(scores.mean()) if some else nan,
-            "episode_return_std": float(scores.std()) if some else nan,
-            "episode_return_min": float(scores.min()) if some else nan,
-            "episode_return_max": float(scores.max()) if some else nan,
-            "episode_length_mean": float(rows[:, 3].mean()) if some else nan,
+            "episodes": float(len(returns)),
+            "episode_return_mean": float(returns.mean()) if some else nan,
+            "episode_return_std": float(returns.std()) if some else nan,
+            "episode_return_min": float(returns.min()) if some else nan,
+            "episode_return_max": float(returns.max()) if some else nan,
+            "episode_length_mean": float(ended[:, 3].mean()) if some else nan,
             "episode_return_mean_100": float(np.mean(self.recent)) if self.recent else nan,
             "episodes_in_mean": float(len(self.recent)),
         }

@@ -48,8 +48,8 @@ class Controls:
 
 
 @dataclass
-class ObservationStream:
-    """B streams of observations that go through the friends: a rollout's, or an evaluation's."""
+class EpisodeHistory:
+    """What friends know of B episodes beside their current observations: a rollout's, or an evaluation's."""
 
     episode_starts: Data
     """[B] bool, where the observation is the first of an episode."""
@@ -58,7 +58,7 @@ class ObservationStream:
     """[B, A], the actions taken since the previous observation, as the policy stores them."""
 
     memory: dict[str, Any] = field(default_factory=dict)
-    """A stateful friend's own place, by its name: copied, kept and dropped with the stream."""
+    """A stateful friend's own place, by its name: copied, kept and dropped with the history."""
 
 
 @dataclass
@@ -147,7 +147,7 @@ class Hooks:
         return task
 
     @combined_by(pipe)
-    def transform(self, observations: Data, stream: ObservationStream) -> Data:
+    def transform(self, observations: Data, history: EpisodeHistory) -> Data:
         """Called on what the policy sees, in training and in evaluation; [B, *obs] to [B, *obs']."""
         return observations
 
@@ -170,12 +170,12 @@ class Hooks:
         """Called when a rollout is complete; may change rewards and merge statistics over ranks."""
 
     @combined_by(pipe)
-    def decode_values(self, outputs: Tensor, stream: str) -> Tensor:
+    def decode_values(self, outputs: Tensor, reward_stream: str) -> Tensor:
         """Called before estimation; returns the critic's outputs in the rewards' units, [T+1, B]."""
         return outputs
 
     @combined_by(pipe)
-    def adjust_values(self, values: Tensor, stream: str) -> Tensor:
+    def adjust_values(self, values: Tensor, reward_stream: str) -> Tensor:
         """Called after all of decode_values: [T+1, B] in the rewards' units, to be bootstrapped from."""
         return values
 
@@ -184,7 +184,7 @@ class Hooks:
         """Called when advantages and returns are set (and again each time they are)."""
 
     @combined_by(pipe_back)
-    def encode_returns(self, returns: Tensor, stream: str) -> Tensor:
+    def encode_returns(self, returns: Tensor, reward_stream: str) -> Tensor:
         """Called after estimation: returns in the critic's units, [T, B]. Undoes decode_values."""
         return returns
 
@@ -243,9 +243,9 @@ class Hooks:
         return False
 
 
-def transformed(friends: Hooks, observations: Observations, stream: ObservationStream) -> Observations:
+def transformed(friends: Hooks, observations: Observations, history: EpisodeHistory) -> Observations:
     """Observations as the network sees them: friends change what actor and critic see, and no mask."""
-    seen = {**observations, "policy": friends.transform(observations["policy"], stream)}
+    seen = {**observations, "policy": friends.transform(observations["policy"], history)}
     if "critic" in seen:
         seen["critic"] = friends.transform_critic(seen["critic"])
     return seen

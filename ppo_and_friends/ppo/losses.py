@@ -1,7 +1,7 @@
 """PPO's loss as the paper has it: pure functions of tensors, differentiated by autograd.
 
 In the order of eq. 9 of arXiv:1707.06347: probability ratio, clipped surrogate, value loss, entropy, total.
-Shapes: N rows of a minibatch, P parameters of an action distribution, S reward streams.
+Shapes: N samples of a minibatch, P parameters of an action distribution, S reward streams.
 
 With ``kernels="fast"`` training uses `networks.kernels.fused_loss.fused_ppo_loss` instead, which is this
 loss with its gradients written out; tests hold the two equal.
@@ -29,11 +29,11 @@ def log_probability_ratio(log_probs: Tensor, old_log_probs: Tensor, active: Tens
     Args:
         log_probs: [N], of the actions taken, by the current policy.
         old_log_probs: [N], by the policy that took them.
-        active: [N], 1 for experience, 0 for a row that is excluded from training.
+        active: [N], 1 for experience, 0 for a sample that is excluded from training.
 
     Returns:
-        [N]; 0 without a gradient for excluded rows. To weight these with 0 later would not be enough:
-        the ratio of such a row can overflow, and 0 times infinity is not a number.
+        [N]; 0 without a gradient for excluded samples. To weight these with 0 later would not be enough:
+        the ratio of such a sample can overflow, and 0 times infinity is not a number.
     """
     return (log_probs - old_log_probs).masked_fill(active == 0, 0.0)
 
@@ -113,7 +113,7 @@ def ppo_loss(
 
     Returns:
         The loss [] to call ``backward`` on, and the statistics [5] by the names of ``STATISTICS``. Both are
-        this rank's share: sums over its rows, divided by the number of active rows on all ranks.
+        this rank's share: sums over its samples, divided by the number of active samples on all ranks.
     """
     parameters = minibatch.policy_parameters
     log_probs = distribution.log_prob(parameters, minibatch.actions)

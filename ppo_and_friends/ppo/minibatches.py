@@ -24,12 +24,12 @@ Array = NDArray[Any]
 class Minibatch:
     """Chunks of consecutive steps of a rollout, drawn from every environment alike, as tensors on the device.
 
-    N chunks of L steps are L * N rows, step by step: row l * N + n is step l of chunk n. Without memory L
-    is 1.
+    N chunks of L steps are L * N samples, step by step: sample l * N + n is step l of chunk n. Without
+    memory L is 1.
     """
 
-    rows: Tensor
-    """[L * N] int64: row t, b of the rollout is t * B + b. Row + B is its next observation's."""
+    samples: Tensor
+    """[L * N] int64, places in the rollout: step t of row b is t * B + b, its next observation B further."""
 
     observations: dict[str, Tensor]
     """By name, [L * N, *obs] each."""
@@ -59,10 +59,10 @@ class Minibatch:
     """[L * N, S]."""
 
     active: Tensor
-    """[L * N] float: 1 for experience, 0 for a reset row."""
+    """[L * N] float: 1 for experience, 0 for an automatic reset."""
 
     count: float
-    """Active rows of this minibatch over all ranks: divide sums by it."""
+    """Active samples of this minibatch over all ranks: divide sums by it."""
 
     index: int = 0
     """The minibatch's place in its epoch."""
@@ -73,9 +73,9 @@ class Minibatch:
     value_outputs: Tensor = field(default_factory=lambda: torch.empty(0))
     """[L * N, S], the current network's; set before friends' losses are asked for."""
 
-    def mean(self, samples: Tensor) -> Tensor:
-        """This rank's share of the mean of [L * N] samples over the active rows of all ranks."""
-        return torch.dot(samples, self.active) / self.count
+    def mean(self, values: Tensor) -> Tensor:
+        """This rank's share of the mean of [L * N] values over the active samples of all ranks."""
+        return torch.dot(values, self.active) / self.count
 
     def evaluate(self, network: Model) -> None:
         """Run the network over the chunks: sets ``policy_parameters`` and ``value_outputs``."""
@@ -137,7 +137,7 @@ def slice_bounds(chunks: int, minibatches: int) -> list[tuple[int, int]]:
 
 
 def active_counts(active: Tensor, orders: list[Array], bounds: list[tuple[int, int]]) -> Array:
-    """This rank's active rows in every minibatch of every epoch.
+    """This rank's active samples in every minibatch of every epoch.
 
     Args:
         active: [T, B] bool.
@@ -180,12 +180,12 @@ class MinibatchSource:
         Args:
             order: [C, B] shuffle of each environment's chunks.
             bounds: The minibatches' slices of the shuffled chunks.
-            counts: [minibatches], active rows over all ranks.
+            counts: [minibatches], active samples over all ranks.
         """
         rollout = self.rollout
         envs, length, device = rollout.num_envs, rollout.sequence_length, rollout.actions.device
         chunks = torch.from_numpy((order * envs + np.arange(envs)).reshape(-1)).to(device)
-        rows = _rows_of(chunks, envs, length, bounds)
+        samples = _samples_of(chunks, envs, length, bounds)
         # Estimation can be repeated between epochs, so its results are read anew in each.
         targets = [rollout.value_targets[name] for name in self.streams]
         tensors = {
@@ -193,13 +193,13 @@ class MinibatchSource:
             "advantages": rollout.advantages.flatten(),
             "value_targets": torch.stack(targets, dim=-1).flatten(0, 1),
         }
-        shuffled = {name: tensor.index_select(0, rows) for name, tensor in tensors.items()}
-        seen = {name: _rows(tensor, rows) for name, tensor in self._observations.items()}
+        shuffled = {name: tensor.index_select(0, samples) for name, tensor in tensors.items()}
+        seen = {name: _select(tensor, samples) for name, tensor in self._observations.items()}
         states = self._states.index_select(0, chunks)
         for index, (first, last) in enumerate(bounds):
             span = slice(first * length * envs, last * length * envs)
             yield Minibatch(
-                rows=rows[span],
+                samples=samples[span],
                 observations={name: tensor[span] for name, tensor in seen.items()},
                 states=states[first * envs : last * envs],
                 count=max(float(counts[index]), 1.0),
@@ -208,8 +208,8 @@ class MinibatchSource:
             )
 
 
-def _rows_of(chunks: Tensor, envs: int, length: int, bounds: list[tuple[int, int]]) -> Tensor:
-    """Rows of the rollout in the order of an epoch's minibatches, each step by step.
+def _samples_of(chunks: Tensor, envs: int, length: int, bounds: list[tuple[int, int]]) -> Tensor:
+    """Samples of the rollout in the order of an epoch's minibatches, each step by step.
 
     Args:
         chunks: [C * B], shuffled: chunk c of environment b is c * B + b.
@@ -219,9 +219,9 @@ def _rows_of(chunks: Tensor, envs: int, length: int, bounds: list[tuple[int, int
     """
     if length == 1:
         return chunks
-    first_rows = chunks // envs * (length * envs) + chunks % envs
+    firsts = chunks // envs * (length * envs) + chunks % envs
     steps = torch.arange(length, device=chunks.device).unsqueeze(-1) * envs
-    return torch.cat([(first_rows[a * envs : b * envs] + steps).flatten() for a, b in bounds])
+    return torch.cat([(firsts[a * envs : b * envs] + steps).flatten() for a, b in bounds])
 
 
 def _channels_last(observations: Tensor) -> Tensor:
@@ -231,8 +231,8 @@ def _channels_last(observations: Tensor) -> Tensor:
     return observations.contiguous(memory_format=torch.channels_last) if image else observations
 
 
-def _rows(tensor: Tensor, rows: Tensor) -> Tensor:
-    """Some rows of a tensor, laid out in memory as it is."""
+def _select(tensor: Tensor, samples: Tensor) -> Tensor:
+    """Some samples of a tensor [T * B, ...], laid out in memory as it is."""
     if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return tensor.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
-    return tensor.index_select(0, rows)
+        return tensor.permute(0, 2, 3, 1).index_select(0, samples).permute(0, 3, 1, 2)
+    return tensor.index_select(0, samples)

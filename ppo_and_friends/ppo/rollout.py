@@ -62,10 +62,10 @@ class Rollout:
     """[T, B] bool: False where the row is an automatic reset, not experience."""
 
     finished: Tensor
-    """[T, B] bool: a whole episode ended, so that its score is complete."""
+    """[T, B] bool: a whole episode ended, so that its return is complete."""
 
-    scores: Tensor
-    """[T, B] float64: the true rewards. For reports only."""
+    true_rewards: Tensor
+    """[T, B] float64: what the environment itself paid, neither clipped nor scaled. For reports only."""
 
     rewards: dict[str, Tensor]
     """Stream name to [T, B]. Friends may change and add streams."""

@@ -19,7 +19,7 @@ from ppo_and_friends.vector.protocol import Data, Observations, VectorStep
 
 Array = NDArray[Any]
 
-STEP_FIELDS = ("rewards", "scores", "terminated", "truncated", "active", "finished")
+STEP_FIELDS = ("rewards", "true_rewards", "terminated", "truncated", "active", "finished")
 """What a rollout keeps of a `VectorStep` besides the observations."""
 
 
@@ -56,7 +56,7 @@ class RolloutStorage:
             dtype: The network's precision.
         """
         shape = (steps, num_envs)
-        kinds = dict.fromkeys(STEP_FIELDS, torch.bool) | {"rewards": dtype, "scores": torch.float64}
+        kinds = dict.fromkeys(STEP_FIELDS, torch.bool) | {"rewards": dtype, "true_rewards": torch.float64}
 
         def zeros(*size: int, kind: torch.dtype = dtype) -> Tensor:
             return torch.zeros(size, dtype=kind, device=device)
@@ -81,7 +81,7 @@ class RolloutStorage:
             truncated=self._steps["truncated"],
             active=self._steps["active"],
             finished=self._steps["finished"],
-            scores=self._steps["scores"],
+            true_rewards=self._steps["true_rewards"],
         )
         rollout = self.rollout
         self._observations = [
@@ -122,12 +122,12 @@ class RolloutStorage:
         Returns:
             The observations as the network takes them, on its device.
         """
-        rows = self._observations[t]
+        slots = self._observations[t]
         if isinstance(starts, Tensor):
             _write(self.starts[t], starts, "episode_starts")
-            for name, row in rows.items():
-                _write(row, observations[name], name)
-            return rows
+            for name, slot in slots.items():
+                _write(slot, observations[name], name)
+            return slots
         self._starts_array[t] = starts
         for name, array in self._observation_arrays.items():
             if self._on_host:
@@ -135,10 +135,10 @@ class RolloutStorage:
             else:
                 # Reused at each step: the actions were fetched by then, so this transfer is complete.
                 array[0] = observations[name]
-                rows[name].copy_(torch.from_numpy(array[0]), non_blocking=True)
+                slots[name].copy_(torch.from_numpy(array[0]), non_blocking=True)
         if not self._on_host:
             self.starts[t].copy_(torch.from_numpy(self._starts_array[t]), non_blocking=True)
-        return rows
+        return slots
 
     def put_actions(self, t: int, actions: Tensor, *, as_array: bool) -> Data:
         """Write the actions [B, A] of step t; returns them as an array if asked to, else unchanged."""
@@ -174,7 +174,11 @@ class RolloutStorage:
                 check at each step would wait for the device. Arrays were checked at their step.
         """
         if not self._from_arrays:
-            numbers = {"reward": self._rewards, "score": self.rollout.scores, **self.rollout.observations}
+            numbers = {
+                "reward": self._rewards,
+                "true reward": self.rollout.true_rewards,
+                **self.rollout.observations,
+            }
             for name, tensor in numbers.items():
                 _check_finite(tensor, name, first)
             if "action_mask" in self.rollout.observations:
@@ -196,10 +200,10 @@ class RolloutStorage:
             )
 
 
-def _write(row: Tensor, data: Tensor, name: str) -> None:
-    if data.shape != row.shape:
-        raise EnvironmentFault(f"{name}: batch shape {list(data.shape)}, not {list(row.shape)}")
-    row.copy_(data)
+def _write(slot: Tensor, data: Tensor, name: str) -> None:
+    if data.shape != slot.shape:
+        raise EnvironmentFault(f"{name}: batch shape {list(data.shape)}, not {list(slot.shape)}")
+    slot.copy_(data)
 
 
 def _check_finite(tensor: Tensor, name: str, first: int) -> None:

@@ -139,7 +139,7 @@ class Trainer:
 
     def estimate(self, rollout: Rollout) -> None:
         """Compute advantages and returns of every reward stream (line 4 of Algorithm 1)."""
-        advantages = torch.zeros_like(rollout.scores)
+        advantages = torch.zeros_like(rollout.true_rewards)
         for stream in self.streams:
             values = self.friends.decode_values(rollout.value_outputs[stream.name], stream.name)
             values = self.friends.adjust_values(values, stream.name)
@@ -228,7 +228,7 @@ class Trainer:
     def _summary(self, rollout: Rollout) -> dict[str, float]:
         """Scores, counts and explained variance of a rollout, over all ranks."""
         episodes = self.tracker.update(
-            host_array(rollout.scores), host_array(rollout.finished), host_array(rollout.active)
+            host_array(rollout.true_rewards), host_array(rollout.finished), host_array(rollout.active)
         )
         active = host_array(rollout.active)
         returns = host_array(rollout.returns["extrinsic"])[active].astype(np.float64)

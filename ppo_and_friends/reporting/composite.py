@@ -98,7 +98,7 @@ def make_reporter(
     wandb: str | None = None,
     mlflow: str | None = None,
     labels: Labels | None = None,
-    stream: TextIO | None = None,
+    file: TextIO | None = None,
     more: Sequence[SilentReporter] = (),
 ) -> SilentReporter:
     """The reporters of a run: terminal, ``progress.csv``, TensorBoard and ``learning_curve.png``.
@@ -113,14 +113,14 @@ def make_reporter(
         wandb: Project of Weights & Biases to log to; None: don't.
         mlflow: Experiment of MLflow to log to; None: don't.
         labels: For both of these.
-        stream: Where to write; None: the notebook, or standard output.
+        file: Where to write; None: the notebook, or standard output.
         more: The user's own reporters.
     """
     if not is_main:
         return SilentReporter()
     from ppo_and_friends.reporting.notebook import make_console
 
-    console = make_console(verbosity, stream)
+    console = make_console(verbosity, file)
     reporters: list[SilentReporter] = [console]
     if folder is not None:
         from ppo_and_friends.reporting.plots import LearningCurve

@@ -37,10 +37,10 @@ RATE_WINDOW = 20
 """Iterations over which the rate for the time left is taken."""
 
 
-def is_live(stream: TextIO) -> bool:
+def is_live(file: TextIO) -> bool:
     """Whether a live display can be shown: a terminal that knows cursor movements."""
     try:
-        terminal = stream.isatty()
+        terminal = file.isatty()
     except ValueError:
         return False
     return terminal and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
@@ -65,17 +65,17 @@ class ConsoleReporter(SilentReporter):
         self,
         *,
         verbosity: int = 0,
-        stream: TextIO | None = None,
+        file: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show it on ``stream`` (None: standard output).
+        """Show it on ``file`` (None: standard output).
 
         Args:
             verbosity: -1 warnings only, 0 as usual, 1 everything (every iteration, all metrics).
-            stream: A terminal gets a live display, anything else plain lines.
+            file: A terminal gets a live display, anything else plain lines.
             clock: Seconds, for the interval between plain lines.
         """
-        self._stream = sys.stdout if stream is None else stream
+        self._file = sys.stdout if file is None else file
         self._verbosity = verbosity
         self._clock = clock
         self._live: Live | None = None
@@ -97,8 +97,8 @@ class ConsoleReporter(SilentReporter):
         experiment, ranks = run.experiment, run.ranks
         where = f"{ranks} rank{'s' * (ranks != 1)}"
         self._title = f"{experiment.name}, {where}"
-        if self._verbosity >= 0 and is_live(self._stream):
-            self._console = _Console(file=self._stream, highlight=False, force_jupyter=False)
+        if self._verbosity >= 0 and is_live(self._file):
+            self._console = _Console(file=self._file, highlight=False, force_jupyter=False)
         if self._verbosity >= 0:
             environments = f"{experiment.environment.num_envs} environments on {where}"
             begin = "new run" if run.resumed_from is None else f"resumed after iteration {run.resumed_from}"
@@ -111,7 +111,7 @@ class ConsoleReporter(SilentReporter):
                 get_renderable=self._picture,
                 refresh_per_second=REFRESHES,
                 redirect_stderr=sys.stderr.isatty(),
-                redirect_stdout=self._stream is sys.stdout,
+                redirect_stdout=self._file is sys.stdout,
             )
             self._live.start()
 
@@ -197,8 +197,8 @@ class ConsoleReporter(SilentReporter):
             # Soft: the terminal breaks long lines, so that paths and commands can still be copied.
             self._console.print(Text(text, style=style or ""), soft_wrap=True)
             return
-        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        encoding = getattr(self._file, "encoding", None) or "utf-8"
         if not encoding.lower().startswith("utf"):
             text = text.replace("±", "+/-").encode(encoding, "replace").decode(encoding)
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        self._file.write(f"{text}\n")
+        self._file.flush()

@@ -29,16 +29,16 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def make_console(verbosity: int = 0, stream: TextIO | None = None) -> ConsoleReporter:
+def make_console(verbosity: int = 0, file: TextIO | None = None) -> ConsoleReporter:
     """The reporter that shows progress to the user: in a notebook, on a terminal, or as lines of a log.
 
     Args:
         verbosity: -1 warnings only, 0 as usual, 1 everything.
-        stream: Where to write; None: the notebook, or standard output.
+        file: Where to write; None: the notebook, or standard output.
     """
-    if stream is None and in_notebook():
+    if file is None and in_notebook():
         return NotebookReporter(verbosity=verbosity)
-    return ConsoleReporter(verbosity=verbosity, stream=stream)
+    return ConsoleReporter(verbosity=verbosity, file=file)
 
 
 class _Picture:
@@ -73,11 +73,11 @@ class NotebookReporter(ConsoleReporter):
         self,
         *,
         verbosity: int = 0,
-        stream: TextIO | None = None,
+        file: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Display below the running cell; messages are written to ``stream`` (None: standard output)."""
-        super().__init__(verbosity=verbosity, stream=stream, clock=clock)
+        """Display below the running cell; messages are written to ``file`` (None: standard output)."""
+        super().__init__(verbosity=verbosity, file=file, clock=clock)
         self._display: Any = None
         self._drawn_at = 0.0
 

@@ -18,15 +18,15 @@ MOST_ROWS = 20
 """Episodes that are listed one by one; of more, only the statistics are printed."""
 
 
-def print_evaluation(evaluation: Evaluation, stream: TextIO | None = None) -> None:
+def print_evaluation(evaluation: Evaluation, file: TextIO | None = None) -> None:
     """Print a test's episodes and their statistics.
 
     Args:
         evaluation: What to print.
-        stream: Where; None: standard output.
+        file: Where; None: standard output.
     """
     # In a notebook it is text as well, in order with what else is printed.
-    file = sys.stdout if stream is None else stream
+    file = sys.stdout if file is None else file
     console = Console(file=file, highlight=False, force_jupyter=False)
     how = "deterministic" if evaluation.deterministic else "exploring"
     console.print(

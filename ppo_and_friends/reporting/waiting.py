@@ -24,11 +24,11 @@ BAR = 20
 class Waiting:
     """Call it with the share that is done, in [0, 1], and with what is being done."""
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show it on ``stream`` (None: standard error, so that results can be redirected)."""
-        self._stream = sys.stderr if stream is None else stream
+    def __init__(self, file: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show it on ``file`` (None: standard error, so that results can be redirected)."""
+        self._file = sys.stderr if file is None else file
         self._clock = clock
-        self._live = is_live(self._stream)
+        self._live = is_live(self._file)
         self._last = clock() - (REDRAWN if self._live else 0.0)
         self._drawn = False
 
@@ -64,7 +64,7 @@ class Waiting:
 
     def _write(self, text: str) -> None:
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            self._file.write(text)
+            self._file.flush()
         except (OSError, UnicodeError):  # nobody looks, or the terminal has no such characters
             self._drawn = False

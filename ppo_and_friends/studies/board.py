@@ -30,19 +30,19 @@ MOST_ROWS = 40
 class Board:
     """Shows the states of a study's runs. ``states`` and ``reasons`` belong to whoever runs them."""
 
-    def __init__(self, runs: Sequence[StudyRun], stream: TextIO | None = None) -> None:
+    def __init__(self, runs: Sequence[StudyRun], file: TextIO | None = None) -> None:
         """Start with all runs waiting.
 
         Args:
             runs: In the order of the table.
-            stream: Where to write; None: standard output.
+            file: Where to write; None: standard output.
         """
         self.runs = list(runs)
         self.states = {run.folder: WAITING for run in runs}
         self.reasons: dict[Path, str] = {}
-        stream = stream or sys.stdout
+        file = file or sys.stdout
         # Lines that aren't wrapped can be searched.
-        self._console = Console(file=stream, highlight=False, width=None if stream.isatty() else WIDTH)
+        self._console = Console(file=file, highlight=False, width=None if file.isatty() else WIDTH)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._shown: dict[Path, str] = {}
         self._start = time.monotonic()

@@ -26,7 +26,7 @@ def compare(
     *,
     column: str = "episode_return_mean_100",
     output: Path | None = None,
-    stream: TextIO | None = None,
+    file: TextIO | None = None,
 ) -> list[Path]:
     """Compare groups of runs; print the statistics, write them as JSON and draw a picture.
 
@@ -34,7 +34,7 @@ def compare(
         patterns: A folder or a glob for each group, at least two.
         column: The score, a column of ``progress.csv``; its last value counts.
         output: Files to write, without an extension; None: ``comparison`` in the groups' common folder.
-        stream: Where to print; None: standard output.
+        file: Where to print; None: standard output.
 
     Returns:
         The files.
@@ -48,7 +48,7 @@ def compare(
     groups = _renamed([find_group(pattern) for pattern in patterns])
     comparison = align(groups, column)
     means, found = statistics.interquartile_means(comparison), statistics.pairs(comparison)
-    _print(comparison, means, found, stream)
+    _print(comparison, means, found, file)
     if output is None:
         folders = [run.folder.resolve() for group in groups for each in group.runs.values() for run in each]
         output = Path(os.path.commonpath(folders)) / "comparison"
@@ -92,10 +92,10 @@ def _print(
     comparison: Comparison,
     means: dict[str, statistics.Interval],
     found: Sequence[statistics.Pair],
-    stream: TextIO | None,
+    file: TextIO | None,
 ) -> None:
-    stream = stream or sys.stdout
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 160, markup=False)
+    file = file or sys.stdout
+    console = Console(file=file, highlight=False, width=None if file.isatty() else 160, markup=False)
     for name in comparison.environments:
         console.print(f"{name}, at {format_count(comparison.timesteps[name])} timesteps")
     if comparison.normalised:

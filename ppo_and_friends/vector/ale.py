@@ -137,15 +137,15 @@ class ALEVectorEnv:
         if self._life_loss:
             terminated = env_terminated | (info["lives"] < self._lives)
             self._lives = np.array(info["lives"])
-        scores = rewards.astype(np.float64)
+        true_rewards = rewards.astype(np.float64)
         return VectorStep(
             observations={"policy": observations},
-            rewards=np.sign(scores) if self._clip_rewards else scores,
+            rewards=np.sign(true_rewards) if self._clip_rewards else true_rewards,
             terminated=terminated,
             truncated=finished & ~terminated,
             active=~resets,
             episode_starts=resets,
-            scores=scores,
+            true_rewards=true_rewards,
             finished=finished,
         )
 

@@ -100,8 +100,8 @@ class CheckedVectorEnv:
         if self._choices:
             self._check_masks(step.observations[KEY], step.finished)
         self._check_rewards(step.rewards)
-        if step.scores is not step.rewards:
-            self._check_rewards(step.scores)
+        if step.true_rewards is not step.rewards:
+            self._check_rewards(step.true_rewards)
         return step
 
     def new_notices(self) -> list[str]:

@@ -182,16 +182,16 @@ class EnvPoolVectorEnv:
         """
         observations, rewards, terminated, truncated, info = self._pool.step(actions)
         resets, over = self._over, terminated | truncated
-        self._over, scores = over, rewards
+        self._over, true_rewards = over, rewards
         if self._atari:
             # Unlike `terminated`, this is right on the last step before the time limit, too.
-            terminated, scores = info["terminated"].astype(np.bool_), info["reward"]
+            terminated, true_rewards = info["terminated"].astype(np.bool_), info["reward"]
             if self._life_loss:
                 terminated |= info["lives"] < self._lives
                 self._lives = np.array(info["lives"])
             truncated = over & ~terminated
         return VectorStep(
-            {"policy": observations}, rewards, terminated, truncated, ~resets, resets, scores, over
+            {"policy": observations}, rewards, terminated, truncated, ~resets, resets, true_rewards, over
         )
 
     def close(self) -> None:

@@ -94,7 +94,7 @@ class GymnasiumVectorEnv:
     def step(self, actions: Any) -> VectorStep:
         """Step all environments; see `VectorEnv.step`."""
         actions = copied(actions, self.action_space)  # since environments may modify them
-        scores = np.zeros(self.num_envs)
+        true_rewards = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, np.bool_)
         finished = np.zeros(self.num_envs, np.bool_)
         infos: dict[int, dict[str, float]] = {}
@@ -104,14 +104,14 @@ class GymnasiumVectorEnv:
                     observation = self._begin(i, env)
                 else:
                     action = row_of(actions, self.action_space, i)
-                    observation, scores[i], env_terminated, env_truncated, info = env.step(action)
+                    observation, true_rewards[i], env_terminated, env_truncated, info = env.step(action)
                     finished[i] = env_terminated or env_truncated
                     terminated[i] = env_terminated or info.get(LIFE_LOST, False)
                     if finished[i] and (numbers := numbers_of(info)):
                         infos[i] = numbers
                 self._write(i, env, observation)
         resets, self._resets = self._resets, finished
-        rewards = np.sign(scores) if self._clip_rewards else scores
+        rewards = np.sign(true_rewards) if self._clip_rewards else true_rewards
         return VectorStep(
             observations=self._observations(),
             rewards=rewards,
@@ -119,7 +119,7 @@ class GymnasiumVectorEnv:
             truncated=finished & ~terminated,
             active=~resets,
             episode_starts=resets,
-            scores=scores,
+            true_rewards=true_rewards,
             finished=finished,
             infos=infos,
         )

@@ -107,19 +107,19 @@ class PettingZooVectorEnv:
         latest = self.teams.latest if self._shared else self.teams.step(self._by_agent(actions))
         assert latest is not None
         shape, own = self._returns.shape, self._columns
-        scores, rewards = np.zeros(shape), np.zeros(shape)
+        true_rewards, rewards = np.zeros(shape), np.zeros(shape)
         terminated, truncated, active = (np.zeros(shape, np.bool_) for _ in range(3))
         infos: dict[int, dict[str, float]] = {}
         for e, step in enumerate(latest.steps):
             if step is None:
                 self._returns[e] = 0.0
                 continue
-            active[e], scores[e] = step.acted[own], step.rewards[own]
+            active[e], true_rewards[e] = step.acted[own], step.rewards[own]
             terminated[e], truncated[e] = step.terminated[own], step.truncated[own]
-            rewards[e] = scores[e]
+            rewards[e] = true_rewards[e]
             if self._settings.reward == "team" and active[e].any():
-                rewards[e] = np.where(active[e], scores[e].sum() / active[e].sum(), 0.0)
-            self._returns[e] += scores[e]
+                rewards[e] = np.where(active[e], true_rewards[e].sum() / active[e].sum(), 0.0)
+            self._returns[e] += true_rewards[e]
             infos |= self._ended(e, terminated[e] | truncated[e], step.infos)
         finished = terminated | truncated
         if self._settings.truncation == "terminate":
@@ -131,7 +131,7 @@ class PettingZooVectorEnv:
             truncated=truncated.reshape(-1),
             active=active.reshape(-1),
             episode_starts=latest.starts[:, own].reshape(-1),
-            scores=scores.reshape(-1),
+            true_rewards=true_rewards.reshape(-1),
             finished=finished.reshape(-1),
             infos=infos,
         )

@@ -116,18 +116,18 @@ class AsyncGymnasiumVectorEnv:
             ]
         )
         replies = self._replies()
-        scores = np.array([reply.score for reply in replies])
+        true_rewards = np.array([reply.reward for reply in replies])
         terminated = np.array([reply.terminated for reply in replies])
         finished = np.array([reply.finished for reply in replies])
         resets, self._resets = self._resets, finished
         return VectorStep(
             observations=self._observations(replies),
-            rewards=np.sign(scores) if self._clip_rewards else scores,
+            rewards=np.sign(true_rewards) if self._clip_rewards else true_rewards,
             terminated=terminated,
             truncated=finished & ~terminated,
             active=~resets,
             episode_starts=resets,
-            scores=scores,
+            true_rewards=true_rewards,
             finished=finished,
             infos={i: reply.info for i, reply in enumerate(replies) if reply.info},
         )

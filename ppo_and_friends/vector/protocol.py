@@ -77,11 +77,11 @@ class VectorStep:
     episode_starts: Data
     """[B] bool, whether the observation is the first one of an episode."""
 
-    scores: Data
-    """[B] float, the environment's own rewards, neither clipped nor normalised; they add up to the score."""
+    true_rewards: Data
+    """[B] float, the environments' own, neither clipped nor scaled; returns are sums of them."""
 
     finished: Data
-    """[B] bool, whether a whole episode ended (in Atari a game, not a life); its score is then complete."""
+    """[B] bool, whether a whole episode ended (in Atari a game, not a life); its return is then complete."""
 
     infos: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """Row to the numbers in its environment's info, such as ``is_success``, where a whole episode ended."""

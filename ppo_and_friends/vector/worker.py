@@ -51,7 +51,7 @@ GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 class Reply:
     """What a worker answers to a reset or a step. The observation is in shared memory."""
 
-    score: float = 0.0
+    reward: float = 0.0
     terminated: bool = False
     """Excludes a truncation; includes a lost life."""
 
@@ -186,18 +186,18 @@ def _answer(
     told, tasked = 0, TaskedEnv(env)
     while (asked := connection.recv()) is not None:
         what, value = asked
-        score, terminated, finished = 0.0, False, False
+        reward, terminated, finished = 0.0, False, False
         numbers: dict[str, float] = {}
         with output:
             if what == "reset":
                 seed, task = value
                 observation = env.reset(seed=seed)[0] if task is None else tasked.begin(task, seed)
             else:
-                observation, score, ended, cut, info = env.step(value)
+                observation, reward, ended, cut, info = env.step(value)
                 terminated, finished = ended or bool(info.get(LIFE_LOST, False)), ended or cut
                 numbers = numbers_of(info) if finished else {}
         batch.write(row, observation)
         adapted = adaptations(env)
         new, told = tuple(adapted[told:]), len(adapted)
         printed = output.lines, output.first
-        connection.send(Reply(score, terminated, finished, numbers, env.action_mask, new, printed))
+        connection.send(Reply(reward, terminated, finished, numbers, env.action_mask, new, printed))

@@ -153,7 +153,7 @@ def test_a_teams_reward_is_the_mean_of_those_who_acted() -> None:
         [means[1]] * 3,
         [means[2], 0, means[2]],
     ]
-    assert seen[1].scores.tolist() == [2, 12, 22]  # what is reported is their own
+    assert seen[1].true_rewards.tolist() == [2, 12, 22]  # what is reported is their own
 
 
 def test_a_critic_that_sees_all_agents() -> None:

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from ppo_and_friends.distributed.replication import assert_replicated
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends import Friend, ObservationStream
+from ppo_and_friends.friends import EpisodeHistory, Friend
 from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, find_friend
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
@@ -85,16 +85,22 @@ def test_its_state_comes_back(name: str) -> None:
         tensors, plain = capture(trainer, 1.0)
         copies = {key: tensor.detach().clone() for key, tensor in tensors.items()}
         seen = trainer.agent.policy().act({"policy": observations})
-        stream = ObservationStream(episode_starts=np.ones(5, bool))
-        return copies, plain, seen, trainer.friends.transform(observations, stream), trainer.friends.metrics()
+        history = EpisodeHistory(episode_starts=np.ones(5, bool))
+        return (
+            copies,
+            plain,
+            seen,
+            trainer.friends.transform(observations, history),
+            trainer.friends.metrics(),
+        )
 
     def load(trainer: Trainer, _: Any) -> Any:
         checkpoint = Checkpoint(Path("saved"), plain["timesteps"], copies, plain, {})
         assert restore_trainer(trainer, checkpoint) == []
         for key, tensor in capture(trainer, 1.0)[0].items():
             np.testing.assert_array_equal(tensor.detach(), copies[key], err_msg=key)
-        stream = ObservationStream(episode_starts=np.ones(5, bool))
-        np.testing.assert_array_equal(trainer.friends.transform(observations, stream), transformed)
+        history = EpisodeHistory(episode_starts=np.ones(5, bool))
+        np.testing.assert_array_equal(trainer.friends.transform(observations, history), transformed)
         np.testing.assert_array_equal(trainer.agent.policy().act({"policy": observations}), seen)
         again = trainer.friends.metrics()
         trainer.train_iteration()  # and it goes on

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends import Friend, ObservationStream, normalizers
+from ppo_and_friends.friends import EpisodeHistory, Friend, normalizers
 from ppo_and_friends.friends.moments import global_moments, merge_moments
 from ppo_and_friends.friends.normalizers import ObservationNormalizer
 from ppo_and_friends.ppo.rollout import Rollout
@@ -41,7 +41,7 @@ class Recorder(Friend):
         self.rewards: list[Any] = []
         self.rows: list[tuple[Any, Any, Any, bool]] = []
 
-    def transform(self, observations: Any, stream: ObservationStream) -> Any:
+    def transform(self, observations: Any, history: EpisodeHistory) -> Any:
         self.observations.append(np.array(observations))
         return observations
 
@@ -83,8 +83,8 @@ def test_observations(name: str, size: int, kept: int, monkeypatch: pytest.Monke
         assert normalizer.count.item() == len(flat) == 360
         np.testing.assert_allclose(normalizer.mean.numpy(), flat.mean(axis=0), rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(normalizer.variance.numpy(), flat.var(axis=0), rtol=1e-9, atol=1e-12)
-        stream = ObservationStream(episode_starts=np.ones(2, bool))
-        got = normalizer.transform(flat[:2], stream)
+        history = EpisodeHistory(episode_starts=np.ones(2, bool))
+        got = normalizer.transform(flat[:2], history)
         np.testing.assert_allclose(got, (flat[:2] - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-8), rtol=1e-6)
 
 
@@ -186,7 +186,7 @@ def test_a_constant_component_does_not_blow_up() -> None:
 
     trainers, _ = recorded(Constant, "ObservationNormalizer", 1)
     normalizer: Any = trainers[0].friends.members["ObservationNormalizer"]
-    got = normalizer.transform(np.array([[1e6, 2.0]]), ObservationStream(episode_starts=np.ones(1, bool)))
+    got = normalizer.transform(np.array([[1e6, 2.0]]), EpisodeHistory(episode_starts=np.ones(1, bool)))
     assert np.abs(got).max() < 10.0
 
 
@@ -242,7 +242,7 @@ def test_a_component_that_never_varied_is_not_scaled_up_when_it_moves(dtype: Any
 
     trainers, _ = recorded(partial(Still, (3, 4)), "ObservationNormalizer", 1)
     normalizer: Any = trainers[0].friends.members["ObservationNormalizer"]
-    got = normalizer.transform(np.array([[100.01, 2.0]]), ObservationStream(episode_starts=np.ones(1, bool)))
+    got = normalizer.transform(np.array([[100.01, 2.0]]), EpisodeHistory(episode_starts=np.ones(1, bool)))
     assert got[0, 0] == pytest.approx(0.01, abs=2e-5)
 
 

@@ -11,19 +11,19 @@ from gymnasium import spaces
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.split_observations import ImageReader, SplitEncoder, SplitObservations
-from ppo_and_friends.ppo.hooks import ObservationStream
+from ppo_and_friends.ppo.hooks import EpisodeHistory
 from ppo_and_friends.settings.experiment import NetworkSettings, friend
 from tests.friends.runs import Drift, assert_same_on_any_ranks, build, drift, experiment, trained
 from tests.rollouts import arrays
 
 
-def stream(*fresh: bool) -> ObservationStream:
-    return ObservationStream(np.array(fresh))
+def history(*fresh: bool) -> EpisodeHistory:
+    return EpisodeHistory(np.array(fresh))
 
 
 def test_history_stacks_and_starts_again_with_an_episode() -> None:
     (member,) = build(experiment([friend("ObservationHistory", length=3)])).friends
-    flow = stream(True, True)
+    flow = history(True, True)
     step = np.array([[1.0, 10.0], [5.0, 50.0]])
     np.testing.assert_array_equal(member.transform(step, flow), np.tile(step, 3))
     flow.episode_starts = np.array([False, False])
@@ -32,7 +32,7 @@ def test_history_stacks_and_starts_again_with_an_episode() -> None:
     last = member.transform(step + 2, flow)
     np.testing.assert_array_equal(last[0], [1, 10, 2, 11, 3, 12])
     np.testing.assert_array_equal(last[1], [7, 52, 7, 52, 7, 52])
-    np.testing.assert_array_equal(member.transform(step, stream(True, True)), np.tile(step, 3))
+    np.testing.assert_array_equal(member.transform(step, history(True, True)), np.tile(step, 3))
 
 
 def test_history_in_a_rollout_is_what_was_seen_before() -> None:
@@ -60,7 +60,7 @@ def test_previous_action_is_appended(space: Any, actions: Any, appended: Any) ->
     (member,) = build(experiment([friend("PreviousAction")], drift(space))).friends
     observations = np.ones((2, 3), np.float32)
     size = len(appended[0])
-    flow = stream(True, True)
+    flow = history(True, True)
     np.testing.assert_array_equal(member.transform(observations, flow)[:, 3:], np.zeros((2, size)))
     flow.episode_starts, flow.last_actions = np.array([False, False]), np.array(actions)
     np.testing.assert_array_equal(member.transform(observations, flow)[:, 3:], appended)

@@ -32,7 +32,7 @@ def test_reward_scale_multiplies_rewards_and_leaves_scores() -> None:
     plain = build(experiment(precision="float64")).collect()
     scaled = one("RewardScale", factor=0.25)[0].collect()
     np.testing.assert_allclose(scaled.rewards["extrinsic"], 0.25 * plain.rewards["extrinsic"])
-    np.testing.assert_array_equal(scaled.scores, plain.scores)
+    np.testing.assert_array_equal(scaled.true_rewards, plain.true_rewards)
 
 
 def test_recompute_estimates_with_the_current_critic() -> None:

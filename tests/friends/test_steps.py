@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.friends import Controls, Friend, ObservationStream
+from ppo_and_friends.friends import Controls, EpisodeHistory, Friend
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.kl import AdaptiveLearningRate, KLEarlyStop, kl_ahead
 from ppo_and_friends.ppo.trainer import Trainer
@@ -156,8 +156,8 @@ def test_adaptive_rate_with_a_target_that_falls() -> None:
 
 def test_observation_clip() -> None:
     clip = make_friend(friend("ObservationClip", limit=2.0))
-    stream = ObservationStream(episode_starts=np.ones(1, bool))
-    assert clip.transform(np.array([[-9.0, 1.5, 3.0]]), stream).tolist() == [[-2.0, 1.5, 2.0]]
+    history = EpisodeHistory(episode_starts=np.ones(1, bool))
+    assert clip.transform(np.array([[-9.0, 1.5, 3.0]]), history).tolist() == [[-2.0, 1.5, 2.0]]
     space = clip.observation_space(spaces.Box(np.float32(-np.inf), np.float32(1.0), (2,)))
     assert (space.low.tolist(), space.high.tolist()) == ([-2.0] * 2, [1.0] * 2)
 
@@ -168,8 +168,8 @@ def test_reward_clip_changes_what_is_learned_from_alone(low: float, high: float)
 
     def work(trainer: Trainer, _: Any) -> None:
         rollout = arrays(trainer.collect())
-        assert rollout.scores.min() < -1.0 < rollout.scores.max()
-        clipped = np.clip(rollout.scores, low, high)
+        assert rollout.true_rewards.min() < -1.0 < rollout.true_rewards.max()
+        clipped = np.clip(rollout.true_rewards, low, high)
         np.testing.assert_allclose(rollout.rewards["extrinsic"], clipped, rtol=1e-6)
 
     on_ranks(settings, 1, work)
@@ -184,8 +184,8 @@ def test_the_lower_end_of_rewards_falls_with_the_run() -> None:
         for done, low in ((0, -0.5), (total // 2, -1.5), (2 * total, -2.5)):
             trainer.timesteps = done
             rollout = arrays(trainer.collect())
-            expected = np.clip(rollout.scores, low, 0.5)
-            assert rollout.scores.min() < low
+            expected = np.clip(rollout.true_rewards, low, 0.5)
+            assert rollout.true_rewards.min() < low
             np.testing.assert_allclose(rollout.rewards["extrinsic"], expected, rtol=1e-6)
             assert trainer.friends.metrics() == {"RewardClip/low": pytest.approx(low)}
 

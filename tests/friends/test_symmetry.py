@@ -189,7 +189,7 @@ def test_minibatches_are_doubled_by_their_image(space: Any) -> None:
     improve = trainer.improve_on
 
     def spy(minibatch: Any, controls: Any) -> Any:
-        rows, count = len(minibatch.rows), minibatch.count
+        rows, count = len(minibatch.samples), minibatch.count
         stats = improve(minibatch, controls)
         doubled.append((rows, count, minibatch))
         return stats
@@ -197,7 +197,7 @@ def test_minibatches_are_doubled_by_their_image(space: Any) -> None:
     trainer.improve_on = spy  # type: ignore[method-assign]
     assert trainer.train_iteration()["kl"] >= 0.0
     rows, count, batch = doubled[0]
-    assert batch.count == 2 * count and len(batch.rows) == len(batch.active) == 2 * rows
+    assert batch.count == 2 * count and len(batch.samples) == len(batch.active) == 2 * rows
     seen = batch.observations["policy"]
     np.testing.assert_allclose(seen[rows:], np.stack([mirrored((-1, 3, 2), row) for row in seen[:rows]]))
     actions = batch.actions[:rows]

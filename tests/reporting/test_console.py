@@ -146,7 +146,7 @@ class Clock:
 
 def lines_of(seconds_per_iteration: float, count: int, verbosity: int = 0) -> list[int]:
     clock, stream = Clock(), io.StringIO()
-    reporter = ConsoleReporter(stream=stream, clock=clock, verbosity=verbosity)
+    reporter = ConsoleReporter(file=stream, clock=clock, verbosity=verbosity)
     reporter.start(RunStart(EXPERIMENT, 1))
     for iteration in range(1, count + 1):
         clock.now += seconds_per_iteration
@@ -171,7 +171,7 @@ def test_the_interval_grows_with_the_run() -> None:
 
 def test_quiet_leaves_only_warnings() -> None:
     stream = io.StringIO()
-    reporter = ConsoleReporter(stream=stream, verbosity=-1)
+    reporter = ConsoleReporter(file=stream, verbosity=-1)
     reporter.start(RunStart(EXPERIMENT, 1, notes=["a note"]))
     reporter.iteration(report(1))
     reporter.message("saved")
@@ -192,7 +192,7 @@ def iteration_lines(stream: io.StringIO) -> list[str]:
 
 def test_the_latest_scores_stay_while_no_episode_ends() -> None:
     stream = io.StringIO()
-    reporter = ConsoleReporter(stream=stream, verbosity=1)
+    reporter = ConsoleReporter(file=stream, verbosity=1)
     reporter.start(RunStart(EXPERIMENT, 1))
     none = dict.fromkeys(
         (
@@ -219,7 +219,7 @@ def test_long_lines_can_be_copied() -> None:
     main, terminal = pty.openpty()
     text, data = ("word " * 40 + "end").encode(), b""
     with os.fdopen(terminal, "w") as stream:
-        reporter = ConsoleReporter(stream=stream)
+        reporter = ConsoleReporter(file=stream)
         reporter.start(RunStart(EXPERIMENT, 1))
         reporter.finish(text.decode())
         reporter.close()
@@ -233,7 +233,7 @@ def test_long_lines_can_be_copied() -> None:
 
 def test_time_left_follows_the_recent_rate() -> None:
     stream = io.StringIO()
-    reporter = ConsoleReporter(stream=stream, verbosity=1)
+    reporter = ConsoleReporter(file=stream, verbosity=1)
     reporter.start(RunStart(EXPERIMENT, 1, resumed_from=49))
     for iteration in (50, 51):  # 1000 steps in 0.5 s; 49,000 steps left are 24.5 s
         reporter.iteration(report(iteration, steps_per_second=2000.0))
@@ -244,7 +244,7 @@ def test_time_left_follows_the_recent_rate() -> None:
 
 def test_an_old_encoding_is_no_failure() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    reporter = ConsoleReporter(stream=stream)
+    reporter = ConsoleReporter(file=stream)
     reporter.start(RunStart(EXPERIMENT, 1))
     reporter.iteration(report(1, episode_return_mean=1.0, episode_return_std=1.0))
     reporter.finish("done")
@@ -278,7 +278,7 @@ def test_the_picture_fits_any_width(width: int) -> None:
 def test_an_announcement_waits_for_the_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ppo_and_friends.reporting.console.is_live", lambda stream: True)
     stream = io.StringIO()
-    reporter = ConsoleReporter(stream=stream)
+    reporter = ConsoleReporter(file=stream)
     reporter.start(RunStart(EXPERIMENT, 1))
     assert reporter.interrupted("SIGINT: saving.")
     assert "saving" not in stream.getvalue()  # nothing is written inside the handler
@@ -286,7 +286,7 @@ def test_an_announcement_waits_for_the_display(monkeypatch: pytest.MonkeyPatch) 
     assert "SIGINT: saving." in "".join(segment.text for segment in lines[-1])
     reporter.finish("stopped")
     assert stream.getvalue().rstrip().endswith("stopped")
-    assert not ConsoleReporter(stream=stream).interrupted("nobody draws")
+    assert not ConsoleReporter(file=stream).interrupted("nobody draws")
 
 
 def test_a_report_can_be_drawn_as_soon_as_it_is_there() -> None:
@@ -296,7 +296,7 @@ def test_a_report_can_be_drawn_as_soon_as_it_is_there() -> None:
             if name == "_last" and value is not None:
                 self._picture()  # as the display's own thread may
 
-    reporter = DrawnAtOnce(stream=io.StringIO())
+    reporter = DrawnAtOnce(file=io.StringIO())
     reporter.start(RunStart(EXPERIMENT, 1))
     reporter.iteration(report(1))
 
@@ -304,7 +304,7 @@ def test_a_report_can_be_drawn_as_soon_as_it_is_there() -> None:
 def test_notebooks_get_plain_text_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     stream = io.StringIO()
-    reporter = ConsoleReporter(stream=stream)
+    reporter = ConsoleReporter(file=stream)
     reporter.start(RunStart(EXPERIMENT, 1))
     reporter.iteration(
         IterationReport(1, 100, 1000, 1.0, {"episode_return_mean": 5.0, "episode_return_std": 1.0})

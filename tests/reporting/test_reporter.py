@@ -80,7 +80,7 @@ def test_an_interrupt_is_not_swallowed() -> None:
 
 def test_only_the_main_rank_speaks_and_writes(tmp_path: Path) -> None:
     stream = io.StringIO()
-    reporter = make_reporter(tmp_path, False, stream=stream)
+    reporter = make_reporter(tmp_path, False, file=stream)
     reporter.start(RunStart(EXPERIMENT, 2))
     reporter.iteration(REPORT)
     reporter.finish("done")
@@ -90,7 +90,7 @@ def test_only_the_main_rank_speaks_and_writes(tmp_path: Path) -> None:
 
 def test_the_main_rank_gets_all_of_them(tmp_path: Path) -> None:
     stream = io.StringIO()
-    reporter = make_reporter(tmp_path, True, stream=stream)
+    reporter = make_reporter(tmp_path, True, file=stream)
     reporter.start(RunStart(EXPERIMENT, 2))
     reporter.iteration(REPORT)
     reporter.finish("all done")

@@ -28,7 +28,7 @@ def rollout(actions: np.ndarray, parameters: int, steps: int = T, features: int 
         states=torch.zeros((steps + 1, B, 0)),
         actions=torch.from_numpy(actions),
         terminated=flags, truncated=flags, trace_ends=flags, active=active, finished=flags,
-        scores=counted,
+        true_rewards=counted,
         rewards={"extrinsic": counted, "icm": -counted},
         policy_parameters=torch.full((*shape, parameters), math.log(0.5)),
         log_probs=counted,

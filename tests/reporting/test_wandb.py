@@ -124,7 +124,7 @@ def test_a_resumed_run_keeps_its_id(tmp_path: Path, package: StandIn) -> None:
 def test_a_writer_that_fails_warns_once(tmp_path: Path, package: StandIn) -> None:
     package.fail = True
     said = io.StringIO()
-    reporter = make_reporter(tmp_path, True, verbosity=-1, tensorboard=False, wandb="mine", stream=said)
+    reporter = make_reporter(tmp_path, True, verbosity=-1, tensorboard=False, wandb="mine", file=said)
     reporter.start(RunStart(EXPERIMENT, 1))
     for i in (1, 2, 3):
         reporter.iteration(report(i, episode_return_mean=1.0))

@@ -83,7 +83,7 @@ def test_next_step_autoreset_written_out(make: Make, backend: str, ending: str) 
     for episode, t, reward, ends in expected:
         step = env.step(np.zeros(2, np.int64))
         np.testing.assert_array_equal(step.observations["policy"], [[20, episode, t], [21, episode, t]])
-        assert step.rewards.tolist() == step.scores.tolist() == [reward] * 2
+        assert step.rewards.tolist() == step.true_rewards.tolist() == [reward] * 2
         assert step.terminated.tolist() == [ends and ending != "truncated"] * 2
         assert step.truncated.tolist() == [ends and ending == "truncated"] * 2
         assert step.finished.tolist() == [ends] * 2
@@ -235,11 +235,11 @@ def test_a_lost_life_ends_the_episode_but_not_the_game(make: Make, backend: str)
     for t in range(700):
         step = env.step(np.full(2, 1 if t % 2 else 3))  # fire, and away from the ball
         assert set(np.unique(step.rewards)) <= {-1.0, 0.0, 1.0}
-        np.testing.assert_array_equal(step.rewards, np.sign(step.scores))
+        np.testing.assert_array_equal(step.rewards, np.sign(step.true_rewards))
         assert not step.truncated.any()
         resets = step.episode_starts
         assert not (step.terminated & resets).any()
-        assert not (step.rewards[resets].any() or step.scores[resets].any())
+        assert not (step.rewards[resets].any() or step.true_rewards[resets].any())
         assert (step.terminated | ~step.finished).all()  # the end of a game is an end
         np.testing.assert_array_equal(step.active, ~step.episode_starts)
         np.testing.assert_array_equal(step.episode_starts, over)  # a lost life resets nothing
@@ -258,7 +258,7 @@ def test_true_games_without_life_loss_or_clipping(make: Make, backend: str) -> N
     for t in range(400):
         step = env.step(np.full(1, 1 if t % 2 else 3))
         np.testing.assert_array_equal(step.terminated, step.finished)
-        np.testing.assert_array_equal(step.rewards, step.scores)
+        np.testing.assert_array_equal(step.rewards, step.true_rewards)
 
 
 @pytest.mark.parametrize("backend", ATARI)

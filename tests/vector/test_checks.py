@@ -260,7 +260,7 @@ def test_batches_of_a_backend_are_checked() -> None:
         with pytest.raises(EnvironmentFault, match=message):
             env.step(np.zeros(16))
         setattr(backend.given, name, before)
-    backend.given.scores = np.where(np.arange(16) == 7, np.inf, 0.0)
+    backend.given.true_rewards = np.where(np.arange(16) == 7, np.inf, 0.0)
     with pytest.raises(EnvironmentFault, match=r"^environment 107, step 5, reward: inf"):
         env.step(np.zeros(16))
 

@@ -1,7 +1,7 @@
 """Log probabilities and entropies together with their gradients, in closed form.
 
-Autograd would need some thirty small steps for them: with minibatches of 64 rows that takes longer than the
-network itself (docs/performance.md).
+Autograd would need some thirty small steps for them: with minibatches of 64 samples that takes longer
+than the network itself (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DistributionGradients:
     """[N, P], of the log probability with respect to the parameters."""
 
     entropy_gradient: Tensor
-    """[N, P], or [P] where all rows have the same: of the entropy with respect to the parameters."""
+    """[N, P], or [P] where all samples have the same: of the entropy with respect to the parameters."""
 
 
 def distribution_gradients(
@@ -97,7 +97,7 @@ def _categorical(distribution: Categorical, parameters: Tensor, actions: Tensor)
 
 
 def _by_autograd(distribution: Distribution, parameters: Tensor, actions: Tensor) -> DistributionGradients:
-    """For any distribution. Rows are independent: the gradient of their sum holds that of each."""
+    """For any distribution. Samples are independent: the gradient of their sum holds that of each."""
     with torch.enable_grad():
         leaf = parameters.requires_grad_()
         log_prob = distribution.log_prob(leaf, actions)

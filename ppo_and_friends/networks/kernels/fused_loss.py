@@ -17,7 +17,7 @@ from ppo_and_friends.networks.kernels.distribution_gradients import distribution
 
 
 class LossInputs(Protocol):
-    """What the loss reads of a minibatch of N rows: P distribution parameters, S reward streams."""
+    """What the loss reads of a minibatch of N samples: P distribution parameters, S reward streams."""
 
     @property
     def policy_parameters(self) -> Tensor:
@@ -53,11 +53,11 @@ class LossInputs(Protocol):
 
     @property
     def active(self) -> Tensor:
-        """[N] float: 1 for experience, 0 for a row that is excluded."""
+        """[N] float: 1 for experience, 0 for a sample that is excluded."""
 
     @property
     def count(self) -> float:
-        """Active rows on all ranks."""
+        """Active samples on all ranks."""
 
 
 def surrogate_and_gradient(ratio: Tensor, advantages: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:
@@ -135,7 +135,7 @@ def fused_ppo_loss(
     network_outputs = minibatch.policy_parameters, minibatch.value_outputs
     parameters, values = (each.detach() for each in network_outputs)
     policy = distribution_gradients(distribution, parameters, minibatch.actions)
-    # Excluded rows get the ratio 1: that of another one may overflow, and 0 times infinity is NaN.
+    # Excluded samples get the ratio 1: that of another one may overflow, and 0 times infinity is NaN.
     log_ratio = (policy.log_prob - minibatch.old_log_probs).masked_fill_(minibatch.active == 0.0, 0.0)
     ratio = log_ratio.exp_()
     surrogate, log_ratio_gradient = surrogate_and_gradient(ratio, minibatch.advantages, clip_range)
