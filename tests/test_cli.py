@@ -84,10 +84,14 @@ NONSENSE = [
     ((*CARTPOLE, "--render"), "--render is for tests: add --num_test_runs N."),
     ((*CARTPOLE, "--video_episode", "all"), "--video_episode is for tests"),
     ((*CARTPOLE, "--test_explore"), "--test_explore is for tests"),
-    (
-        (*CARTPOLE, "--export", "pdf"),
-        "invalid choice 'pdf' for argument '--export'. Expected one of ('onnx'). See",
-    ),
+    ((*CARTPOLE, "--export", "pdf"), "--export: 'pdf' is none of: onnx. See --help."),
+    ((*CARTPOLE, "--plot_axis", "hours"), "--plot_axis: 'hours' is none of: seconds, timesteps. See --help."),
+    ((*CARTPOLE, "--grace", "abc"), "--grace: 'abc' is not a number. See --help."),
+    ((*CARTPOLE, "--target_score", "abc"), "--target_score: 'abc' is not a number. See --help."),
+    ((*CARTPOLE, "--stall_timeout", "abc"), "--stall_timeout: 'abc' is not a number. See --help."),
+    ((*CARTPOLE, "--video_steps", "1.5"), "--video_steps: '1.5' is not an integer. See --help."),
+    ((*CARTPOLE, "--grace"), "--grace: the value is missing. See --help."),
+    (("-e",), "--environment: the value is missing. See --help."),
 ]
 
 

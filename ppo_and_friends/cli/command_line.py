@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -199,4 +200,10 @@ def _one_line(message: str) -> str:
     text = (told[1] if len(told) > 1 else "".join(told)) or "The command line can't be read"
     for none in ("'None', ", ", 'None'"):  # what isn't given is no choice
         text = text.replace(none, "")
-    return f"{text.removeprefix('Error parsing ').rstrip(' .')}. See --help."
+    text = text.removeprefix("Error parsing ").rstrip(" .")
+    if missing := re.fullmatch(r"Missing value for argument '(?:-\w/)?(--\w+)'.*", text):
+        text = f"{missing[1]}: the value is missing"
+    elif choice := re.fullmatch(r"invalid choice (.+) for argument '(--\w+)'.*one of \((.*)\)", text):
+        names = ", ".join(sorted(re.findall(r"'([^']*)'", choice[3])))
+        text = f"{choice[2]}: {choice[1]} is none of: {names}"
+    return f"{text}. See --help."

@@ -35,6 +35,13 @@ def _integer_of(words: list[str]) -> Any:
     return integer(words[0])
 
 
+def _number_of(words: list[str]) -> float:
+    try:
+        return float(words[0])
+    except ValueError:
+        raise ValueError(f"{words[0]!r} is not a number") from None
+
+
 def _project_of(words: list[str]) -> str:
     if len(words) > 1:
         raise ValueError(f"one project, not {' '.join(words)!r}")
@@ -52,6 +59,13 @@ _COUNT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
     metavar="N",
     instance_from_str=_integer_of,
     is_instance=lambda value: value is None or isinstance(value, int),
+    str_from_instance=lambda value: [str(value)],
+)
+_NUMBER: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="NUMBER",
+    instance_from_str=_number_of,
+    is_instance=lambda value: value is None or isinstance(value, int | float),
     str_from_instance=lambda value: [str(value)],
 )
 _PROJECT: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(
@@ -82,6 +96,7 @@ BEST = "best"
 """Names the run's best policy, instead of a folder."""
 
 Count = Annotated[int | None, _COUNT, _UNSAID]
+Number = Annotated[float | None, _NUMBER]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, _UNSAID]
 Choice = Literal["best", "worst", "median", "all"]
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
@@ -151,7 +166,7 @@ class Options:
     eval_episodes: Count = None
     """Episodes of such an evaluation (default: 10)."""
 
-    target_score: Annotated[float | None, tyro.conf.arg(metavar="SCORE", help_behavior_hint="")] = None
+    target_score: Annotated[Number, tyro.conf.arg(metavar="SCORE", help_behavior_hint="")] = None
     """End the training when such an evaluation's mean score reaches this."""
 
     video_every: Count = None
@@ -185,7 +200,7 @@ class Options:
     ] = None
     """Which episode to write, if --video names a file, or with --render_gif (default: best)."""
 
-    video_steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    video_steps: Count = None
     """How many steps of an episode to write, the first ones (unset: two minutes at most)."""
 
     export: Annotated[Literal["onnx"] | None, tyro.conf.arg(metavar="FORMAT", help_behavior_hint="")] = None
@@ -210,11 +225,11 @@ class Options:
     trust: Switch = False
     """Allow loading a saved experiment that contains code (lambdas, local classes)."""
 
-    grace: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")] = None
+    grace: Annotated[Number, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")] = None
     """How long the job lives on after a signal that ends it: a rollout that would take longer is given up, to
     save in time. Not given: as Slurm says, if it started the job."""
 
-    stall_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 1800.0
+    stall_timeout: Annotated[float, _NUMBER, tyro.conf.arg(metavar="SECONDS")] = 1800.0
     """End the job, and say where each rank stands, when nothing was done for so long: an environment that
     never returns, a stopped rank, a file system that blocks. 0: never."""
 
