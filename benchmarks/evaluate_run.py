@@ -95,7 +95,7 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
         "versions": record.get("versions", {}),
         "policy_sha256": checkpoint.manifest["files"]["tensors.safetensors"]["sha256"],
         "evaluated_at": now(),
-        "scores": [one.score for one in outcome.episodes],
+        "scores": [one.episode_return for one in outcome.episodes],
         "lengths": [one.length for one in outcome.episodes],
         "settings": settings,
     }

@@ -134,7 +134,7 @@ def test_a_loaded_policy_is_played_without_them(tmp_path: Path) -> None:
     assert policy.observation_space == spaces.Dict(noise=spaces.Box(-np.inf, np.inf, (2,)))
     assert policy.action_space.contains(policy({"noise": np.zeros(2, np.float32)}))
     found = evaluate(policy.agent.policy(), chosen.environment, episodes=2, seed=1)
-    assert found.scores.tolist() == [6.0, 6.0]
+    assert found.returns.tolist() == [6.0, 6.0]
 
 
 @pytest.mark.slow

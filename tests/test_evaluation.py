@@ -107,7 +107,7 @@ def test_scores_lengths_seeds_and_statistics() -> None:
         on_episode=lambda index, episode: seen.append((index, episode.length)),
     )  # fmt: skip
     # Seeds 7, 8, 9 end after 4, 5, 6 steps of 10.5.
-    assert [(one.score, one.length, one.hit_step_limit) for one in result.episodes] == [
+    assert [(one.episode_return, one.length, one.hit_step_limit) for one in result.episodes] == [
         (42.0, 4, False), (52.5, 5, False), (63.0, 6, False)
     ]  # fmt: skip
     assert seen == [(0, 4), (1, 5), (2, 6)]
@@ -423,7 +423,7 @@ def test_an_unknown_extension_is_refused_before_anything_runs(tmp_path: Path) ->
 def test_caption_fits_and_sides_are_even() -> None:
     for width in (33, 84, 320, 641):
         picture = video.caption(
-            Image.new("RGB", (width, 51), "white"), "episode 12   step 1600   score -1,234"
+            Image.new("RGB", (width, 51), "white"), "episode 12   step 1600   return -1,234"
         )
         assert picture.width % 2 == 0 and picture.height % 2 == 0
         bar = np.asarray(picture)[52:]

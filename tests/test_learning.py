@@ -80,7 +80,7 @@ def test_cart_pole_to_475() -> None:
         while trainer.timesteps < settings.num_timesteps:
             trainer.train_iteration()
         found = evaluate(trainer.agent.policy(), settings.environment, episodes=20, seed=1000)
-    assert found.mean >= 475.0, found.scores.tolist()
+    assert found.mean >= 475.0, found.returns.tolist()
 
 
 OURS = [known for known in all_launchers() if known.build.__module__.startswith("ppo_and_friends.")]

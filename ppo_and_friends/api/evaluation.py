@@ -1,4 +1,4 @@
-"""``evaluate``: scores a policy on whole episodes."""
+"""``evaluate``: a policy's returns on whole episodes."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def evaluate(
             as on the command line.
         render: Open a window.
         video: Where to record, ``.gif`` or ``.mp4``; None: nowhere.
-        video_episode: Which episode to keep, by its score, or all of them. One of several is played once more
-            to be recorded, since rendering may take long.
+        video_episode: Which episode to keep, by its return, or all of them. One of several is played once
+            more to be recorded, since rendering may take long.
         video_steps: Steps of an episode that are recorded, the first ones; None: two minutes at most.
         on_progress: Called a few times a second with the share that is done, and what is being done.
 

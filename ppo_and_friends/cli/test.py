@@ -64,7 +64,7 @@ def test(
     video_steps: int | None = None,
     trust: bool = False,
 ) -> int:
-    """Run whole episodes of the saved policy on the canonical environment; print and write scores.
+    """Run whole episodes of the saved policy on the canonical environment; print and write their returns.
 
     Args:
         request: What to test, and where it is kept.
@@ -73,7 +73,7 @@ def test(
         deterministic: Take the most probable actions; False: sample them.
         window: Show it.
         video: Where to record; None: nowhere.
-        video_episode: Which episode, by its score, or all of them.
+        video_episode: Which episode, by its return, or all of them.
         video_steps: How many of its steps; None: two minutes at most.
         trust: Whether saved code may be run.
 

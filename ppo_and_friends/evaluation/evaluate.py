@@ -76,9 +76,14 @@ class Evaluation:
         return f"<Evaluation of {self.environment}: {spread} over {len(self.episodes)} episodes>"
 
     @property
+    def returns(self) -> Array:
+        """The episodes' returns, [episodes] float64."""
+        return np.array([episode.episode_return for episode in self.episodes], dtype=np.float64)
+
+    @property
     def scores(self) -> Array:
-        """The episodes' scores, [episodes] float64."""
-        return np.array([episode.score for episode in self.episodes], dtype=np.float64)
+        """The former name of ``returns``."""
+        return self.returns
 
     @property
     def lengths(self) -> Array:
@@ -87,23 +92,23 @@ class Evaluation:
 
     @property
     def mean(self) -> float:
-        """Mean score."""
-        return float(self.scores.mean())
+        """The score: the mean of the episode returns."""
+        return float(self.returns.mean())
 
     @property
     def std(self) -> float:
-        """Population standard deviation of the scores (normalised by N, not N - 1)."""
-        return float(self.scores.std())
+        """Population standard deviation of the returns (normalised by N, not N - 1)."""
+        return float(self.returns.std())
 
     @property
     def min(self) -> float:
-        """Lowest score."""
-        return float(self.scores.min())
+        """Lowest return."""
+        return float(self.returns.min())
 
     @property
     def max(self) -> float:
-        """Highest score."""
-        return float(self.scores.max())
+        """Highest return."""
+        return float(self.returns.max())
 
     @property
     def infos(self) -> dict[str, float]:
@@ -116,7 +121,8 @@ class Evaluation:
             "environment": self.environment,
             "timesteps": self.timesteps,
             "episodes": [
-                {"score": one.score, "length": one.length} | ({"info": dict(one.info)} if one.info else {})
+                {"score": one.episode_return, "length": one.length}
+                | ({"info": dict(one.info)} if one.info else {})
                 for one in self.episodes
             ],
             "mean": self.mean,
@@ -173,7 +179,7 @@ def evaluate(
         on_episode: Called after each episode with the episode's index and result.
         timesteps: Number of agent steps the policy was trained for; copied to the result.
         video_path: The recording's file, a ``.gif`` or a video (``.mp4``); None: ``episode.gif``.
-        video: Which episode is recorded (by its score), or all of them.
+        video: Which episode is recorded (by its return), or all of them.
         max_episode_steps: Step limit after which an episode that hasn't ended is stopped.
         make_env: Creates an episode's environment; None: as for training, without what is for training alone.
         video_steps: Steps of an episode that are recorded, the first ones; None: two minutes at most.
@@ -237,15 +243,16 @@ def evaluate(
             if on_episode is not None:
                 on_episode(index, episode)
         if later and recorder is not None and done:
-            index = chosen_of([episode.score for episode in done], video)
+            index = chosen_of([episode.episode_return for episode in done], video)
             watch.says(f"recording episode {index + 1}")
             again = play(
                 index, min(max_episode_steps, video_steps or max_episode_steps), recorder, rendered=True
             )
-            if again is not None and again.length == done[index].length and again.score != done[index].score:
+            before = done[index].episode_return
+            if again is not None and again.length == done[index].length and again.episode_return != before:
                 warnings.warn(
                     f"{environment.id} isn't determined by its seed: the episode that was recorded scored "
-                    f"{format_value(again.score)}, and {format_value(done[index].score)} before.",
+                    f"{format_value(again.episode_return)}, and {format_value(before)} before.",
                     stacklevel=2,
                 )
     finally:

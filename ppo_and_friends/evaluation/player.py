@@ -57,7 +57,7 @@ class Policy(Protocol):
 class Episode:
     """The result of one episode."""
 
-    score: float
+    episode_return: float
     """Undiscounted return, from the environment's own rewards."""
 
     length: int
@@ -118,7 +118,7 @@ class Player:
             EnvironmentFault: The environment raised, or returned something unusable.
         """
         self._policy.reset(seed)
-        score, length, over = 0.0, 0, False
+        episode_return, length, over = 0.0, 0, False
         result: Any = (None,) * 5
         begun = self._call(index, 0, partial(self._env.reset, seed=seed))
         seen = {"policy": self._checked(begun[0], index, 0)}
@@ -126,25 +126,25 @@ class Player:
         self._read_mask(seen, begun[0], begun[1], index, 0)
         if self._recorder is not None:
             self._recorder.begin()
-        self._show(index, 0, score)
+        self._show(index, 0, episode_return)
         while not over and length < self._max_steps:
             actions = self._policy.act(seen, self._deterministic)
             action = to_action(row_of(actions, self._env.action_space, 0), self._env.action_space)
             result = self._call(index, length + 1, partial(self._env.step, action))
             length += 1
             seen = {"policy": self._checked(result[0], index, length)}
-            score += self._reward(result[1], index, length)
+            episode_return += self._reward(result[1], index, length)
             over = bool(result[2]) or bool(result[3])
             if not over:
                 self._read_mask(seen, result[0], result[4], index, length)
-            self._show(index, length, score)
+            self._show(index, length, episode_return)
             if self._watched and window_closed():
                 return None
         if self._recorder is not None:
-            self._recorder.end(score)
-        return Episode(score, length, hit_step_limit=not over, info=numbers_of(result[4]))
+            self._recorder.end(episode_return)
+        return Episode(episode_return, length, hit_step_limit=not over, info=numbers_of(result[4]))
 
-    def _show(self, index: int, length: int, score: float) -> None:
+    def _show(self, index: int, length: int, episode_return: float) -> None:
         if self._on_step is not None:
             self._on_step(index, length)
         if self._recorder is None or not self._recorder.wants(length):
@@ -159,7 +159,7 @@ class Player:
             raise self._raised(index, length, "render", error) from error
         if not isinstance(frame, np.ndarray) or frame.ndim != 3:
             raise self._fault(index, length, "render", f"returned {type(frame).__name__}, not an image")
-        self._recorder.add(frame, score, length)
+        self._recorder.add(frame, episode_return, length)
 
     def _call(self, index: int, step: int, call: Callable[[], Any]) -> Any:
         PULSE.beat()

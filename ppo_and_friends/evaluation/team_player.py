@@ -107,8 +107,8 @@ class TeamPlayer(Player):
         """Play one episode; see `Player.play`.
 
         Returns:
-            The result; its score is the mean of the returns of the agents that took part. Those of each agent
-            and the team's are among its numbers.
+            The result; its return is the mean of the returns of the agents that took part. Those of each
+            agent and the team's are among its numbers.
         """
         self._index, team = index, self._team
         for seats in self._seats:
@@ -132,11 +132,11 @@ class TeamPlayer(Player):
             self._show(index, length, _mean(returns, took_part))
             if self._watched and window_closed():
                 return None
-        score = _mean(returns, took_part)
+        episode_return = _mean(returns, took_part)
         if self._recorder is not None:
-            self._recorder.end(score)
+            self._recorder.end(episode_return)
         info = {f"{RETURN}/{team.agents[k]}": float(returns[k]) for k in np.flatnonzero(took_part)}
-        return Episode(score, length, hit_step_limit=not team.over, info=info | team_return(returns))
+        return Episode(episode_return, length, hit_step_limit=not team.over, info=info | team_return(returns))
 
     def _see(self, observations: Mapping[str, Any], appeared: Array) -> None:
         for seats in self._seats:

@@ -44,8 +44,8 @@ class _Clip:
     frames: list[bytes] = field(default_factory=list)
     """PNG-encoded frames, because the raw frames of an episode would take gigabytes of memory."""
 
-    score: float = 0.0
-    """The episode's score."""
+    episode_return: float = 0.0
+    """The episode's return."""
 
     index: int = 0
     """The episode's number, from 0."""
@@ -62,7 +62,7 @@ class Recorder:
         Args:
             path: The file, with an extension for its format: ``.gif``, ``.mp4``, ``.mkv``, ``.mov`` or
                 ``.webm``.
-            choice: Which episode is written (by its score), or all of them in sequence.
+            choice: Which episode is written (by its return), or all of them in sequence.
             width: Maximum width in pixels; None: 320 for a GIF, 640 for a video.
             steps: Of each episode, the first ones; None: as many as there is room for.
 
@@ -121,23 +121,23 @@ class Recorder:
             return False
         return step % self._every == 0 and len(self._current.frames) < self._most
 
-    def add(self, frame: NDArray[Any], score: float, step: int) -> None:
+    def add(self, frame: NDArray[Any], episode_return: float, step: int) -> None:
         """Add a frame.
 
         Args:
             frame: [height, width, 3] uint8.
-            score: The episode's score so far.
+            episode_return: The episode's return so far.
             step: Number of steps taken in the episode so far.
         """
-        text = f"episode {self._current.index + 1}   step {step}   score {format_value(score)}"
+        text = f"episode {self._current.index + 1}   step {step}   return {format_value(episode_return)}"
         picture = caption(shrink(frame, self._width), text)
         buffer = io.BytesIO()
         picture.save(buffer, "PNG", compress_level=1)
         self._current.frames.append(buffer.getvalue())
 
-    def end(self, score: float) -> None:
-        """End the episode, whose score is ``score``."""
-        self._current.score = score
+    def end(self, episode_return: float) -> None:
+        """End the episode, whose return is ``episode_return``."""
+        self._current.episode_return = episode_return
         self._clips.append(self._current)
         if self._choice in ("best", "worst") and len(self._clips) > 1:
             # Keep only the episode that can still be chosen in memory.
@@ -163,12 +163,12 @@ class Recorder:
 
 
 def _choose(clips: list[_Clip], choice: Choice) -> _Clip:
-    return clips[chosen_of([clip.score for clip in clips], choice)]
+    return clips[chosen_of([clip.episode_return for clip in clips], choice)]
 
 
-def chosen_of(scores: Sequence[float], choice: Choice) -> int:
-    """The index of the best, worst or median of some scores."""
-    ranked = sorted(range(len(scores)), key=lambda index: scores[index])
+def chosen_of(returns: Sequence[float], choice: Choice) -> int:
+    """The index of the best, worst or median of some returns."""
+    ranked = sorted(range(len(returns)), key=lambda index: returns[index])
     return ranked[{"best": len(ranked) - 1, "worst": 0}.get(choice, (len(ranked) - 1) // 2)]
 
 

@@ -52,7 +52,7 @@ class Evaluator(Friend):
             episodes: In an evaluation, >= 1.
             target: Mean score at which training ends; None: train on.
             deterministic: Take the most probable actions; False: sample them.
-            share: Divide the episodes among the ranks; False: rank 0 plays them all. The scores are
+            share: Divide the episodes among the ranks; False: rank 0 plays them all. The returns are
                 the same.
         """
         super().__init__()
@@ -97,7 +97,7 @@ class Evaluator(Friend):
         return True
 
     def _play(self) -> float:
-        """Mean score of new episodes, the same on all ranks."""
+        """Mean return of new episodes, the same on all ranks."""
         from ppo_and_friends.evaluation.evaluate import evaluate
 
         communicator = self.context.communicator
@@ -105,7 +105,7 @@ class Evaluator(Friend):
         first, last = (
             min(rank, ranks) * self.episodes // ranks for rank in (communicator.rank, communicator.rank + 1)
         )
-        scores, infos = np.zeros(0), list[Mapping[str, float]]()
+        returns, infos = np.zeros(0), list[Mapping[str, float]]()
         if last > first:
             seed = int(self.generator(self._timesteps).integers(2**30))
             evaluation = evaluate(
@@ -115,10 +115,10 @@ class Evaluator(Friend):
                 seed=seed + first,
                 deterministic=self.deterministic,
             )
-            scores, infos = evaluation.scores, [episode.info for episode in evaluation.episodes]
+            returns, infos = evaluation.returns, [episode.info for episode in evaluation.episodes]
         self._infos = info_means(infos, communicator, anyones=communicator.any(bool(infos)))
         # In the order of the episodes, whichever rank played them, so that the mean is equal to the bit.
-        return float(communicator.concatenate(scores).mean())
+        return float(communicator.concatenate(returns).mean())
 
     def finished(self) -> bool:
         """Whether the last evaluation reached the target."""

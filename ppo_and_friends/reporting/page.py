@@ -165,7 +165,7 @@ def _test(scores: Mapping[str, Any]) -> dict[str, Any]:
     kind = "most probable" if scores.get("deterministic", True) else "drawn"
     return {
         "episodes": [
-            {"score": f"{one['score']:,.2f}", "length": f"{one['length']:,}"} for one in scores["episodes"]
+            {"return": f"{one['score']:,.2f}", "length": f"{one['length']:,}"} for one in scores["episodes"]
         ],
         "mean": f"{scores['mean']:,.2f}",
         "std": f"{scores['std']:,.2f}",

@@ -74,10 +74,10 @@ TEMPLATE = """<!DOCTYPE html>
 {% if episodes %}
 <div>
 <table>
-<thead><tr><th>episode</th><th class="number">score</th><th class="number">steps</th></tr></thead>
+<thead><tr><th>episode</th><th class="number">return</th><th class="number">steps</th></tr></thead>
 <tbody>
 {% for episode in episodes %}
-<tr><td>{{ loop.index }}</td><td class="number">{{ episode.score }}</td>
+<tr><td>{{ loop.index }}</td><td class="number">{{ episode.return }}</td>
 <td class="number">{{ episode.length }}</td></tr>
 {% endfor %}
 </tbody>

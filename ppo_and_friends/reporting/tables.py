@@ -35,11 +35,11 @@ def print_evaluation(evaluation: Evaluation, file: TextIO | None = None) -> None
     shown = evaluation.episodes if len(evaluation.episodes) <= MOST_ROWS else ()
     table = Table()
     table.add_column("episode", justify="right")
-    table.add_column("score", justify="right")
+    table.add_column("return", justify="right")
     table.add_column("length", justify="right")
     for index, episode in enumerate(shown, 1):
         length = f"{episode.length:,}" + (" (cut off)" if episode.hit_step_limit else "")
-        table.add_row(str(index), f"{episode.score:,.2f}", length)
+        table.add_row(str(index), f"{episode.episode_return:,.2f}", length)
     table.add_section()
     if not shown:
         table.add_row(f"all {len(evaluation.episodes)}", "", "")
@@ -55,7 +55,7 @@ def print_evaluation(evaluation: Evaluation, file: TextIO | None = None) -> None
         longest = max(episode.length for episode in evaluation.episodes if episode.hit_step_limit)
         console.print(
             f"{cut} episode{'s' * (cut != 1)} cut off after {longest:,} steps: "
-            "the environment didn't end them, so their scores are of that part only."
+            "the environment didn't end them, so their returns are of that part only."
         )
 
 

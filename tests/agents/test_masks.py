@@ -49,7 +49,7 @@ def test_only_what_is_legal_is_done(place: str, tmp_path: Path) -> None:
     assert metrics[-1]["entropy"] == pytest.approx(0.0, abs=1e-6)
     saved(tmp_path, chosen, 1)
     policy = load_policy(tmp_path, trust=True)
-    assert evaluate(policy, 2, deterministic=False).scores.tolist() == [34.0, 34.0]
+    assert evaluate(policy, 2, deterministic=False).returns.tolist() == [34.0, 34.0]
     env = Forbidding(place)
     observations, infos = env.reset(seed=1)
     while env.agents:

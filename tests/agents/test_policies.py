@@ -140,7 +140,7 @@ def test_loading_and_evaluating(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no policy for agent 'agent_7'"):
         policies({"agent_7": seen["agent_0"]})
     result = evaluate(policies, 2)
-    assert result.scores.tolist() == [34.0, 34.0]  # the mean of 10, 23 and 69
+    assert result.returns.tolist() == [34.0, 34.0]  # the mean of 10, 23 and 69
 
 
 def test_a_policy_whose_agents_were_all_gone_remembers_nothing(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_evaluation_plays_all_agents(tmp_path: Path) -> None:
     policy = load_policy(tmp_path, trust=True)
     result = evaluate(policy, 2, seed=5, video=tmp_path / "film.gif")
     # The agents' returns are 10, 23 and 69, whatever they do; the score is their mean.
-    assert result.scores.tolist() == [34.0, 34.0] and result.lengths.tolist() == [4, 4]
+    assert result.returns.tolist() == [34.0, 34.0] and result.lengths.tolist() == [4, 4]
     assert result.infos["episode_return/agent_2"] == 69 and result.infos["episode_return/team"] == 102
     assert (tmp_path / "film.gif").stat().st_size > 0
     with pytest.raises(UsageError, match="several agents with a trained policy only"):

@@ -193,7 +193,7 @@ def test_a_model(folder: Path) -> None:
     assert torch.initial_seed() == 1
     for name, tensor in second.policy().agent.tensors().items():
         assert torch.equal(tensor, policy.agent.tensors()[name])
-    assert evaluate(policy, 3).scores.tolist() == evaluate(first.policy(), 3).scores.tolist()
+    assert evaluate(policy, 3).returns.tolist() == evaluate(first.policy(), 3).returns.tolist()
     with pytest.raises(IncompatibleState, match=r"network\.model is None \(saved: 'own_model:Residual'\)"):
         train(small(timesteps=600), folder / "run", verbosity=-1)
     assert isinstance(train(small(timesteps=100), verbosity=-1).policy().agent.network, ActorCritic)

@@ -214,9 +214,11 @@ def test_changes_are_typed() -> None:
 def test_scores_of_a_policy_and_of_a_function() -> None:
     run = train(small(timesteps=128), verbosity=-1)
     first, again = (evaluate(run.policy(), 3) for _ in range(2))
-    assert first.scores.tolist() == again.scores.tolist() and first.lengths.tolist() == first.scores.tolist()
-    assert first.mean == first.scores.mean() and first.std == first.scores.std()
-    assert evaluate(run.policy(), 3, seed=1).scores.tolist() != first.scores.tolist()
+    assert (
+        first.returns.tolist() == again.returns.tolist() and first.lengths.tolist() == first.returns.tolist()
+    )
+    assert first.mean == first.returns.mean() and first.std == first.returns.std()
+    assert evaluate(run.policy(), 3, seed=1).returns.tolist() != first.returns.tolist()
     # CartPole's angle, raw: pushing towards where it falls holds it up for longer than always left.
     seen: list[Any] = []
 
