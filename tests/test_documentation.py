@@ -12,7 +12,7 @@ from docs.generator.friends import GROUPS, hooks
 from docs.generator.metrics import NOT_DRAWN
 from docs.generator.pages import generated, with_block
 from docs.generator.types import type_in_words, value_in_words
-from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, find_friend
+from ppo_and_friends.friends.catalog import BUILT_IN, OF_AGENTS, STARTING_POINTS, find_friend
 from ppo_and_friends.reporting.progress_csv import COLUMNS, read_rows
 from ppo_and_friends.reporting.run_metrics import FINAL, METRICS, SAMPLES
 from ppo_and_friends.reporting.tensorboard import tag_of
@@ -66,7 +66,7 @@ def test_types_and_values_in_words() -> None:
 
 def test_every_friend_has_one_place_in_the_table() -> None:
     assert sorted(name for names in GROUPS.values() for name in names) == sorted(
-        (*BUILT_IN, *STARTING_POINTS)
+        (*BUILT_IN, *STARTING_POINTS, *OF_AGENTS)
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.command_line import parse
-from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, make_friend
+from ppo_and_friends.friends.catalog import BUILT_IN, OF_AGENTS, STARTING_POINTS, make_friend
 from ppo_and_friends.friends.group import FriendGroup
 from ppo_and_friends.settings.overrides import setting_names
 from ppo_and_friends.settings.registry import resolve
@@ -89,7 +89,7 @@ def test_every_setting_and_file_that_is_mentioned_exists(page: Path) -> None:
             assert name in settings, name
     of_a_package = set(re.findall(r'^(\w+) = "', text, re.MULTILINE))  # entry points that a page shows
     for name in re.findall(r"--with(?:out)?[ =]\"?([A-Z]\w+)", text):
-        assert name in {*BUILT_IN, *STARTING_POINTS, *of_a_package}, name
+        assert name in {*BUILT_IN, *STARTING_POINTS, *OF_AGENTS, *of_a_package}, name
     for name in re.findall(r"`([\w./]+\.(?:py|sh|toml|txt))`", text):
         # Names without a folder are files that a run writes, or that a reader makes.
         places = (ROOT / name, ROOT / "ppo_and_friends" / name)

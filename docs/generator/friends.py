@@ -46,6 +46,7 @@ GROUPS = {
     ),
     "The beginning": ("InitFrom", "BehaviourCloning", "Distillation"),
     "The environments": ("Curriculum", "DomainRandomisation"),
+    "The opponents": ("SelfPlay",),
     "The run": ("HardReset", "Evaluator", "BestPolicyKeeper", "VideoRecorder"),
 }
 """Where the friends of the catalog stand in the table."""

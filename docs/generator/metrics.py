@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from docs.generator.docstrings import in_a_cell
 from ppo_and_friends.common.metric import Metric
-from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, find_friend
+from ppo_and_friends.friends.catalog import BUILT_IN, OF_AGENTS, STARTING_POINTS, find_friend
 from ppo_and_friends.reporting.progress_csv import COLUMNS
 from ppo_and_friends.reporting.run_metrics import EPISODES, FINAL, LEARNING, PROGRESS, SAMPLES
 from ppo_and_friends.reporting.tensorboard import tag_of
@@ -56,7 +56,7 @@ def metrics_page() -> str:
         "Each friend that is part of the run adds its own; tag and column are the same.\n",
     ]
     parts += ["| column and tag | unit | meaning |", "|---|---|---|"]
-    for name in (*BUILT_IN, *STARTING_POINTS):
+    for name in (*BUILT_IN, *STARTING_POINTS, *OF_AGENTS):
         for metric in find_friend(name).reported:
             parts.append(f"| `{name}/{metric.name}` | {metric.unit} | {in_a_cell(metric.meaning)} |")
     parts += [

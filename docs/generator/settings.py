@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from docs.generator.docstrings import argument_docstrings, field_docstrings, in_a_cell, summary
 from docs.generator.types import type_in_words, value_in_words
-from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS, find_friend
+from ppo_and_friends.friends.catalog import BUILT_IN, OF_AGENTS, STARTING_POINTS, find_friend
 from ppo_and_friends.settings.experiment import AtariSettings, EnvironmentSettings, Experiment
 from ppo_and_friends.settings.other_names import PEERS
 from ppo_and_friends.settings.overrides import setting_names
@@ -38,7 +38,7 @@ def settings_page() -> str:
     names = setting_names(EVERYTHING)
     sections = dict.fromkeys(["", *(name.rpartition(".")[0] for name in names)])
     parts = [HEAD, *(_section(prefix, set(names)) for prefix in sections), _schedules()]
-    parts += ["## Friends' arguments\n", *map(_friend, (*BUILT_IN, *STARTING_POINTS)), _peers()]
+    parts += ["## Friends' arguments\n", *map(_friend, (*BUILT_IN, *STARTING_POINTS, *OF_AGENTS)), _peers()]
     return "\n".join(parts)
 
 

@@ -46,7 +46,7 @@ class _Seats:
             if agent in observations:
                 self._batch.write(k, observations[agent])
             if self._masks.space is not None:
-                there = self._team.present[column]
+                there = self._team.present[column] and not self._team.waiting[column]
                 read, seen = self._masks.read, observations.get(agent)
                 self._legal[k] = read(self._team, agent, seen) if there else self._masks.anything()
         if appeared[self._columns].any():

@@ -58,6 +58,9 @@ STARTING_POINTS = {
 }
 """Friends that begin with something on disk, so they do not run on default arguments."""
 
+OF_AGENTS = {"SelfPlay": "ppo_and_friends.friends.self_play"}
+"""Friends that need several agents."""
+
 FORMER = {
     "SoftReset": "environments go on where they were unless HardReset starts them afresh",
     "LearningRateAnnealing": "--set ppo.learning_rate=1e-3:0 is a schedule",
@@ -70,7 +73,7 @@ FORMER = {
 
 def known_friends() -> list[str]:
     """Names of all registered friends."""
-    return [*BUILT_IN, *STARTING_POINTS, *(point.name for point in installed("friend"))]
+    return [*BUILT_IN, *STARTING_POINTS, *OF_AGENTS, *(point.name for point in installed("friend"))]
 
 
 def find_friend(name: str) -> type[Friend]:
@@ -84,7 +87,7 @@ def find_friend(name: str) -> type[Friend]:
     """
     if name in FORMER:
         raise UsageError(f"There is no friend {name!r} any more: {FORMER[name]}.")
-    return _checked(find_part(name, "friend", BUILT_IN | STARTING_POINTS), name)
+    return _checked(find_part(name, "friend", BUILT_IN | STARTING_POINTS | OF_AGENTS), name)
 
 
 def _checked(kind: Any, name: str) -> type[Friend]:

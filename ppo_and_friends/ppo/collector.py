@@ -202,7 +202,8 @@ class Collector:
         parameters, self._state = act(seen, state)
         noise = self.friends.shape_noise(noise, seen["policy"])
         distribution = self.mapping.distribution
-        return distribution.sample(legal(distribution, parameters, seen), noise)
+        actions = distribution.sample(legal(distribution, parameters, seen), noise)
+        return self.friends.replace_actions(actions, seen, noise, self._storage.starts[t])
 
     def _evaluate(self, rollout: Rollout) -> None:
         """Policy parameters, log probabilities and values of a whole rollout, in large batches."""

@@ -36,6 +36,7 @@ def stream_advantages(rollout: Rollout, stream: RewardStream, values: Tensor) ->
         host_array(rollout.terminated),
         host_array(trace_ends),
         host_array(rollout.active),
+        waiting=None if rollout.waiting is None else host_array(rollout.waiting),
         gamma=stream.gamma,
         gae_lambda=stream.gae_lambda,
         episodic=stream.episodic,
@@ -53,6 +54,7 @@ def generalized_advantages(
     gamma: float,
     gae_lambda: float,
     episodic: bool = True,
+    waiting: Array | None = None,
 ) -> Array:
     r"""Generalised advantage estimation (arXiv:1506.02438, eq. 16), truncated at episode ends.
 
@@ -73,6 +75,8 @@ def generalized_advantages(
         gae_lambda: Lambda in [0, 1].
         episodic: False: terminations are ignored, as for RND's stream (arXiv:1810.12894, 2.3).
             The trace passes a reset row as if no time went by.
+        waiting: [T, B] bool, rows that aren't valid since it was another agent's turn; None: there are none.
+            An action's next state is that of the agent's next turn, its reward all that comes until then.
 
     Returns:
         [T, B] advantages. Add ``values[:-1]`` for the lambda-returns.
@@ -80,6 +84,10 @@ def generalized_advantages(
     steps = rewards.shape[0]
     if values.shape[0] != steps + 1:
         raise ValueError(f"values need one row more than rewards: got {values.shape[0]} and {steps}")
+    if episodic and waiting is not None:
+        return _advantages_of_turns(
+            rewards, values, terminated, trace_ends, valid, waiting, gamma=gamma, gae_lambda=gae_lambda
+        )
     if episodic:
         future = gamma * ~terminated
         deltas = rewards + future * values[1:] - values[:-1]
@@ -96,6 +104,35 @@ def generalized_advantages(
         advantages[t] = trace
     if not episodic:
         advantages *= valid
+    return advantages
+
+
+def _advantages_of_turns(
+    rewards: Array,
+    values: Array,
+    terminated: Array,
+    trace_ends: Array,
+    valid: Array,
+    waiting: Array,
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> Array:
+    """As `generalized_advantages`, where time stands still for agents that wait."""
+    advantages = np.zeros_like(values[:-1])
+    following, trace, owed = values[-1], np.zeros_like(values[0]), np.zeros_like(rewards[0])
+    ended, cut = np.zeros_like(terminated[0]), np.zeros_like(terminated[0])
+    for t in range(len(rewards) - 1, -1, -1):
+        waits, over = waiting[t], terminated[t] | trace_ends[t]
+        future = gamma * ~(terminated[t] | ended)
+        delta = rewards[t] + owed + future * following - values[t]
+        advantages[t] = valid[t] * (delta + future * gae_lambda * ~(trace_ends[t] | cut) * trace)
+        # What follows the last turn before: from the next one, or from here if the episode ends here.
+        owed = np.where(waits, rewards[t] + np.where(over, 0.0, owed), 0.0)
+        ended = waits & (terminated[t] | (ended & ~over))
+        cut = waits & (trace_ends[t] | (cut & ~over))
+        following = np.where(waits, np.where(over, values[t + 1], following), values[t])
+        trace = np.where(waits, np.where(over, 0.0, trace), advantages[t])
     return advantages
 
 

@@ -6,7 +6,7 @@ all that have it, in the way that the hook's decorator names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -160,6 +160,22 @@ class Hooks:
     def shape_noise(self, noise: Tensor, observations: Tensor) -> Tensor:
         """Called before training actions are sampled, with [B, noise size] and [B, *obs']."""
         return noise
+
+    @combined_by(pipe)
+    def replace_actions(
+        self, actions: Tensor, seen: Mapping[str, Tensor], noise: Tensor, starts: Tensor
+    ) -> Tensor:
+        """Called with a training step's sampled actions [B, A]; what is done instead.
+
+        Rows with other actions than the policy's mustn't stay active in the rollout.
+
+        Args:
+            actions: [B, A], may be changed in place.
+            seen: By name, [B, *obs'], what the network saw.
+            noise: [B, noise size], that the actions were sampled with.
+            starts: [B] bool, where these are the first observations of an episode.
+        """
+        return actions
 
     @combined_by(all_of)
     def observe(self, step: VectorStep) -> None:

@@ -94,11 +94,24 @@ class Rollout:
     iteration: int = 0
     """The iteration that collected it, 1-based."""
 
+    waiting: Tensor | None = None
+    """[T, B] bool: not active, since it was another agent's turn; what happened is a consequence of the last
+    action. None: nobody waits."""
+
+    played: Tensor | None = None
+    """[T, B] bool: steps that belong to an episode, whether they are learned from or not; None: the active
+    ones."""
+
     infos: list[Mapping[str, float]] = field(default_factory=list)
     """Numbers that environments reported where whole episodes ended, one entry an episode."""
 
     restarted: bool = False
     """Whether all environments were reset before the first step, or friends missed the rollout before."""
+
+    @property
+    def counted(self) -> Tensor:
+        """[T, B] bool: steps of which scores and lengths of episodes are made."""
+        return self.active if self.played is None else self.played
 
     @property
     def steps(self) -> int:

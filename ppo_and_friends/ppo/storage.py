@@ -103,6 +103,7 @@ class RolloutStorage:
         )
         self._arrays = list(zip(self._steps, arrays, strict=True))
         self._from_arrays = True
+        self._waiting: Tensor | None = None
 
     def begin(self, iteration: int) -> None:
         """A new rollout begins."""
@@ -110,6 +111,7 @@ class RolloutStorage:
         self.rollout.rewards = {"extrinsic": self._rewards}
         self.rollout.trace_ends.zero_()
         self.rollout.infos = []
+        self.rollout.waiting = self.rollout.played = self._waiting = None
 
     def put_observations(self, t: int, observations: Observations, starts: Data) -> dict[str, Tensor]:
         """Write what is seen at step t, in 0..T.
@@ -155,6 +157,10 @@ class RolloutStorage:
     def put_step(self, t: int, step: VectorStep) -> None:
         """Write what step t returned, except its observations."""
         self.rollout.infos.extend(step.infos.values())
+        if step.waiting is not None:
+            if self._waiting is None:
+                self._waiting = torch.zeros_like(self.rollout.active)
+            self._waiting[t] = torch.as_tensor(step.waiting)
         if isinstance(step.rewards, Tensor):
             self._from_arrays = False
             for name, tensor in self._steps.items():
@@ -186,7 +192,19 @@ class RolloutStorage:
         elif not self._on_host:
             for name, array in self._arrays:
                 self._steps[name].copy_(torch.from_numpy(array), non_blocking=True)
+        if self._waiting is not None:
+            self._take_turns(self._waiting)
         return self.rollout
+
+    def _take_turns(self, waiting: Tensor) -> None:
+        """Leave out each row's last turn: its consequences aren't known before the next one.
+
+        Also where the episode ended with it, since to learn from just those would be biased.
+        """
+        active = self.rollout.active
+        self.rollout.waiting, self.rollout.played = waiting, active | waiting
+        behind = active.flip(0).cumsum(0).flip(0)  # [T, B], turns from here on
+        active &= (behind > 1) | ~waiting.any(0)
 
     def _check_masks(self, first: int) -> None:
         """Refuse masks that came in tensors and left nothing to do, where something was done."""

@@ -228,7 +228,7 @@ class Trainer:
     def _summary(self, rollout: Rollout) -> dict[str, float]:
         """Scores, counts and explained variance of a rollout, over all ranks."""
         episodes = self.tracker.update(
-            host_array(rollout.true_rewards), host_array(rollout.finished), host_array(rollout.active)
+            host_array(rollout.true_rewards), host_array(rollout.finished), host_array(rollout.counted)
         )
         active = host_array(rollout.active)
         returns = host_array(rollout.returns["extrinsic"])[active].astype(np.float64)

@@ -16,6 +16,7 @@ from ppo_and_friends.vector.canonical import apply_wrapper, make_canonical_env
 from ppo_and_friends.vector.closing import close_env
 from ppo_and_friends.vector.creation import called
 from ppo_and_friends.vector.masks import KEY, seen_space
+from ppo_and_friends.vector.turns import in_turns
 
 ByAgent = Mapping[str, Any]
 
@@ -199,7 +200,11 @@ def _bare(settings: EnvironmentSettings, render_mode: str | None) -> Any:
 
 
 def _parallel(env: Any, id: str) -> Any:
-    """An environment whose agents act in turns, as one in which they act at the same time."""
+    """An environment whose agents act in turns (AEC), by PettingZoo's conversion.
+
+    Where all act before anything happens (``is_parallelizable``) they act at the same time; else one acts in
+    each step, which the infos name, and the others wait.
+    """
     if not hasattr(env, "agent_selection") and not hasattr(env, "agent_iter"):
         return env
     try:
@@ -209,6 +214,8 @@ def _parallel(env: Any, id: str) -> Any:
             f"{id}: its agents act in turns; to convert it, pip install 'ppo-and-friends[petting]'."
         ) from error
     try:
+        if not getattr(env, "metadata", {}).get("is_parallelizable", False):
+            return in_turns(env)
         return aec_to_parallel(env)
     except (AssertionError, AttributeError) as error:
         raise UsageError(

@@ -31,7 +31,8 @@ Array = NDArray[Any]
 class PettingZooVectorEnv:
     """All or some agents of a rank's environments; row e * n + k is agent k of them in environment e.
 
-    Rows of agents that aren't there are inactive: their actions are ignored, their observations stay.
+    Rows of agents that aren't there are inactive: their actions are ignored, their observations stay. Rows of
+    agents that wait for their turn are inactive, too, but take part.
 
     Attributes:
         agents: The n agents whose rows these are.
@@ -108,17 +109,19 @@ class PettingZooVectorEnv:
         assert latest is not None
         shape, own = self._returns.shape, self._columns
         true_rewards, rewards = np.zeros(shape), np.zeros(shape)
-        terminated, truncated, active = (np.zeros(shape, np.bool_) for _ in range(3))
+        terminated, truncated, active, waiting = (np.zeros(shape, np.bool_) for _ in range(4))
         infos: dict[int, dict[str, float]] = {}
         for e, step in enumerate(latest.steps):
             if step is None:
                 self._returns[e] = 0.0
                 continue
-            active[e], true_rewards[e] = step.acted[own], step.rewards[own]
+            there, true_rewards[e] = step.acted[own], step.rewards[own]
+            waiting[e] = step.waited[own]
+            active[e] = there & ~waiting[e]
             terminated[e], truncated[e] = step.terminated[own], step.truncated[own]
             rewards[e] = true_rewards[e]
-            if self._settings.reward == "team" and active[e].any():
-                rewards[e] = np.where(active[e], true_rewards[e].sum() / active[e].sum(), 0.0)
+            if self._settings.reward == "team" and there.any():
+                rewards[e] = np.where(there, true_rewards[e].sum() / there.sum(), 0.0)
             self._returns[e] += true_rewards[e]
             infos |= self._ended(e, terminated[e] | truncated[e], step.infos)
         finished = terminated | truncated
@@ -134,11 +137,15 @@ class PettingZooVectorEnv:
             true_rewards=true_rewards.reshape(-1),
             finished=finished.reshape(-1),
             infos=infos,
+            waiting=waiting.reshape(-1) if self._has_turns() else None,
         )
 
     def close(self) -> None:
         """Close the environments."""
         self.teams.close()
+
+    def _has_turns(self) -> bool:
+        return any(team.has_turns for team in self.teams.teams)
 
     def _by_agent(self, actions: Any) -> list[dict[str, Any]]:
         """Each environment's actions of these agents."""
@@ -163,10 +170,10 @@ class PettingZooVectorEnv:
         return named
 
     def _legal(self, latest: TeamsStep) -> Array:
-        """The masks [B, M]; nothing is forbidden to agents that aren't there."""
+        """The masks [B, M]; nothing is forbidden to agents that aren't there, or wait for their turn."""
         masks = [
             self._masks.read(team, agent, observations.get(agent))
-            if team.present[column]
+            if team.present[column] and not team.waiting[column]
             else self._masks.anything()
             for team, observations in zip(self.teams.teams, latest.observations, strict=True)
             for agent, column in zip(self.agents, self._columns, strict=True)

@@ -83,6 +83,10 @@ class VectorStep:
     finished: Data
     """[B] bool, whether a whole episode ended (in Atari a game, not a life); its return is then complete."""
 
+    waiting: Data | None = None
+    """[B] bool, where an agent took part, but did nothing, since it was another's turn. It isn't ``active``;
+    its reward is a consequence of its last action, and its episode can end. None: nobody ever waits."""
+
     infos: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     """Row to the numbers in its environment's info, such as ``is_success``, where a whole episode ended."""
 

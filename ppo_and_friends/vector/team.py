@@ -14,6 +14,7 @@ from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.faults import OURS, raised_fault
 from ppo_and_friends.vector.parallel import ParallelEnv, without_mask
 from ppo_and_friends.vector.result_checks import ResultChecks
+from ppo_and_friends.vector.turns import TURN
 
 Array = NDArray[Any]
 
@@ -37,7 +38,10 @@ class TeamStep:
     """Of the agents that acted, and of those that are there now; some that acted may have none."""
 
     acted: Array
-    """[n] bool, whether the agent acted in this step."""
+    """[n] bool, whether the agent took part in this step."""
+
+    waited: Array
+    """[n] bool, whether it took part, but did nothing, since it was another's turn."""
 
     present: Array
     """[n] bool, whether it is there now, and will act in the next."""
@@ -60,6 +64,8 @@ class Team:
     Attributes:
         agents: All agents that may ever appear, in order.
         present: [n] bool, which are there now.
+        waiting: [n] bool, which of them do nothing in the next step, since it is another's turn.
+        has_turns: Whether agents have been seen to act in turns.
         infos: The last ones, by agent.
         over: Whether the episode is over: nobody is there any more.
         adapted: What was taken although it isn't as the spaces say.
@@ -85,7 +91,8 @@ class Team:
         self.env, self.agents, self.adapted = env, agents, dict[str, None]()
         self.infos: Mapping[str, Any] = {}
         self.present: Array = np.zeros(len(agents), np.bool_)
-        self.over = False
+        self.waiting: Array = np.zeros(len(agents), np.bool_)
+        self.has_turns = self.over = False
         self._where, self._limit, self._masks = where, limit, masks
         self._place = {agent: k for k, agent in enumerate(agents)}
         self._steps = self._length = 0
@@ -111,6 +118,7 @@ class Team:
         if not self.present.any():
             raise self.fault("reset", "no agent is there (agents is empty)")
         self.infos = result[1] if isinstance(result[1], Mapping) else {}
+        self._find_turn()
         return self._observations(result[0], self.present)
 
     def peek(self) -> dict[str, Mapping[str, Any]]:
@@ -132,9 +140,9 @@ class Team:
         PULSE.beat()
         self._steps += 1
         self._length += 1
-        acted = self.present
+        acted, waited = self.present, self.waiting
         try:
-            result = self.env.step({agent: actions[agent] for agent in self._names(acted)})
+            result = self.env.step({agent: actions[agent] for agent in self._names(acted & ~waited)})
         except OURS:
             raise
         except BaseException as error:
@@ -153,14 +161,14 @@ class Team:
         self.infos = infos
         there = self._there(self.env.agents)
         step = TeamStep(
-            {}, acted, there, np.zeros(len(acted)), np.zeros_like(acted), np.zeros_like(acted), infos
+            {}, acted, waited, there, np.zeros(len(acted)), np.zeros_like(acted), np.zeros_like(acted), infos
         )
         cut = self._limit is not None and self._length >= self._limit
         for k in np.flatnonzero(acted).tolist():
             agent, checks = self.agents[k], self._checks[self.agents[k]]
-            if agent not in rewards:
+            if agent not in rewards and not waited[k]:
                 raise self.fault(f"{agent}, reward", "is missing, although the agent acted")
-            step.rewards[k] = checks.number(rewards[agent])
+            step.rewards[k] = checks.number(rewards.get(agent, 0.0))
             terminated = checks.flag("terminated", terminations.get(agent, False))
             truncated = cut or checks.flag("truncated", truncations.get(agent, False))
             # One that is gone without a word has no future either.
@@ -176,6 +184,7 @@ class Team:
             step.present[:] = False
         step.observations = self._observations(observations, step.present, acted)
         self.present, self.over = step.present, not step.present.any()
+        self._find_turn()
         return step
 
     def state(self, size: int) -> Array:
@@ -198,6 +207,19 @@ class Team:
     def whereabouts(self) -> str:
         """The environment and its step, for a report of what stands still."""
         return self._where(self._steps)
+
+    def _find_turn(self) -> None:
+        """Who waits, since the infos name another whose turn it is."""
+        self.waiting = np.zeros_like(self.present)
+        infos = (self.infos.get(agent) for agent in self._names(self.present))
+        named = next((info[TURN] for info in infos if isinstance(info, Mapping) and TURN in info), None)
+        if named is None:
+            return
+        self.has_turns = True
+        if named not in self._place or not self.present[self._place[named]]:
+            raise self.fault(f"info, {TURN}", f"it is the turn of {named!r}, who isn't there")
+        self.waiting = self.present.copy()
+        self.waiting[self._place[named]] = False
 
     def _there(self, agents: Any) -> Array:
         there = np.zeros(len(self.agents), np.bool_)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.catalog import BUILT_IN
+from ppo_and_friends.friends.catalog import BUILT_IN, OF_AGENTS
 from ppo_and_friends.settings.experiment import Experiment, friend
 from tests.agents.toys import MORTAL, Roles, squad
 from tests.engine import on_ranks, trained
@@ -19,6 +19,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "SplitObservations": {"exteroceptive": (1,)},
     "Evaluator": {"every": 1, "episodes": 1},
     "SegmentLength": {"steps": 3},
+    "SelfPlay": {"save_steps": 60, "play_against_latest_model_ratio": 0.3},
     "Curriculum": {"attributes": {"length": "4,5@80"}},
     "DomainRandomisation": {"scales": {"length": (0.5, 2.0)}},
 }
@@ -49,7 +50,7 @@ def learned(name: str, size: int) -> tuple[dict[str, Any], dict[str, float]]:
     return {key: each.detach().numpy().copy() for key, each in trainer.agent.tensors().items()}, metrics[-1]
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if name not in REFUSED])
+@pytest.mark.parametrize("name", [name for name in (*BUILT_IN, *OF_AGENTS) if name not in REFUSED])
 def test_ranks_agree(name: str) -> None:
     expected, metrics = learned(name, 1)
     assert np.isfinite([metrics["policy_loss"], metrics["value_loss"], metrics["entropy"]]).all()

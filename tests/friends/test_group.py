@@ -61,7 +61,7 @@ CART_POLE = EnvironmentSettings(id="CartPole-v1", num_envs=4, backend="gymnasium
 """On an engine whose environments can be given tasks, as a friend with all hooks wants."""
 
 SETUP = ["setup", "observation_space", "build", "adapt", "attach"]
-STEP = ["transform", "shape_noise", "observe"]
+STEP = ["transform", "shape_noise", "replace_actions", "observe"]
 MINIBATCH = ["before_minibatch", "loss", "before_step", "after_minibatch"]
 EPOCH = ["before_epoch", *MINIBATCH * 2, "wants_to_stop"]
 ITERATION = [
