@@ -14,7 +14,7 @@ from gymnasium import spaces
 from PIL import Image
 
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.evaluation import rendering, video
+from ppo_and_friends.evaluation import pictures, rendering, video
 from ppo_and_friends.evaluation.evaluate import Episode, Evaluation, evaluate
 from ppo_and_friends.evaluation.player import batch_of_one, to_action
 from ppo_and_friends.reporting.tables import print_evaluation
@@ -408,7 +408,7 @@ def test_mp4_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_long_gif_keeps_its_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "GIF_MAX_FRAMES", 2)
+    monkeypatch.setattr(pictures, "GIF_MAX_FRAMES", 2)
     record(tmp_path / "toy.gif", video="all")
     with Image.open(tmp_path / "toy.gif") as picture:
         assert picture.n_frames == 2  # type: ignore[attr-defined]
@@ -422,7 +422,7 @@ def test_an_unknown_extension_is_refused_before_anything_runs(tmp_path: Path) ->
 
 def test_caption_fits_and_sides_are_even() -> None:
     for width in (33, 84, 320, 641):
-        picture = video.caption(
+        picture = pictures.caption(
             Image.new("RGB", (width, 51), "white"), "episode 12   step 1600   return -1,234"
         )
         assert picture.width % 2 == 0 and picture.height % 2 == 0

@@ -19,7 +19,8 @@ from ppo_and_friends import load_policy
 from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, without_missing_friends
+from ppo_and_friends.policy.restored_agent import without_missing_friends
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.runs.checkpoint import read_checkpoint, save_checkpoint

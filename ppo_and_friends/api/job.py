@@ -16,7 +16,7 @@ from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.group import FriendGroup
-from ppo_and_friends.policy.trained_policy import policy_checkpoint
+from ppo_and_friends.policy.restored_agent import policy_checkpoint
 from ppo_and_friends.reporting.catalog import find_reporter, make_reporters
 from ppo_and_friends.reporting.composite import make_reporter
 from ppo_and_friends.reporting.labels import NO_LABELS, Labels

@@ -15,7 +15,8 @@ from ppo_and_friends.api.job import Reporting
 from ppo_and_friends.api.metrics_table import Table
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, restored_policy
+from ppo_and_friends.policy.find import restored_policy
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.reporting.labels import NO_LABELS, Labels
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.run_record import load_run

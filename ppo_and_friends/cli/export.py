@@ -24,7 +24,7 @@ def export(request: Request, communicator: Communicator, *, trust: bool = False)
 
     def write() -> None:
         from ppo_and_friends.policy.export import export_onnx
-        from ppo_and_friends.policy.trained_policy import load_single_policy
+        from ppo_and_friends.policy.find import load_single_policy
 
         policy = load_single_policy(request.trained or request.folder, trust=trust)
         print(f"Exporting the policy of {policy.experiment.name} to ONNX ...", flush=True)

@@ -158,7 +158,7 @@ def _run(
 
 def _saved(options: AllOptions) -> Experiment:
     """The experiment of the policy that ``--policy`` names, with the command line's changes."""
-    from ppo_and_friends.policy.trained_policy import find_policy
+    from ppo_and_friends.policy.find import find_policy
     from ppo_and_friends.runs.saved_experiment import load_experiment
 
     assert options.policy is not None

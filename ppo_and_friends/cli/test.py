@@ -12,7 +12,8 @@ from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import EnvironmentFault, UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy, restored_policy
+from ppo_and_friends.policy.find import find_policy, restored_policy
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import check_identity, identity, settings_identity
 from ppo_and_friends.runs.run_folder import RunFolder, policies_in

@@ -9,7 +9,8 @@ from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.studies.rank_groups import divide_into_groups
 from ppo_and_friends.studies.search_space import default_space, load_space, space_text
-from ppo_and_friends.studies.tuning import Tuning, tune, tune_in_groups
+from ppo_and_friends.studies.trials import Tuning
+from ppo_and_friends.studies.tuning import tune, tune_in_groups
 from ppo_and_friends.studies.tuning_results import write_results
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
+from ppo_and_friends.policy.find import load_single_policy
 from ppo_and_friends.policy.trained_policies import TrainedPolicies
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, load_single_policy
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.runs.run_folder import policies_in
 from ppo_and_friends.runs.saved_experiment import load_experiment
 

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from ppo_and_friends.common.nested import row_of
-from ppo_and_friends.common.program import program
-from ppo_and_friends.distributed.layout import Layout
-from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.catalog import find_friend
+from ppo_and_friends.policy.restored_agent import restored_agent
 from ppo_and_friends.policy.team import TeamObservations
-from ppo_and_friends.ppo.agent import Agent
-from ppo_and_friends.ppo.trainer import Trainer
-from ppo_and_friends.runs.build import build_agent
 from ppo_and_friends.runs.checkpoint import (
-    MANIFEST,
     Checkpoint,
-    load_latest,
-    read_checkpoint,
-    use_newest,
 )
 from ppo_and_friends.runs.checkpoint_contents import (
-    ACTING_FRIENDS,
     AGENTS,
-    CRITIC_SPACE,
-    MASK_SPACE,
     RAW_SPACE,
-    capture,
-    check_identity,
-    restore_agent,
-    settings_identity,
 )
-from ppo_and_friends.runs.checkpoint_validity import check_contents
-from ppo_and_friends.runs.packed import is_packed, unpacked
-from ppo_and_friends.runs.run_folder import policies_in
-from ppo_and_friends.runs.saved_experiment import JSON_NAME, load_experiment
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.masks import KEY, BadMaskError, as_mask, choices_of, dead_end
@@ -224,145 +199,6 @@ class TrainedPolicy:
                 f"The parts of the observation have different batch sizes: {sorted(map(str, batch_sizes))}."
             )
         return batch_sizes == {None}
-
-
-def load_single_policy(
-    path: str | Path, *, trust: bool = False, device: Literal["auto", "cpu", "cuda"] = "cpu"
-) -> TrainedPolicy:
-    """`policy.load.load_policy` where all agents, or the only one, share a policy."""
-    if is_packed(Path(path)):
-        with unpacked(Path(path)) as run:
-            return load_single_policy(run, device=device)
-    checkpoint, home = find_policy(path)
-    experiment = replace(load_experiment(home, trust), device=device)
-    checkpoint, policy = restored_policy(experiment, checkpoint, older=not (Path(path) / MANIFEST).is_file())
-    if checkpoint.notes:
-        warnings.warn("\n".join(checkpoint.notes), stacklevel=2)
-    return policy
-
-
-def restored_policy(
-    experiment: Experiment, checkpoint: Checkpoint, *, older: bool = True
-) -> tuple[Checkpoint, TrainedPolicy]:
-    """Restore a policy from a checkpoint, or from the newest one before it whose content fits.
-
-    Args:
-        experiment: The settings it was trained with.
-        checkpoint: The first to try.
-        older: Whether older ones of the same run may take its place; False if it was asked for itself.
-
-    Returns:
-        The checkpoint that was used, with notes about newer ones that don't fit; the policy.
-
-    Raises:
-        CheckpointError: None fits.
-        IncompatibleState: The checkpoint is of other settings.
-    """
-    return use_newest(
-        checkpoint,
-        lambda each: TrainedPolicy(experiment, each),
-        (lambda path: load_latest(path.parent, check_contents, before=path)) if older else None,
-    )
-
-
-def find_policy(path: str | Path) -> tuple[Checkpoint, Path]:
-    """The checkpoint that `load_policy` loads, and the folder of its run.
-
-    Raises:
-        UsageError: No policy is saved there.
-        CheckpointError: The saved files are damaged.
-    """
-    folder = Path(path)
-    if (folder / MANIFEST).is_file():
-        checkpoint: Checkpoint | None = read_checkpoint(folder, check_contents)
-    else:
-        checkpoint = load_latest(folder / "checkpoints", check_contents)
-        checkpoint = checkpoint or load_latest(folder, check_contents)
-    if checkpoint is None and (several := policies_in(folder)):
-        raise UsageError(
-            f"{folder} holds several policies. Name one of them: {', '.join(map(str, several.values()))}."
-        )
-    if checkpoint is None:
-        raise UsageError(
-            f"No trained policy in {folder}.\nGive the folder of a run, such as saved_states/CartPole after "
-            f"`{program()} -e CartPole`."
-        )
-    homes = [place for place in (folder, *folder.resolve().parents[:2]) if (place / JSON_NAME).is_file()]
-    return checkpoint, homes[0] if homes else folder
-
-
-def policy_checkpoint(trainer: Trainer) -> Checkpoint:
-    """A trainer's current policy as a checkpoint in memory.
-
-    Args:
-        trainer: Between two iterations.
-
-    Returns:
-        Copies of parameters and statistics, without the optimizer's state.
-    """
-    tensors = {name: tensor.detach().cpu().clone() for name, tensor in trainer.agent.tensors().items()}
-    _, state = capture(trainer, seconds=0.0)
-    # As if read from a file: tuples become lists.
-    return Checkpoint(Path(), trainer.timesteps, tensors, json.loads(json.dumps(state)), manifest={})
-
-
-def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
-    """Restore the network and the friends for inference, without creating an environment.
-
-    Args:
-        experiment: The settings it was trained with.
-        checkpoint: The checkpoint, verified.
-
-    Raises:
-        IncompatibleState: The checkpoint doesn't fit the settings.
-        UsageError: A friend that the policy needs can't be imported.
-    """
-    check_identity(checkpoint, settings_identity(experiment))
-    experiment = without_missing_friends(experiment, checkpoint)
-    identity = checkpoint.state["identity"]
-    observation_space = restore(identity["observation_space"])
-    assert isinstance(observation_space, spaces.Box)
-    critic_space, mask_space = (
-        restore(identity[name]) if name in identity else None for name in (CRITIC_SPACE, MASK_SPACE)
-    )
-    agent = build_agent(
-        experiment,
-        observation_space,
-        restore(identity["action_space"]),
-        SoloCommunicator(),
-        Layout(1, 0, 1),
-        steps=1,
-        critic_space=critic_space,  # type: ignore[arg-type]
-        mask_space=mask_space,  # type: ignore[arg-type]
-        agents=tuple(identity.get(AGENTS, ())),
-    )
-    restore_agent(agent, checkpoint, experiment)
-    return agent
-
-
-def without_missing_friends(experiment: Experiment, checkpoint: Checkpoint) -> Experiment:
-    """The experiment without friends that can't be imported and that the policy can act without.
-
-    A warning names them. Whether a friend is needed was recorded when the checkpoint was written.
-
-    Raises:
-        UsageError: A friend that is, or may be, needed can't be imported.
-    """
-    kept = []
-    for spec in experiment.friends:
-        try:
-            if spec.kind is None:
-                find_friend(spec.name)
-        except UsageError as error:
-            needed = checkpoint.state.get(ACTING_FRIENDS)
-            if needed is None or spec.name in needed:
-                raise UsageError(
-                    f"The policy in {checkpoint.path} needs a friend of its training. {error}"
-                ) from error
-            warnings.warn(f"The policy acts without {spec.name}, which can't be imported.", stacklevel=3)
-        else:
-            kept.append(spec)
-    return replace(experiment, friends=tuple(kept))
 
 
 def _raw_space(checkpoint: Checkpoint) -> spaces.Space[Any]:

@@ -139,7 +139,7 @@ class TensorBoardReporter(SilentReporter):
         """An animated picture in the Images tab, which plays GIFs."""
         from PIL import Image
 
-        from ppo_and_friends.evaluation.video import gif_of
+        from ppo_and_friends.evaluation.pictures import gif_of
 
         try:
             data = gif_of(path)

@@ -5,17 +5,20 @@ Nothing heavy is imported here (no torch, no simulator), so that ``--help`` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.dotted_names import changed
+from ppo_and_friends.settings.environment import AtariSettings, EnvironmentSettings
+from ppo_and_friends.settings.network import NetworkSettings
 from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, cosine, linear, logarithmic, steps
 from ppo_and_friends.settings.several_agents import AgentSettings
+from ppo_and_friends.settings.types import STRICT, Fraction, NonNegative, Positive
 
 __all__ = [
     "AgentSettings",
@@ -32,93 +35,6 @@ __all__ = [
     "logarithmic",
     "steps",
 ]
-
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Widths = tuple[Positive, ...]
-
-STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class AtariSettings:
-    """The standard preprocessing of Atari games (Machado et al. 2018, arXiv:1709.06009)."""
-
-    observation: Literal["pixels", "ram"] = "pixels"
-    """84 x 84 grey images, or the 128 bytes of RAM."""
-
-    frame_skip: Positive = 4
-    """Emulator frames per action."""
-
-    stack: Positive = 4
-    """Frames stacked into one observation."""
-
-    noop_max: Annotated[int, Field(ge=0)] = 30
-    """Maximum number of no-op actions at the start of an episode."""
-
-    repeat_action_probability: Fraction = 0.0
-    """Chance that the emulator repeats the previous action (sticky actions)."""
-
-    life_loss_ends_episode: bool = True
-    """In training only: a lost life terminates the episode. Scores are always of whole games."""
-
-    clip_rewards: bool = True
-    """In training only: rewards become their sign. Scores are always unclipped."""
-
-    fire_on_reset: bool = False
-    """Press FIRE after a reset, for games that wait for it."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class EnvironmentSettings:
-    """The environment, the number of copies, and the engine that steps them."""
-
-    id: str
-    """Gymnasium id; ``module:Name-v0`` imports the module first. ``module:Class`` or ``module:function``
-    is an unregistered subclass of gymnasium.Env, or a function that returns an environment. A file's path can
-    take the module's place: ``path/to/file.py:Class``."""
-
-    api: Literal["gymnasium", "petting_zoo"] = "gymnasium"
-    """Whose rules it keeps: Gymnasium's, with one agent, or PettingZoo's, with several (see
-    docs/several_agents.md). Without a launcher it is found out."""
-
-    num_envs: Positive = 16
-    """Environments over all ranks. With more ranks than that, each rank gets one."""
-
-    backend: Literal["auto", "envpool", "gymnasium", "async", "ale"] = "auto"
-    """What steps the environments; ``auto`` takes the fastest one known to agree with Gymnasium."""
-
-    start_method: Literal["auto", "fork", "forkserver", "spawn"] = "auto"
-    """How the backend ``async`` starts its processes, by `multiprocessing`'s names. ``auto`` never forks this
-    process, because its threads would not survive the fork."""
-
-    arguments: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments for ``gymnasium.make``, or for the class or function."""
-
-    max_episode_steps: Positive | None = None
-    """Time limit in agent steps (after frame skip and action repeat); None: the environment's own."""
-
-    action_repeat: Positive = 1
-    """Environment steps for which an action is repeated, their rewards added."""
-
-    critic_observations: tuple[str, ...] = ()
-    """Keys of a Dict observation that the critic alone sees (arXiv:1710.06542). The trained policy needs none
-    of them."""
-
-    action_masks: Literal["auto", "observation", "info", "method", "off"] = "auto"
-    """Where the environment says which actions are legal: the key ``action_mask`` of a Dict observation or of
-    ``info``, or a method ``action_masks()``. ``auto`` looks in all three. See docs/action_masks.md."""
-
-    atari: AtariSettings | None = None
-    """Preprocessing of an Atari game; None for everything else."""
-
-    wrappers: tuple[str, ...] = ()
-    """Gymnasium wrappers, innermost first, as ``module:callable`` or ``path/to/file.py:callable``, with
-    arguments as ``module:callable(name=value)``. They require the backend ``gymnasium`` or ``async``."""
-
-    factory: Annotated[Callable[..., Any] | None, Field(exclude=True)] = None
-    """Makes the environment instead of ``gymnasium.make``. Such an experiment isn't plain data."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -165,62 +81,6 @@ class PPOSettings:
 
     adam_epsilon: Annotated[float, Field(gt=0.0)] = 1e-5
     """Adam's epsilon (arXiv:2006.05990 uses the same)."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class NetworkSettings:
-    """Actor and critic."""
-
-    model: str | None = None
-    """Your own model instead of the built-in network, as ``module:Class`` or ``path/to/file.py:Class``. It
-    receives the other settings and may ignore them. See docs/own_parts.md."""
-
-    actor_hidden: Widths = (64, 64)
-    """Widths of the actor's hidden layers; ignored with the Nature CNN, whose 512 features feed the head."""
-
-    critic_hidden: Widths = (64, 64)
-    """Widths of the critic's hidden layers; see ``actor_hidden``."""
-
-    activation: Literal["tanh", "relu", "elu", "leaky_relu", "silu"] = "tanh"
-    """Nonlinearity of the hidden layers."""
-
-    encoder: Literal["auto", "mlp", "nature_cnn"] = "auto"
-    """``auto``: the Nature CNN (Mnih et al. 2015) for images, nothing before the layers otherwise."""
-
-    half_precision: bool = False
-    """Compute convolutions in bfloat16 (parameters stay as they are): faster where processors have it."""
-
-    shared: bool | None = None
-    """Actor and critic share the encoder; None: for images only."""
-
-    memory: Literal["lstm", "gru"] | None = None
-    """Type of the recurrent layers that give the policy a memory; None: no memory. See
-    docs/memory.md."""
-
-    memory_width: Positive = 64
-    """Width of each recurrent layer."""
-
-    memory_layers: Positive = 1
-    """Number of stacked recurrent layers."""
-
-    memory_span: Positive = 32
-    """Longest time scale of the memory's units at initialisation, in steps; the units are spread from 1 to
-    this (arXiv:1804.11188). Raise it for longer dependencies."""
-
-    memory_place: Literal["before", "after"] = "before"
-    """Whether the memory stands before or after the hidden layers."""
-
-    memory_shared: bool = False
-    """Actor and critic share one memory. With ``memory_place`` "after", the critic has no hidden layers."""
-
-    log_std_init: float = 0.0
-    """Log of the Gaussian policy's first standard deviation, in units of half the action range."""
-
-    squash: bool = False
-    """Squash Gaussian actions with tanh into the bounds, instead of clipping at them."""
-
-    actor_output_gain: NonNegative = 0.01
-    """Orthogonal gain of the policy's last layer (arXiv:2006.05990 finds small ones best)."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -13,7 +13,8 @@ from typing import Any
 from ppo_and_friends.api.evaluation import evaluate
 from ppo_and_friends.common.atomic_files import TEMPORARY
 from ppo_and_friends.errors import CheckpointError, PPOError, UsageError
-from ppo_and_friends.policy.trained_policy import TrainedPolicy, find_policy, restored_policy
+from ppo_and_friends.policy.find import find_policy, restored_policy
+from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.reporting.plots import plot_runs
 from ppo_and_friends.reporting.waiting import Waiting
 from ppo_and_friends.runs.checkpoint import Checkpoint, save_checkpoint

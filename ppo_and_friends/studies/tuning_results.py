@@ -16,7 +16,7 @@ from ppo_and_friends.settings.experiment import Experiment, FriendSpec, Schedule
 from ppo_and_friends.settings.overrides import setting_names
 from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.studies.search_space import Dimension, own_parameters
-from ppo_and_friends.studies.tuning import COUNTED, Tuning, require_optuna
+from ppo_and_friends.studies.trials import COUNTED, Tuning, require_optuna
 
 LAUNCHER = '''\
 """{name} with the best settings of {trials} trials of {timesteps:,} timesteps ({date}).

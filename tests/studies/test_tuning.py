@@ -13,7 +13,7 @@ from ppo_and_friends.api.run import Interrupted
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment, Schedule, friend
 from ppo_and_friends.settings.registry import resolve
-from ppo_and_friends.studies import tuning
+from ppo_and_friends.studies import trials, tuning
 from ppo_and_friends.studies.search_space import (
     Dimension,
     check_space,
@@ -22,7 +22,8 @@ from ppo_and_friends.studies.search_space import (
     own_parameters,
     space_text,
 )
-from ppo_and_friends.studies.tuning import Tuning, open_study, trial_experiment
+from ppo_and_friends.studies.trials import Tuning, trial_experiment
+from ppo_and_friends.studies.tuning import open_study
 from ppo_and_friends.studies.tuning_results import settings_of
 from tests.command_line import SMALL, run
 from tests.conftest import ROOT, RunMPI
@@ -190,7 +191,7 @@ def test_a_trial_that_was_interrupted_is_tried_again(tmp_path: Path, monkeypatch
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(tuning, "Run", Stopped)
+    monkeypatch.setattr(trials, "Run", Stopped)
     for _ in range(2):
         with pytest.raises(Interrupted):
             tuning.tune(asked)
