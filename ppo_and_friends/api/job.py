@@ -27,7 +27,9 @@ from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.wandb import require_wandb
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint, use_newest
-from ppo_and_friends.runs.checkpoint_contents import check_identity, restore_trainer, settings_identity
+from ppo_and_friends.runs.checkpoint_contents import check_identity, settings_identity
+from ppo_and_friends.runs.exact_resume import check_engine
+from ppo_and_friends.runs.restore import restore
 from ppo_and_friends.runs.resumed_settings import Change, changes_since, refuse_another_run
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_experiment import save_experiment
@@ -203,8 +205,13 @@ def open_job(
         threads = threads_per_rank(communicator)
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
         tasked = bool(friends.calls("choose_task"))
-        envs = make_vector_env(experiment.environment, layout, threads, experiment.agents, tasked=tasked)
+        exact = experiment.exact_resume
+        envs = make_vector_env(
+            experiment.environment, layout, threads, experiment.agents, tasked=tasked, exact=exact
+        )
         resources.callback(envs.close)
+        if exact:
+            check_engine(envs)
         path = None if folder is None else folder.path
         trainer = build_trainer(experiment, communicator, envs, path)
         notes = [*envs.notes, *size_notes(trainer)]
@@ -212,7 +219,7 @@ def open_job(
             assert folder is not None
             checkpoint, restored = use_newest(
                 checkpoint,
-                lambda each: restore_trainer(trainer, each),
+                lambda each: restore(trainer, each),
                 lambda path: load_checkpoint(communicator, folder, before=path),
             )
             # An older checkpoint may be of the settings before the last change.

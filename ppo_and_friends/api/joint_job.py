@@ -71,6 +71,8 @@ def open_joint_job(
     """Create everything that training several policies needs; see `job.open_job`. A collective."""
     if folder is None:
         raise UsageError("Several policies (agents.policies) need a folder for the run.")
+    if experiment.exact_resume:
+        raise UsageError("exact_resume: several policies (agents.policies) can't be resumed exactly yet.")
     if reporting.wandb is not None:
         raise UsageError("wandb can't follow several policies (agents.policies) yet.")
     with ExitStack() as resources:

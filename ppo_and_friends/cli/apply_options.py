@@ -25,4 +25,6 @@ def apply_options(experiment: Experiment, options: Options) -> Experiment:
         random_seed=options.random_seed,
         device=options.device,
     )
+    if options.exact_resume:
+        experiment = experiment.with_changes({"exact_resume": True})
     return apply_settings(experiment, options.set)

@@ -138,6 +138,10 @@ class Options:
     accept_changes: Switch = False
     """Resume the saved run although settings that define it have changed."""
 
+    exact_resume: Switch = False
+    """Save the states of the environments with each checkpoint, and resume from them, so that a resumed run
+    equals the uninterrupted one bit for bit."""
+
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE", help_behavior_hint="")] = None
     """Device of the networks: cpu, cuda or auto (CUDA for images, if available)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ppo_and_friends.common.metric import Metric
+from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext, Teacher
 from ppo_and_friends.networks.model import begun, legal
 from ppo_and_friends.ppo.hooks import Controls, EpisodeHistory, RolloutRequest, transformed
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.ppo.rows import history_rows, of_prefix, prefixed, restored_history
 from ppo_and_friends.settings.schedules import Schedule, ScheduleLike, as_schedule
 from ppo_and_friends.vector.protocol import VectorStep
 
@@ -63,6 +66,18 @@ class Distillation(Friend):
         self._last: Array | None = None
         self._history = EpisodeHistory(np.ones(layout.local, bool))
         self._state = torch.empty(0)
+
+    def rows(self) -> dict[str, Array]:
+        """What the teacher saw last, and what it remembers."""
+        if self._last is None:
+            return {}
+        remembered = prefixed("history", history_rows(self._history))
+        return {"last": self._last, "state": host_array(self._state), **remembered}
+
+    def restore_rows(self, rows: Mapping[str, Array]) -> None:
+        """Go on from there."""
+        self._last, self._state = rows["last"].copy(), torch.from_numpy(rows["state"].copy())
+        self._history = restored_history(of_prefix("history", rows), None)
 
     def before_rollout(self, request: RolloutRequest) -> None:
         """Load the teacher, before the first rollout of this session. A collective then."""

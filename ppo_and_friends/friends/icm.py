@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -89,6 +90,14 @@ class ICM(Friend):
         if self.own_stream:
             gamma = ppo.gamma if self.gamma is None else self.gamma
             self.streams = (RewardStream("curiosity", gamma, ppo.gae_lambda),)
+
+    def rows(self) -> dict[str, Array]:
+        """The running sums of its rewards."""
+        return self.normalizer.rows()
+
+    def restore_rows(self, rows: Mapping[str, Array]) -> None:
+        """Go on with them."""
+        self.normalizer.restore_rows(rows)
 
     def reads_images(self, space: spaces.Box) -> bool:
         """Of images it makes features by convolutions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -235,6 +236,14 @@ class RewardNormalizer(Friend):
         if self.gamma is None:
             self.gamma = context.experiment.ppo.gamma
         self._running: Array = np.zeros(context.layout.local)
+
+    def rows(self) -> dict[str, Array]:
+        """The running sums."""
+        return {"running": self._running}
+
+    def restore_rows(self, rows: Mapping[str, Array]) -> None:
+        """Go on with them."""
+        self._running = rows["running"].copy()
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Merge the statistics over the ranks, then scale the rollout's rewards."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from numpy.typing import NDArray
+
+from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.ppo.hooks import RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
+
+Array = NDArray[Any]
 
 
 class HardReset(Friend):
@@ -45,6 +52,14 @@ class SegmentLength(Friend):
         """Begin to count in this rank's environments."""
         super().setup(context)
         self._age = torch.zeros(context.layout.local, dtype=torch.int64, device=context.device)
+
+    def rows(self) -> dict[str, Array]:
+        """Steps since each trace's begin."""
+        return {"age": host_array(self._age)}
+
+    def restore_rows(self, rows: Mapping[str, Array]) -> None:
+        """Go on counting."""
+        self._age = torch.from_numpy(rows["age"].copy()).to(self._age)
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Mark the last step of each full segment."""

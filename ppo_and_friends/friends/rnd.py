@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,14 @@ class RND(Friend):
         """Set up the normalisation of the rewards."""
         super().setup(context)
         self.normalizer.setup(context)
+
+    def rows(self) -> dict[str, Array]:
+        """The running sums of its rewards."""
+        return self.normalizer.rows()
+
+    def restore_rows(self, rows: Mapping[str, Array]) -> None:
+        """Go on with them."""
+        self.normalizer.restore_rows(rows)
 
     def reads_images(self, space: spaces.Box) -> bool:
         """Of images it makes features by convolutions."""

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.distributed.grace import Deadline, RolloutGivenUp
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
@@ -19,6 +20,7 @@ from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.model import Model, Tensors, begun, legal
 from ppo_and_friends.ppo.hooks import Episode, EpisodeHistory, Hooks, RolloutRequest, transformed
 from ppo_and_friends.ppo.rollout import Rollout, in_chunks, in_steps
+from ppo_and_friends.ppo.rows import Rows, as_data, history_rows, of_prefix, prefixed, restored_history
 from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.ppo.storage import RolloutStorage
 from ppo_and_friends.vector.protocol import Data, Observations, Task, VectorEnv, VectorStep
@@ -119,6 +121,26 @@ class Collector:
     def needs_reset(self) -> bool:
         """Whether the environments have never been reset."""
         return self._raw is None
+
+    def rows(self) -> dict[str, Array]:
+        """What goes on from this rollout to the next, [B, ...] by name."""
+        assert self._raw is not None
+        observations = {name: host_array(data) for name, data in self._raw.items()}
+        return {
+            **prefixed("observations", observations),
+            **prefixed("history", history_rows(self._history)),
+            "state": host_array(self._state),
+            "begun": self._begun.copy(),
+            "since": np.full(self.layout.local, self._since, np.int64),
+        }
+
+    def restore_rows(self, rows: Rows) -> None:
+        """Go on from what ``rows`` returned; the environments' states are set besides."""
+        device = self.envs.device
+        self._raw = {name: as_data(array, device) for name, array in of_prefix("observations", rows).items()}
+        self._history = restored_history(of_prefix("history", rows), device)
+        self._state = torch.from_numpy(rows["state"].copy()).to(self._state)
+        self._begun, self._since = rows["begun"].copy(), int(rows["since"][0])
 
     def collect(self, request: RolloutRequest) -> Rollout:
         """Step T times, then evaluate the network on all observations of the rollout.

@@ -34,6 +34,14 @@ class EpisodeTracker:
         self._return[:] = 0.0
         self._length[:] = 0.0
 
+    def rows(self) -> dict[str, Array]:
+        """Sums of the unfinished episodes, [B] by name."""
+        return {"return": self._return.copy(), "length": self._length.copy()}
+
+    def restore_rows(self, rows: Mapping[str, Array]) -> None:
+        """Go on from what ``rows`` returned."""
+        self._return, self._length = rows["return"].copy(), rows["length"].copy()
+
     def update(self, true_rewards: Array, finished: Array, valid: Array) -> Array:
         """Take in a rollout.
 

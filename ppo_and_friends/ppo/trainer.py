@@ -6,8 +6,11 @@ friends change what is learned from, ``session.py`` saves and reports.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.devices import host_array
@@ -23,9 +26,12 @@ from ppo_and_friends.ppo.losses import STATISTICS, LossFunction
 from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, active_counts, slice_bounds
 from ppo_and_friends.ppo.optimizer import FlatOptimizer
 from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.ppo.rows import Rows, of_prefix, prefixed
 from ppo_and_friends.ppo.stopwatch import Stopwatch
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.schedules import Status
+
+Array = NDArray[Any]
 
 MAX_SKIPPED = 10
 """Consecutive gradient steps that may be skipped because they aren't finite, before the run fails."""
@@ -86,6 +92,21 @@ class Trainer:
     def status(self) -> Status:
         """Progress of the run, for schedules."""
         return Status(self.progress, self.highest.numbers, self.highest.latest)
+
+    def rows(self) -> dict[str, Array]:
+        """What collecting goes on from, [B, ...] by name; friends say their own."""
+        skipped = np.full(self.layout.local, self._skipped, np.int64)
+        return {
+            **prefixed("collector", self.collector.rows()),
+            **prefixed("episodes", self.tracker.rows()),
+            "skipped": skipped,
+        }
+
+    def restore_rows(self, rows: Rows) -> None:
+        """Go on from what ``rows`` returned."""
+        self.collector.restore_rows(of_prefix("collector", rows))
+        self.tracker.restore_rows(of_prefix("episodes", rows))
+        self._skipped = int(rows["skipped"][0])
 
     def train_iteration(self) -> dict[str, float]:
         """Collect, estimate, improve.

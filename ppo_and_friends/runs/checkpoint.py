@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "manifest.json", "latest"
+ENVIRONMENTS = "environments.safetensors"
+"""States of environments and rows, in checkpoints of runs that resume exactly. No policy needs it."""
+
 NAME = re.compile(r"(\d{12,})(?:-(\d+))?")
 
 
@@ -101,6 +104,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     manifest_extra: Mapping[str, Any] | None = None,
     keep: int = 2,
+    environments: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint, make it the latest one, and remove the oldest ones. For rank 0 only.
 
@@ -115,6 +119,7 @@ def save_checkpoint(
             scalars, and small arrays (which become lists).
         manifest_extra: Additions to the manifest, such as the number of ranks and the settings.
         keep: Number of checkpoints to keep, including this one, at least 1.
+        environments: States of environments and rows, by name; None: they aren't saved.
 
     Returns:
         The checkpoint's folder.
@@ -128,6 +133,8 @@ def save_checkpoint(
     plain_extra = json.loads(_json(manifest_extra or {}))
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     files = {TENSORS: safetensors.torch.save(copies), STATE: state_bytes}
+    if environments is not None:
+        files[ENVIRONMENTS] = safetensors.torch.save(dict(environments))
     body = plain_extra | {
         "format": FORMAT,
         "timesteps": int(timesteps),
@@ -257,6 +264,28 @@ def read_checkpoint(path: Path, check: Callable[[Checkpoint], None] | None = Non
     if check is not None:
         check(found)
     return found
+
+
+def read_environments(checkpoint: Checkpoint) -> dict[str, torch.Tensor] | None:
+    """The states of environments and rows that a checkpoint holds; None: it holds none.
+
+    Raises:
+        CheckpointError: The file is damaged or missing.
+    """
+    expected = checkpoint.manifest["files"].get(ENVIRONMENTS)
+    if expected is None:
+        return None
+    try:
+        content = read_regular(checkpoint.path / ENVIRONMENTS)
+        if _sha256(content) != expected["sha256"]:
+            raise ValueError("it doesn't match its checksum")
+        return safetensors.torch.load(content)
+    except FileNotFoundError:
+        raise damaged(checkpoint, ENVIRONMENTS, "it is missing") from None
+    except OSError as error:
+        raise damaged(checkpoint, ENVIRONMENTS, error.strerror or str(error)) from error
+    except Exception as error:  # of the tensors' format, or a manifest whose values are of other kinds
+        raise damaged(checkpoint, ENVIRONMENTS, str(error)) from error
 
 
 def _count(manifest: Mapping[str, Any], name: str) -> int:

@@ -242,6 +242,8 @@ def restore_trainer(trainer: Trainer, checkpoint: Checkpoint) -> list[str]:
     state = checkpoint.state
     trainer.iteration, trainer.timesteps = state["iteration"], state["timesteps"]
     trainer.episodes.total = state["episodes"]
+    for one in (trainer.episodes.recent, trainer.highest.numbers, trainer.highest.latest):
+        one.clear()  # a newer checkpoint may have been tried before
     trainer.episodes.recent.extend(state["recent_scores"])
     trainer.highest.numbers.update(renamed(state.get("highest", {}), RENAMED_METRICS))
     trainer.highest.latest.update(renamed(state.get("latest", {}), RENAMED_METRICS))

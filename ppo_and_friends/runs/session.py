@@ -24,6 +24,7 @@ from ppo_and_friends.reporting.samples import action_std, samples_of
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture
 from ppo_and_friends.runs.checkpoint_validity import check_contents
+from ppo_and_friends.runs.exact_resume import capture_environments
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_tensors import finite_names, refuse_infinite, refuse_unsavable
 from ppo_and_friends.settings.plain import experiment_settings
@@ -77,6 +78,9 @@ class Session:
     _update_seconds: float = 0.0
     _before: tuple[dict[str, Tensor], dict[str, Any]] | None = None
     """What there was before a rollout that was given up."""
+
+    _environments_before: dict[str, Tensor] | None = None
+    """Likewise, if the run resumes exactly."""
 
     stopped: bool = False
     """Whether a signal asked to stop; equal on all ranks."""
@@ -140,6 +144,7 @@ class Session:
         # What friends gather during a rollout must not be saved without what they make of it.
         tensors, state = capture(trainer, self.seconds)
         self._before = {n: t.clone() if n.startswith("friends.") else t for n, t in tensors.items()}, state
+        self._environments_before = self._environments()
         try:
             report = self._iterate()
         except RolloutGivenUp:
@@ -176,6 +181,10 @@ class Session:
             recordings=trainer.friends.recordings(),
         )
 
+    def _environments(self) -> dict[str, Tensor] | None:
+        """States of the environments, if the run resumes exactly. A collective then."""
+        return capture_environments(self.trainer) if self.trainer.experiment.exact_resume else None
+
     def _is_due(self) -> bool:
         """Return whether a checkpoint is due, by rank 0's clock. Collective."""
         elapsed = time.monotonic() - self._saved_at
@@ -204,6 +213,7 @@ class Session:
         refuse_infinite(trainer.agent.tensors(), self._finite)
         trainer.friends.before_checkpoint()
         tensors, state = self._before or capture(trainer, self.seconds)
+        environments = self._environments_before if self._before else self._environments()
         refuse_infinite(tensors, self._finite)
         assert_replicated(self.communicator, {n: t.detach().cpu().numpy() for n, t in tensors.items()})
         extra = {
@@ -213,7 +223,9 @@ class Session:
         keep = trainer.experiment.keep_checkpoints
         on_main(
             self.communicator,
-            lambda: save_checkpoint(checkpoints, trainer.timesteps, tensors, state, extra, keep),
+            lambda: save_checkpoint(
+                checkpoints, trainer.timesteps, tensors, state, extra, keep, environments
+            ),
         )
         self._saved_iteration = trainer.iteration
         PULSE.beat()

@@ -152,6 +152,10 @@ class Experiment:
     keep_checkpoints: Positive = 2
     """Checkpoints kept, the newest ones."""
 
+    exact_resume: bool = False
+    """Save the states of the environments with each checkpoint, and go on from them: a resumed run then
+    equals the uninterrupted one bit for bit. Not every environment can: see docs/distribution.md."""
+
     def with_changes(
         self,
         settings: Mapping[str, Any] | None = None,

@@ -22,6 +22,7 @@ MECHANICS = (
     "kernels",
     "checkpoint_seconds",
     "keep_checkpoints",
+    "exact_resume",
     "reward_threshold",
     "environment.backend",
 )

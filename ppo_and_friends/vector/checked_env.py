@@ -26,6 +26,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     Attributes:
         adapted: What was taken although it isn't as the space says; see `adapter.adaptations`.
         action_mask: [M] bool, that of the last observation; None: the environment has none.
+        steps: Taken so far, automatic resets among them.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Check ``env``, whose global index (over all ranks) is ``index``, and which has these settings."""
         super().__init__(env)
         self.settings = settings
-        self._index, self._steps = index, 0
+        self._index, self.steps = index, 0
         self._masks: MaskReader | None = None
         self.action_mask: Array | None = None
         if settings is not None:
@@ -71,7 +72,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             EnvironmentFault: The environment raised, or its observation doesn't fit its space.
         """
         if seed is None:
-            self._steps += 1  # an automatic reset counts as a step
+            self.steps += 1  # an automatic reset counts as a step
         try:
             result = self.env.reset(seed=seed, options=options)
         except OURS:
@@ -91,7 +92,7 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         Raises:
             EnvironmentFault: The environment raised, or what it returned doesn't fit its spaces.
         """
-        self._steps += 1
+        self.steps += 1
         try:
             result = self.env.step(action)
         except OURS:
@@ -138,13 +139,13 @@ class CheckedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def whereabouts(self) -> str:
         """The environment and its step, for a report of what stands still."""
-        return where(self._index, self._steps)
+        return where(self._index, self.steps)
 
     def _fault(self, key: str, problem: str) -> EnvironmentFault:
-        return fault(self._index, self._steps, key, problem)
+        return fault(self._index, self.steps, key, problem)
 
     def _raised(self, key: str, error: BaseException) -> EnvironmentFault:
-        return raised_fault(f"{where(self._index, self._steps)}, {key}:", error)
+        return raised_fault(f"{where(self._index, self.steps)}, {key}:", error)
 
 
 def make_checked(settings: EnvironmentSettings, index: int) -> CheckedEnv:

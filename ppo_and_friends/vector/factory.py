@@ -23,6 +23,7 @@ def make_vector_env(
     agents: AgentSettings | None = None,
     *,
     tasked: bool = False,
+    exact: bool = False,
 ) -> CheckedVectorEnv:
     """Create this rank's training environments.
 
@@ -32,6 +33,7 @@ def make_vector_env(
         threads: Number of threads this rank may use to step them.
         agents: What several agents in one environment share; None: the defaults.
         tasked: Whether friends will change what environments are asked for (`protocol.Task`).
+        exact: Whether the environments' states will be saved.
 
     Returns:
         A `VectorEnv` that checks its data. ``backend`` is the name of the backend that was chosen,
@@ -56,7 +58,7 @@ def make_vector_env(
     notes: list[str] = []
     backend: str = settings.backend
     if backend == "auto":
-        backend, note = _choose(settings, tasked)
+        backend, note = _choose(settings, tasked, exact)
         if note:
             notes.append(note)
     return CheckedVectorEnv(_make(backend, settings, layout, threads), layout.first, notes)
@@ -100,7 +102,7 @@ def make_policy_envs(
         raise
 
 
-def _choose(settings: EnvironmentSettings, tasked: bool) -> tuple[str, str | None]:
+def _choose(settings: EnvironmentSettings, tasked: bool, exact: bool) -> tuple[str, str | None]:
     """Return the fastest backend that is known to agree with Gymnasium, and a note for the user, if any."""
     if envpool.unsupported_reason(settings) is not None:
         return "gymnasium", None
@@ -108,6 +110,11 @@ def _choose(settings: EnvironmentSettings, tasked: bool) -> tuple[str, str | Non
         return "gymnasium", (
             f"EnvPool can't change {settings.id} between episodes, as friends want: it runs on Gymnasium's "
             "backend, which is slower."
+        )
+    if exact:
+        return "gymnasium", (
+            f"EnvPool can't save the states of environments (exact_resume): {settings.id} runs on "
+            "Gymnasium's backend, which is slower."
         )
     if envpool.installed():
         return "envpool", None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.masks import KEY, mask_space
 from ppo_and_friends.vector.output import Output
 from ppo_and_friends.vector.protocol import TaskOf, VectorStep
+from ppo_and_friends.vector.states.environment import restore, saved
 from ppo_and_friends.vector.tasks import TaskedEnv
 from ppo_and_friends.vector.wrappers import LIFE_LOST
 
@@ -123,6 +125,20 @@ class GymnasiumVectorEnv:
             finished=finished,
             infos=infos,
         )
+
+    def get_states(self) -> list[bytes]:
+        """The states of the environments; see `VectorEnv`."""
+        tasked: list[TaskedEnv | None] = [*self._tasked] or [None] * self.num_envs
+        with self._output:
+            rows = zip(self._envs, tasked, self._resets.tolist(), strict=True)
+            return [saved(env, each, over) for env, each, over in rows]
+
+    def set_states(self, states: Sequence[bytes]) -> None:
+        """Set the states of the environments, which were reset; see `VectorEnv`."""
+        tasked: list[TaskedEnv | None] = [*self._tasked] or [None] * self.num_envs
+        with self._output:
+            rows = zip(self._envs, tasked, states, strict=True)
+            self._resets = np.array([restore(env, each, state) for env, each, state in rows])
 
     def _begin(self, row: int, env: CheckedEnv, seed: int | None = None) -> Any:
         """The first observation of a row's next episode."""

@@ -102,7 +102,10 @@ def agents_of(envs: Any) -> tuple[str, ...]:
 class VectorEnv(Protocol):
     """The B rows of one rank, stepped together, with observations encoded as arrays or tensors.
 
-    An engine whose environments can be given tasks has an attribute ``task_of: TaskOf | None`` besides.
+    An engine whose environments can be given tasks has an attribute ``task_of: TaskOf | None`` besides. One
+    whose environments' states can be saved exactly has ``get_states()``, which returns a state (bytes) for
+    each environment, and ``set_states(states)``, which sets them after a reset, so that all that follows is
+    as it would have been.
     """
 
     num_envs: int

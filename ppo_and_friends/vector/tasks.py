@@ -52,6 +52,20 @@ class TaskedEnv:
         self._arguments: dict[str, Any] = {}
         self._originals: dict[str, Any] = {}
         self._seed = self._made_anew = 0
+        self._task = Task()
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, as plain data."""
+        return {"seed": self._seed, "made_anew": self._made_anew, "task": vars(self._task)}
+
+    def restore(self, state: Any) -> None:
+        """Make the environment what it was in the task of a saved state; its own state isn't set."""
+        self._task = task = Task(**state["task"])
+        if dict(task.arguments) != self._arguments:
+            self._make_anew(dict(task.arguments))
+            self.env.reset(seed=0)
+        self._seed, self._made_anew = int(state["seed"]), int(state["made_anew"])
+        self._set_attributes(task)
 
     def begin(self, task: Task, seed: int | None = None) -> Any:
         """Do what a task asks, and reset.
@@ -67,6 +81,7 @@ class TaskedEnv:
             UsageError: The environment has no such attribute, or doesn't take the options or arguments.
             EnvironmentFault: Its own code raised an exception.
         """
+        self._task = task
         if seed is not None:
             self._seed, self._made_anew = seed, 0
         if dict(task.arguments) != self._arguments:

@@ -1,0 +1,1 @@
+"""States of environments as plain data: saved with a checkpoint, and set again to the bit."""
