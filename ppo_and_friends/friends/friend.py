@@ -276,14 +276,14 @@ class Friend(Hooks):
         return dict(self.state.state_dict())
 
     def rows(self) -> dict[str, Array]:
-        """Called before a run that resumes exactly is saved: what it remembers of each row, [B, ...] by name.
+        """What it remembers of each row, [B, ...] by name; saved with a run that resumes exactly.
 
         What isn't kept by row is a parameter or a buffer of ``state``.
         """
         return {}
 
     def restore_rows(self, rows: Mapping[str, Array]) -> None:
-        """Called when such a run is resumed, with what ``rows`` returned; copy what is kept."""
+        """Go on from what ``rows`` returned, when such a run is resumed; copy what is kept."""
 
     def generator(self, *position: int) -> np.random.Generator:
         """This friend's own random generator at a position (up to three numbers, the last below 2^32).
