@@ -106,8 +106,8 @@ def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
             _write_failure(failure, run, job)
 
     slots = options.jobs or usable_cores()
-    pool = Pool(slots, lambda line: print(f"{datetime.now():%H:%M:%S} {line}", flush=True))
-    return failed, pool.run([job for job in jobs if job is not None], ended)
+    pool = Pool(slots, lambda line: print(f"{datetime.now():%H:%M:%S} {line}", flush=True), ended)
+    return failed, pool.run([job for job in jobs if job is not None]) is None
 
 
 def make_job(run: Run, options: Options) -> Job | None:

@@ -143,7 +143,7 @@ class Run:
         command = self.command()
         if clobber and "--clobber" not in command:
             command = (*command, "--clobber")
-        return Job(name, [command, *then], self.log.absolute(), self.status, before)
+        return Job(name, [command, *then], self.log.absolute(), before=before, status=self.status)
 
     def command(self) -> tuple[str, ...]:
         """The command a user would type."""

@@ -69,9 +69,9 @@ def study(options: AllOptions, communicator: Communicator) -> int:
         return train_in_groups(runs, communicator, options.group, folder, _opened)
     if options.group is not None and mpi_launcher_size() == 1:
         raise UsageError(f"--group is for MPI: mpirun -n N {program()} ... --group {options.group}.")
-    from ppo_and_friends.studies.pool import Pool
+    from ppo_and_friends.studies.pool import StudyPool
 
-    status = Pool(runs, options.jobs).train()
+    status = StudyPool(runs, options.jobs).train()
     print(f"The runs are in {folder}. Draw them: {program()} --plot {folder}/*/seed-*")
     return status
 

@@ -25,7 +25,7 @@ def test_commands_follow_one_another_and_a_failure_ends_the_job(tmp_path: Path) 
     )
     said: list[str] = []
     ended: list[str] = []
-    assert Pool(2, said.append).run([good, bad], lambda job: ended.append(job.name))
+    assert Pool(2, said.append, lambda job: ended.append(job.name)).run([good, bad]) is None
     assert (good.returncode, bad.returncode) == (0, 1)
     assert (tmp_path / "good.log").read_text() == "one\ntwo\n"
     assert last_line(tmp_path / "bad.log") == "boom"
@@ -41,7 +41,7 @@ def test_no_more_run_at_once_than_there_are_slots(tmp_path: Path) -> None:
     running = tmp_path / "running"
     running.mkdir()
     jobs = [Job(f"{i}", [(*python(script), str(running))], tmp_path / f"{i}.log") for i in range(5)]
-    assert Pool(2, lambda line: None).run(jobs)
+    assert Pool(2, lambda line: None).run(jobs) is None
     assert all(int(job.log.read_text()) <= 2 for job in jobs)
 
 
@@ -50,7 +50,7 @@ def test_a_command_runs_on_one_core_with_one_thread(tmp_path: Path) -> None:
     mine = os.sched_getaffinity(0)
     text = "import os; print(sorted(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'])"
     job = Job("job", [python(text)], tmp_path / "log")
-    assert Pool(1, lambda line: None).run([job])
+    assert Pool(1, lambda line: None).run([job]) is None
     assert job.log.read_text().split() == [f"[{min(mine)}]", "1"]
     assert os.sched_getaffinity(0) == mine
 
@@ -73,7 +73,7 @@ def test_interrupting_asks_all_to_stop_waits_for_them_and_starts_no_more(tmp_pat
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert not Pool(2, lambda line: None).run(jobs)
+    assert Pool(2, lambda line: None).run(jobs) == signal.SIGINT
     thread.join()
     assert [job.returncode for job in jobs] == [130, 130, None]
     assert [job.log.read_text() for job in jobs[:2]] == ["ready\nsaved\n"] * 2
@@ -97,6 +97,6 @@ def test_a_second_interrupt_kills(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert not Pool(1, lambda line: None).run([job])
+    assert Pool(1, lambda line: None).run([job]) == signal.SIGINT
     thread.join()
     assert job.returncode == -signal.SIGKILL

@@ -81,7 +81,7 @@ def test_what_has_done_enough_ends_with_all_it_started(tmp_path: Path) -> None:
         return log.exists() and bool(log.read_text())
 
     job = Job("parent", [[sys.executable, "-S", "-c", parent]], log, limit=60.0, enough=enough)
-    assert Pool(1, lambda line: None).run([job])
+    assert Pool(1, lambda line: None).run([job]) is None
     assert job.returncode is None and time.monotonic() - began < 30
     if sys.platform == "linux":
         state = Path(f"/proc/{int(log.read_text())}/stat")
@@ -91,7 +91,7 @@ def test_what_has_done_enough_ends_with_all_it_started(tmp_path: Path) -> None:
 def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
     sleep = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
     job, began = Job("sleep", [sleep, sleep], tmp_path / "log", limit=0.5), time.monotonic()
-    assert Pool(1, lambda line: None).run([job])
+    assert Pool(1, lambda line: None).run([job]) is None
     assert job.returncode is None and time.monotonic() - began < 10
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ppo_and_friends.studies.plan import progress_of
-from ppo_and_friends.studies.pool import Pool
+from ppo_and_friends.studies.pool import StudyPool
 from tests.command_line import SMALL, Done, run, spawn
 from tests.conftest import ROOT, RunMPI, clean_environment
 from tests.toys import NAME
@@ -78,7 +78,7 @@ def test_a_study_that_is_stopped_goes_on(tmp_path: Path):
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
 def test_a_pool_passes_on_every_signal_that_a_run_acts_on(number: signal.Signals, tmp_path: Path):
-    pool = Pool([])
+    pool = StudyPool([])
     told: list[signal.Signals] = []
 
     def fill() -> bool:
