@@ -251,6 +251,60 @@ def test_engines_that_can_not_are_named(tmp_path: Path) -> None:
     assert "'envpool' can't save" in done.err and "environment.backend=gymnasium" in done.err
 
 
+class Clock(Own):
+    """Depends on what nobody saves."""
+
+    time = 0.0
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        Clock.time += 1.0
+        seen, reward, *rest = super().step(action)
+        return seen, reward + Clock.time, *rest
+
+
+class Hidden(Clock):
+    """Doesn't say its state."""
+
+    get_state = None  # type: ignore[assignment]
+
+
+class Late(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Remembers after a hundred steps what nobody can save."""
+
+    steps = 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        if self.steps == 100:
+            self.secret = iter([1])
+        return self.env.step(action)
+
+
+@pytest.mark.parametrize(
+    ("id", "complaint"),
+    [
+        ("tests.test_exact_resume:Clock", "step 1 gave something else"),
+        ("tests.test_exact_resume:Hidden", "can't be saved: env._hidden (list_iterator)."),
+        ("LunarLander-v3", "No engine can save Box2D's world"),
+    ],
+)
+def test_environments_that_can_not_are_refused_at_the_start(id: str, complaint: str, tmp_path: Path) -> None:
+    if id.startswith("LunarLander"):
+        pytest.importorskip("Box2D")
+    done = run("-e", id, "--state_path", tmp_path, "--exact_resume", "--num_timesteps=100")
+    assert done.status == 2 and len(done.complaint) == 2
+    assert complaint in done.err
+    assert not list(tmp_path.glob("*/checkpoints/*"))
+
+
+def test_what_can_not_be_saved_any_more_is_said_and_the_rest_is_saved(tmp_path: Path) -> None:
+    wrapped = "--set=environment.wrappers=tests.test_exact_resume:Late"
+    done = run(*toy(tmp_path, "--exact_resume", wrapped))
+    assert done.status == 0
+    assert "env.secret (list_iterator). This checkpoint can't be resumed exactly" in done.err + done.out
+    assert read_environments(latest(tmp_path)) is None
+
+
 def test_a_damaged_file_is_refused_and_the_checkpoint_before_is_taken(tmp_path: Path) -> None:
     command = toy(tmp_path, "--exact_resume", "--set=checkpoint_seconds=0", timesteps=384)
     assert run(*command).status == 0

@@ -37,6 +37,7 @@ from ppo_and_friends.runs.session import Session, load_checkpoint
 from ppo_and_friends.runs.sizes import has_convolutions, size_notes
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.states.probe import check_environment
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,8 @@ def open_job(
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
         tasked = bool(friends.calls("choose_task"))
         exact = experiment.exact_resume
+        if exact and experiment.environment.api == "gymnasium":
+            on_main(communicator, lambda: check_environment(experiment.environment))
         envs = make_vector_env(
             experiment.environment, layout, threads, experiment.agents, tasked=tasked, exact=exact
         )

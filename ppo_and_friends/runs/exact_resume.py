@@ -31,6 +31,10 @@ BYTES, SIZES, ROWS = "environments.bytes", "environments.sizes", "rows"
 ANEW = "They begin new episodes."
 
 
+class UnsavableState(PPOError):
+    """Something that came up while a run went on can't be saved; equal on all ranks."""
+
+
 def check_engine(envs: Any) -> None:
     """Refuse an engine whose environments' states can't be saved.
 
@@ -56,7 +60,7 @@ def capture_environments(trainer: Trainer) -> dict[str, Tensor] | None:
         Equal on all ranks; None before the first rollout.
 
     Raises:
-        PPOError: On all ranks, if a state can't be saved; says whose and why.
+        UnsavableState: On all ranks, if a state can't be saved; says whose and why.
     """
     if trainer.collector.needs_reset:
         return None
@@ -68,7 +72,7 @@ def capture_environments(trainer: Trainer) -> dict[str, Tensor] | None:
         problem = str(error)
     problems = [each for each in communicator.gather(problem) if each]
     if problems:
-        raise PPOError(f"The states of the environments can't be saved: {problems[0]}.")
+        raise UnsavableState(f"The states of the environments can't be saved: {problems[0]}.")
     sizes = np.array([len(state) for state in states], np.int64)
     joined = np.frombuffer(b"".join(states), np.uint8)
     found = {

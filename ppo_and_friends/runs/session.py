@@ -24,7 +24,7 @@ from ppo_and_friends.reporting.samples import action_std, samples_of
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest, save_checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture
 from ppo_and_friends.runs.checkpoint_validity import check_contents
-from ppo_and_friends.runs.exact_resume import capture_environments
+from ppo_and_friends.runs.exact_resume import UnsavableState, capture_environments
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_tensors import finite_names, refuse_infinite, refuse_unsavable
 from ppo_and_friends.settings.plain import experiment_settings
@@ -183,7 +183,13 @@ class Session:
 
     def _environments(self) -> dict[str, Tensor] | None:
         """States of the environments, if the run resumes exactly. A collective then."""
-        return capture_environments(self.trainer) if self.trainer.experiment.exact_resume else None
+        if not self.trainer.experiment.exact_resume:
+            return None
+        try:
+            return capture_environments(self.trainer)
+        except UnsavableState as error:
+            self.reporter.message(f"{error} This checkpoint can't be resumed exactly.", level="warning")
+            return None
 
     def _is_due(self) -> bool:
         """Return whether a checkpoint is due, by rank 0's clock. Collective."""
