@@ -89,7 +89,7 @@ def test_hooks_are_listed_in_the_order_of_their_calls() -> None:
 WITH_METRICS = (
     *(
         "RewardNormalizer",
-        "RewardClip:low=-1:-10",
+        "RewardClip:low=-1:-10,high=1:10",
         "ValueNormalizer",
         "ICM",
         "RND",

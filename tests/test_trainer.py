@@ -179,11 +179,18 @@ def test_the_first_ratio_is_one_and_counts_are_of_all_ranks(name: str, size: int
 
 def test_schedules_follow_the_timesteps() -> None:
     settings = experiment(
-        "Pendulum-v1", num_timesteps=2048, learning_rate=linear(1e-3), clip_range=linear(0.2, 0.1), epochs=1
+        "Pendulum-v1",
+        num_timesteps=2048,
+        learning_rate=linear(1e-3),
+        clip_range=linear(0.2, 0.1),
+        entropy_coefficient=linear(0.04, 0.02),
+        epochs=1,
     )
     (_, metrics), *_ = train(settings, 5)
     assert [each["learning_rate"] for each in metrics] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4, 0.0])
     assert [each["clip_range"] for each in metrics] == pytest.approx([0.2, 0.175, 0.15, 0.125, 0.1])
+    entropy = [each["entropy_coefficient"] for each in metrics]
+    assert entropy == pytest.approx([0.04, 0.035, 0.03, 0.025, 0.02])
 
 
 def test_equal_seeds_repeat_and_others_do_not() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from gymnasium import spaces
 from torch import Tensor
@@ -62,33 +64,46 @@ class RewardClip(Friend):
     """Clip training rewards to [low, high]; reported returns are unaffected.
 
     A falling lower end makes a penalty small at first, when it would keep the agent from exploring, and true
-    at the end.
+    at the end. A rising upper end does the same to rewards that would drown all others.
     """
 
     source = "doi:10.1038/nature14236"
-    reported = (Metric("low", "Lower end of the range; only if it moves", "reward"),)
+    reported = (
+        Metric("low", "Lower end of the range; only if it moves", "reward"),
+        Metric("high", "Upper end of the range; only if it moves", "reward"),
+    )
 
-    def __init__(self, low: AnySchedule = Schedule(-1.0), high: float = 1.0) -> None:
+    def __init__(self, low: AnySchedule = Schedule(-1.0), high: AnySchedule = Schedule(1.0)) -> None:
         """Choose the range.
 
         Args:
             low: Its lower end; a schedule such as ``-1:-100``, by which it falls.
-            high: Its upper end.
+            high: Its upper end, above the lower one at any time; a schedule such as ``1:100``.
         """
         super().__init__()
-        self.schedule, self.high = as_schedule(low), high
-        if not all(value < high for value in self.schedule.extremes()):
+        self._ends = {"low": as_schedule(low), "high": as_schedule(high)}
+        lower, upper = self._ends.values()
+        self.low, self.high = lower.start, upper.start
+        lows, highs = lower.extremes(), upper.extremes()
+        if lower.moves and upper.moves:  # one may later be where the other was: compared as they move
+            lows, highs = lows[:1], highs[:1]
+        if not max(lows, default=-math.inf) < min(highs, default=math.inf):
             raise UsageError(f"RewardClip: low must be below high, not {low} and {high}.")
-        self.low = self.schedule.start
 
     def before_rollout(self, request: RolloutRequest) -> None:
-        """Move the lower end."""
-        self.low = self.schedule.value(request.status)
+        """Move the ends."""
+        self.low, self.high = (end.value(request.status) for end in self._ends.values())
+        if not self.low < self.high:
+            raise UsageError(
+                f"RewardClip: in iteration {request.iteration} low is {self.low:g}, not below high, "
+                f"{self.high:g}. Choose schedules that don't cross."
+            )
 
     def after_rollout(self, rollout: Rollout) -> None:
         """Clip the extrinsic rewards."""
         rollout.rewards["extrinsic"] = rollout.rewards["extrinsic"].clamp(self.low, self.high)
 
     def metrics(self) -> dict[str, float]:
-        """The lower end, if it moves."""
-        return {"low": self.low} if self.schedule.moves else {}
+        """The ends that move."""
+        now = {"low": self.low, "high": self.high}
+        return {name: now[name] for name, end in self._ends.items() if end.moves}

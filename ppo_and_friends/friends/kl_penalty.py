@@ -8,7 +8,10 @@ from torch import Tensor
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
+from ppo_and_friends.friends.kl import SMALLEST_TARGET
+from ppo_and_friends.ppo.hooks import Controls
 from ppo_and_friends.ppo.minibatches import Minibatch
+from ppo_and_friends.settings.schedules import AnySchedule, Schedule, as_schedule
 
 
 class KLPenalty(Friend):
@@ -28,24 +31,34 @@ class KLPenalty(Friend):
     coefficient: Tensor
 
     def __init__(
-        self, target: float = 0.01, start: float = 1.0, minimum: float = 1e-4, maximum: float = 1e4
+        self,
+        target: AnySchedule = Schedule(0.01),
+        start: float = 1.0,
+        minimum: float = 1e-4,
+        maximum: float = 1e4,
     ) -> None:
         """Choose the target and the coefficient's range.
 
         Args:
-            target: KL(old || new) after an update, in nats, > 0.
+            target: KL(old || new) after an update, in nats, > 0; a schedule such as ``0.02:0.01``.
             start: The first beta, > 0.
             minimum: Least beta, > 0.
             maximum: Largest beta.
         """
         super().__init__()
-        if not (target > 0.0 and 0.0 < minimum <= start <= maximum):
+        self.schedule = as_schedule(target)
+        positive = all(value > 0.0 for value in self.schedule.extremes())
+        if not (positive and 0.0 < minimum <= start <= maximum):
             raise UsageError(
                 "KLPenalty needs target > 0 and 0 < minimum <= start <= maximum: "
                 f"not target={target}, minimum={minimum}, start={start}, maximum={maximum}."
             )
-        self.target, self.minimum, self.maximum = target, minimum, maximum
+        self.target, self.minimum, self.maximum = self.schedule.start, minimum, maximum
         self.coefficient = self.statistic("coefficient", np.array(start, np.float64))
+
+    def before_update(self, controls: Controls) -> None:
+        """Move the target."""
+        self.target = self.schedule.value(controls.status, least=SMALLEST_TARGET)
 
     def loss(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """Beta times the analytic divergence, which is differentiable."""

@@ -53,9 +53,8 @@ class StdClip(Friend):
         self._log_std = head.log_std
 
     def before_update(self, controls: Controls) -> None:
-        """Note the run's progress, including this iteration's rollout."""
-        progress = min(1.0, controls.timesteps / self.context.experiment.num_timesteps)
-        self._status = Status(progress, controls.status.highest, controls.status.latest)
+        """Note the run's progress: the bound is that of the next rollout."""
+        self._status = controls.status_after
 
     def after_update(self, stats: dict[str, float]) -> None:
         """Lower the standard deviation where it is above the bound."""

@@ -40,6 +40,9 @@ class Controls:
     status: Status = Status(0.0)
     """Progress of the run: the share done before this iteration, numbers including this one's rollout."""
 
+    status_after: Status = Status(0.0)
+    """The same with the share done after this iteration, for what holds from then on."""
+
     timesteps: int = 0
     """Agent steps of the run, this iteration's included."""
 

@@ -125,7 +125,8 @@ class Trainer:
         controls = self._scheduled_controls(progress, stats)
         with self.stopwatch.measure("update"):
             stats |= self.improve(rollout, controls)
-        stats["learning_rate"], stats["clip_range"] = controls.learning_rate, controls.clip_range
+        for name in ("learning_rate", "clip_range", "entropy_coefficient"):
+            stats[name] = getattr(controls, name)
         self.friends.after_update(stats)
         metrics = stats | self.friends.metrics()
         self.highest.take(metrics)
@@ -243,6 +244,7 @@ class Trainer:
             clip_range=settings.clip_range.value(status, least=0.0),
             entropy_coefficient=settings.entropy_coefficient.value(status, least=0.0),
             status=status,
+            status_after=self.status,
             timesteps=self.timesteps,
         )
 

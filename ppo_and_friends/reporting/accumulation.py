@@ -8,7 +8,7 @@ from collections.abc import Mapping
 SUMS = ("episodes",)
 LARGEST = ("episode_return_max",)
 LEAST = ("episode_return_min",)
-LAST = ("episode_return_mean_100", "episodes_in_mean", "learning_rate", "clip_range")
+LAST = ("episode_return_mean_100", "episodes_in_mean", "learning_rate", "clip_range", "entropy_coefficient")
 OF_EPISODES = ("episode_return_mean", "episode_return_std", "episode_length_mean")
 """Means over an iteration's episodes, as are all of ``info/``: weighted by the number of episodes."""
 

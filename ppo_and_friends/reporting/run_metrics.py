@@ -74,6 +74,11 @@ LEARNING = (
     Metric("learning_rate", "Adam's step size at the end of the update", tag="schedule/learning_rate"),
     Metric("clip_range", "Clip range of the probability ratio in the update", tag="schedule/clip_range"),
     Metric(
+        "entropy_coefficient",
+        "Weight of the entropy bonus in the update",
+        tag="schedule/entropy_coefficient",
+    ),
+    Metric(
         "gradient_norm",
         "Norm of the gradient over all ranks before it is clipped, mean over the update",
         tag="loss/gradient_norm",

@@ -18,6 +18,7 @@ from ppo_and_friends.ppo.hooks import Controls
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture, restore_trainer
 from ppo_and_friends.settings.experiment import friend, linear, steps
+from ppo_and_friends.settings.schedules import Status
 from tests.friends.runs import assert_same_on_any_ranks, build, experiment, trained
 
 
@@ -82,7 +83,12 @@ def test_the_penalty_is_beta_times_kl_with_its_gradient() -> None:
 
 
 def test_beta_doubles_and_halves_within_bounds() -> None:
-    member = KLPenalty(target=0.01, start=1.0, minimum=0.4, maximum=3.0)
+    member = KLPenalty(target="0.01:0.02", start=1.0, minimum=0.4, maximum=3.0)
+    controls = Controls(1.0, 1.0, 0.0)
+    for progress, target in ((0.5, 0.015), (1.0, 0.02), (0.0, 0.01)):
+        controls.status = Status(progress)
+        member.before_update(controls)
+        assert member.target == pytest.approx(target)
     betas = []
     for kl in (0.016, 0.014, 0.02, 0.007, 0.0066, 0.0, 0.0, 0.0):
         member.after_update({"kl": kl})

@@ -56,11 +56,9 @@ def test_the_bound_falls_and_holds(shape: Any, size: int) -> None:
 def test_the_bound_itself() -> None:
     member = StdClip("0.5:0.1")
     member._log_std = torch.nn.Parameter(torch.zeros(1))
-    settings = experiment(BOX, num_timesteps=1_000)
-    member.context = type("Context", (), {"experiment": settings})()  # type: ignore[assignment]
     found = []
-    for timesteps in (0, 250, 1_000, 2_000):
-        member.before_update(Controls(1e-3, 0.2, 0.0, timesteps=timesteps))
+    for done in (0.0, 0.25, 1.0, 2.0):
+        member.before_update(Controls(1e-3, 0.2, 0.0, status_after=Status(done)))
         member.after_update({})
         found.append(member.metrics()["limit"])
     assert found == pytest.approx([0.5, 0.4, 0.1, 0.1])

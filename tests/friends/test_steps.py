@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from ppo_and_friends.friends import Controls, EpisodeHistory, Friend
+from ppo_and_friends.errors import UsageError
+from ppo_and_friends.friends import Controls, EpisodeHistory, Friend, RolloutRequest
 from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.kl import AdaptiveLearningRate, KLEarlyStop, kl_ahead
 from ppo_and_friends.ppo.trainer import Trainer
@@ -190,3 +191,14 @@ def test_the_lower_end_of_rewards_falls_with_the_run() -> None:
             assert trainer.friends.metrics() == {"RewardClip/low": pytest.approx(low)}
 
     on_ranks(settings, 1, work)
+
+
+def test_both_ends_of_rewards_move_and_may_not_cross() -> None:
+    clip = make_friend(friend("RewardClip", low="-1:-3", high="0:2"))
+    for progress, low, high in ((0.0, -1.0, 0.0), (0.5, -2.0, 1.0), (1.0, -3.0, 2.0)):
+        clip.before_rollout(RolloutRequest(np.zeros(0), 1, status=Status(progress)))
+        assert clip.metrics() == {"low": low, "high": high}
+    crossing = make_friend(friend("RewardClip", low="-1:1", high="0:-2"))  # both -2/3 after a sixth
+    crossing.before_rollout(RolloutRequest(np.zeros(0), 1, status=Status(0.1)))
+    with pytest.raises(UsageError, match="in iteration 7 low is 0, not below high, -1"):
+        crossing.before_rollout(RolloutRequest(np.zeros(0), 7, status=Status(0.5)))

@@ -111,7 +111,7 @@ def test_arguments_from_the_command_line(text: str, attribute: str, value: Any) 
     ("text", "message"),
     [
         ("ICM:skale=1", "It accepts: scale, extrinsic_weight"),
-        ("KLPenalty:target=nan", "target=nan is not a number"),
+        ("KLPenalty:start=nan", "start=nan is not a number"),
         ("KLEarlyStop:target=nan", "target=nan is not right: not a number"),
         ("ICM:scale=big", "ICM: scale='big'"),
         ("BootstrapClip:range=any", "'returns', 'rewards' or 'fixed'"),
