@@ -2,11 +2,12 @@
 
 A small run saves after each iteration. Memory, open files, threads, and the number and the sizes of its files
 are noted; what rises over the second half by more than its bound grows. ``progress.csv`` and the event files
-have a row an iteration, so their rows must have a size that doesn't rise.
+have a row an iteration, so their rows must have a size that doesn't rise. Ctrl-C shows what was seen so far.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -70,7 +71,7 @@ def look(folder: Path, iteration: int) -> dict[str, float]:
 
 
 def watch(environment: str, iterations: int) -> dict[str, NDArray[np.float64]]:
-    """Train, and return what `look` saw after each iteration."""
+    """Train, and return what `look` saw after each iteration, until Ctrl-C."""
     experiment = launcher_experiment(environment).with_changes(
         {
             "checkpoint_seconds": 0,
@@ -85,13 +86,15 @@ def watch(environment: str, iterations: int) -> dict[str, NDArray[np.float64]]:
     )
     # Filled, so that noting takes no memory of its own.
     seen = {name: np.full(iterations, np.nan) for name in BOUNDS}
-    with tempfile.TemporaryDirectory() as place:
+    done = 0
+    with tempfile.TemporaryDirectory() as place, contextlib.suppress(KeyboardInterrupt):
         for number, _ in enumerate(Run(experiment, place, verbosity=-1).iterations(), 1):
             for name, value in look(Path(place), number).items():
                 seen[name][number - 1] = value
-            if number == iterations:
+            done = number
+            if done == iterations:
                 break
-    return seen
+    return {name: values[:done] for name, values in seen.items()}
 
 
 def growing(
@@ -107,6 +110,10 @@ def run_benchmark(options: Options) -> int:
     begun = time.monotonic()
     seen = watch(options.environment, options.iterations)
     bounds = BOUNDS | {"memory, kB": options.memory}
+    done = len(seen["files"])
+    if done < 8:
+        print(f"{done} iterations are too few to see anything rise.")
+        return 1
     grows = growing(seen, bounds)
     rows = [
         [
@@ -119,7 +126,7 @@ def run_benchmark(options: Options) -> int:
         ]
         for name, values in seen.items()
     ]
-    print(f"{options.iterations:,} iterations of {options.environment}, {time.monotonic() - begun:.0f} s\n")
+    print(f"{done:,} iterations of {options.environment}, {time.monotonic() - begun:.0f} s\n")
     print(markdown(("", "half-way", "at the end", "rise an iteration", "at most", ""), rows))
     return int(bool(grows))
 

@@ -57,9 +57,16 @@ def test_an_environment_that_breaks_is_named(fault: str, tmp_path: Path) -> None
     assert iterations(tmp_path) == [1]
 
 
-def test_a_friend_cannot_end_a_training_in_silence(tmp_path: Path) -> None:
-    done = run(*toy(tmp_path, "--with=tests.toys:Exits"))
-    assert done.status == 1 and done.complaint[0] == "sys.exit(0) was called in the midst of training."
+@pytest.mark.parametrize(
+    ("friend", "how"),
+    [
+        ("Exits", "sys.exit(0) was called"),
+        ("Presses", "KeyboardInterrupt was raised, though nobody pressed Ctrl-C,"),
+    ],
+)
+def test_a_friend_cannot_end_a_training_in_silence(friend: str, how: str, tmp_path: Path) -> None:
+    done = run(*toy(tmp_path, f"--with=tests.toys:{friend}"))
+    assert done.status == 1 and done.complaint[0] == f"{how} in the midst of training."
     assert "toys.py:" in done.complaint[1]
 
 

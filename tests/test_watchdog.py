@@ -47,7 +47,7 @@ def test_says_where_it_stands_then_ends() -> None:
         Env().step(lambda: ended.wait(20))
     assert ended.is_set() and len(said) == 1
     first, *frames = said[0].splitlines()
-    assert first == ("Nothing was done for 0 s (--stall_timeout). iteration 2: environment 3, step 45")
+    assert first == ("Nothing was done for 0 s (stall_timeout). iteration 2: environment 3, step 45")
     assert 1 <= len(frames) <= watchdog.FRAMES and any("in step: until()" in line for line in frames)
 
 

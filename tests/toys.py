@@ -171,6 +171,13 @@ class Exits(Friend):
         sys.exit(0)
 
 
+class Presses(Friend):
+    """Behaves as if the user had pressed Ctrl-C."""
+
+    def before_rollout(self, request: RolloutRequest) -> None:
+        raise KeyboardInterrupt
+
+
 class Unequal(Friend):
     """Forgets to merge its statistics over the ranks."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import weakref
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.alike_ranks import check_ranks
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.grace import Grace, find_grace
-from ppo_and_friends.distributed.interrupts import Interrupts
+from ppo_and_friends.distributed.interrupts import Interrupts, may_be_pressed
 from ppo_and_friends.distributed.launch import alike, make_communicator
 from ppo_and_friends.distributed.watchdog import Watchdog
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
@@ -41,9 +42,6 @@ class Program:
 
     place: dict[str, str] = field(default_factory=dict)
     """Receives the current position (``where``). The program itself reports errors on all ranks."""
-
-    stall_timeout: float = 0.0
-    """Seconds without any progress after which the job is ended; 0: never."""
 
     grace: float | None = None
     """Seconds from a signal to the end of the job; None: as the scheduler says, if there is one."""
@@ -74,9 +72,16 @@ class Driver:
         *,
         clobber: bool,
         accept_changes: bool,
+        stall_timeout: float,
         program: Program | None,
     ) -> None:
-        """Store the arguments, which are those of `Run`; nothing is opened yet."""
+        """Store the arguments, which are those of `Run`; nothing is opened yet.
+
+        Raises:
+            UsageError: An argument makes no sense.
+        """
+        if not 0 <= stall_timeout < math.inf:  # NaN fails every comparison
+            raise UsageError(f"stall_timeout: seconds, or 0 for never, not {stall_timeout:g}.")
         self.experiment, self.folder = experiment, None if folder is None else RunFolder(folder)
         self.job: Job | None = None
         self.last: Checkpoint | None = None
@@ -85,6 +90,8 @@ class Driver:
         self.stopped_by = 0
         self._communicator, self._reporting = communicator, reporting
         self._clobber, self._accept_changes, self._program = clobber, accept_changes, program
+        self._stall_timeout = stall_timeout
+        self._place = {} if program is None else program.place
         self._interrupts: Interrupts | None = None
         self._closed = False
         self._thread = 0
@@ -113,10 +120,15 @@ class Driver:
         alone = self._program is None
         interrupts = Interrupts(self._communicator, ends_process=not alone, grace=self._grace())
         interrupts.announce_by(shown)
+        pressed = True
         try:
             with alike(self._communicator, alone), interrupts, self._watchdog():
                 self._interrupts = interrupts
-                yield
+                try:
+                    yield
+                except KeyboardInterrupt:
+                    pressed = may_be_pressed()
+                    raise
         except BaseException as error:
             if isinstance(error, EnvironmentFault) and self.folder is not None:
                 self.folder.keep_traceback(error, self._communicator.rank)
@@ -125,8 +137,9 @@ class Driver:
                 self._closed = self.folder is None
             if isinstance(error, SystemExit):  # a friend or a reporter can't end a training in silence
                 said = "" if error.code is None else repr(error.code)
-                frames = "".join(f"\n  {line}" for line in last_frames(error))
-                raise PPOError(f"sys.exit({said}) was called in the midst of training.{frames}") from error
+                raise _ended(f"sys.exit({said}) was called", error) from error
+            if isinstance(error, KeyboardInterrupt) and not pressed:
+                raise _ended("KeyboardInterrupt was raised, though nobody pressed Ctrl-C,", error) from error
             raise
         finally:
             self._interrupts = None
@@ -140,10 +153,7 @@ class Driver:
 
     def _watchdog(self) -> Watchdog:
         assert self._communicator is not None
-        program = self._program or Program()
-        return Watchdog(
-            self._communicator, program.stall_timeout, lambda: program.place.get("where", "start")
-        )
+        return Watchdog(self._communicator, self._stall_timeout, lambda: self._place.get("where", "start"))
 
     def advance(self, verbosity: int) -> dict[str, float] | None:
         """Train one iteration.
@@ -239,7 +249,7 @@ class Driver:
             settings = json.dumps(experiment_settings(self.experiment))
             for note in check_ranks(self._communicator, {"settings": settings}):
                 say(note, self._communicator, verbosity)
-        program = self._program or Program()
+        command_line = () if self._program is None else self._program.command_line
         job = (open_joint_job if self.experiment.agents.several else open_job)(
             self.experiment,
             self.folder,
@@ -248,8 +258,8 @@ class Driver:
             self._interrupts,
             clobber=self._clobber,
             accept_changes=self._accept_changes,
-            command_line=program.command_line,
-            place=program.place,
+            command_line=command_line,
+            place=self._place,
         )
         self._clobber = False
         if isinstance(job, Checkpoint):
@@ -268,3 +278,9 @@ class Driver:
         other = _paused.pop(self.folder.path.resolve(), None)
         if other is not None and other is not self and other._thread == threading.get_ident():
             other.close()
+
+
+def _ended(how: str, error: BaseException) -> PPOError:
+    """The error for code that ends a training that isn't its own."""
+    frames = "".join(f"\n  {line}" for line in last_frames(error))
+    return PPOError(f"{how} in the midst of training.{frames}")

@@ -63,6 +63,7 @@ class Run:
         mlflow: str | None = None,
         labels: Labels = NO_LABELS,
         reporters: Sequence[SilentReporter | str] = (),
+        stall_timeout: float = 0.0,
         program: Program | None = None,
     ) -> None:
         """Describe the run; `train` explains the arguments in detail.
@@ -79,6 +80,7 @@ class Run:
             mlflow: Experiment of MLflow.
             labels: For these two.
             reporters: Your own.
+            stall_timeout: Seconds without any progress after which the process is ended; 0: never.
             program: Used by the command line.
         """
         self.experiment = experiment
@@ -91,6 +93,7 @@ class Run:
             reporting,
             clobber=clobber,
             accept_changes=accept_changes,
+            stall_timeout=stall_timeout,
             program=program,
         )
 

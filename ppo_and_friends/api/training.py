@@ -25,6 +25,7 @@ def train(
     mlflow: str | None = None,
     labels: Labels = NO_LABELS,
     reporters: Sequence[SilentReporter | str] = (),
+    stall_timeout: float = 0.0,
 ) -> Run:
     """Train an experiment.
 
@@ -50,6 +51,9 @@ def train(
         mlflow: Experiment of MLflow to log to; None: don't.
         labels: Group, tags and notes by which these two find the run again.
         reporters: Your own, as objects or ``module:Class``; see docs/own_parts.md.
+        stall_timeout: Seconds without any progress (a step, a minibatch, a checkpoint) after which this
+            process, and all others of an MPI job, are ended with a report of where they stand; 0: never. For
+            jobs that nobody watches: an environment that never returns can't be ended in another way.
 
     Returns:
         The run.
@@ -71,5 +75,6 @@ def train(
         mlflow=mlflow,
         labels=labels,
         reporters=reporters,
+        stall_timeout=stall_timeout,
     )
     return run if folder is None else run.finish()

@@ -64,7 +64,8 @@ def train(
         mlflow=mlflow,
         labels=labels,
         reporters=reporters,
-        program=Program(request.command_line, {} if place is None else place, stall_timeout, grace),
+        stall_timeout=stall_timeout,
+        program=Program(request.command_line, {} if place is None else place, grace),
     )
     status = 0
     try:

@@ -49,6 +49,20 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def may_be_pressed() -> bool:
+    """Whether a KeyboardInterrupt that was caught may be a user's Ctrl-C, and not somebody's own.
+
+    Python's handler raises one, as may another program's; `Interrupts` only at the second Ctrl-C.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    owner = getattr(handler, "__self__", None)
+    return owner.raised if isinstance(owner, Interrupts) else handler is not _nothing
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
 def leave_to_main() -> None:
     """In an environment's own process: do nothing at signals, since the main process reacts to them.
 
@@ -56,7 +70,7 @@ def leave_to_main() -> None:
     latter. Undoes `held_back`.
     """
     for number in SIGNALS:
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, _nothing)
         signal.siginterrupt(number, False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
@@ -79,6 +93,7 @@ class Interrupts:
     Attributes:
         deadline: When it is killed; None: the grace time has no limit.
         signal: The first signal received; None if there was none yet.
+        raised: Whether a KeyboardInterrupt was raised at a second Ctrl-C.
     """
 
     def __init__(
@@ -98,6 +113,7 @@ class Interrupts:
         self._last_interrupt = 0.0
         self._from_others = False
         self.signal: signal.Signals | None = None
+        self.raised = False
 
     @property
     def requested(self) -> bool:
@@ -189,6 +205,7 @@ class Interrupts:
             KeyboardInterrupt: The process continues.
         """
         if self._comm.size == 1 and not self._ends_process:
+            self.raised = True
             raise KeyboardInterrupt
         if self._comm.is_main and sys.stderr.isatty():
             _say("\x1b[?25h\x1b[0mExiting at once; the last checkpoint is intact.")  # restores the terminal

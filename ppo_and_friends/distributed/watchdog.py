@@ -141,7 +141,7 @@ class Watchdog:
             for line in traceback.StackSummary.extract((each, each.f_lineno) for each in frames[:FRAMES])
         ]
         return (
-            f"Nothing was done for {self._seconds:,.0f} s (--stall_timeout). {rank}{self._place()}: {what}\n"
+            f"Nothing was done for {self._seconds:,.0f} s (stall_timeout). {rank}{self._place()}: {what}\n"
             + "\n".join(lines)
         )
 

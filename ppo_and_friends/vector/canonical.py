@@ -21,7 +21,7 @@ from ppo_and_friends.vector.creation import (
     made,
     parameters,
 )
-from ppo_and_friends.vector.faults import OURS, raised_fault
+from ppo_and_friends.vector.faults import passing, raised_fault
 from ppo_and_friends.vector.simulators import quiet_mujoco
 
 Env = gymnasium.Env[Any, Any]
@@ -99,7 +99,7 @@ def _make_bare(settings: EnvironmentSettings, render_mode: str | None) -> Env:
         raise UsageError(f"{settings.id} needs a package that isn't installed: {one_line(error)}") from error
     except errors.Error as error:
         raise UsageError(f"{settings.id} can't be created: {one_line(error)}") from error
-    except OURS:
+    except passing():
         raise
     except BaseException as error:
         raise creation_error(settings.id, arguments, error) from error
@@ -156,7 +156,7 @@ def apply_wrapper(env: Any, text: str) -> Any:
         raise UsageError(f"wrapper {name!r} is a {type(wrapper).__name__} and can't be called.")
     try:
         return wrapper(env, **arguments)
-    except OURS:
+    except passing():
         raise
     except BaseException as error:
         if accepts(wrapper, (env,), arguments):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.vector.codec import BadObservationError
-from ppo_and_friends.vector.faults import fault, raised_fault
+from ppo_and_friends.vector.faults import fault, passing, raised_fault
 from ppo_and_friends.vector.masks import KEY, choices_of, dead_end
 from ppo_and_friends.vector.protocol import Observations, VectorEnv, VectorStep, agents_of
 from ppo_and_friends.vector.ranges import all_usable, reason, usable
@@ -88,7 +88,7 @@ class CheckedVectorEnv:
             step = self.env.step(actions)
         except BadObservationError as error:
             raise self._fault(error.row, error.key, error.problem) from error
-        except (Exception, KeyboardInterrupt):
+        except (Exception, *passing()):
             raise
         except BaseException as error:  # sys.exit in somebody's engine
             raise raised_fault(f"{self.backend}, step {self._steps}:", error) from error

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from ppo_and_friends.distributed.interrupts import may_be_pressed
+
 CLOSE_SECONDS = 10.0
 """How long an environment may take to close: by then, all that matters is saved."""
 
@@ -23,7 +25,7 @@ def _nothing() -> None:
 
 
 def close_env(env: Any, name: str, seconds: float = CLOSE_SECONDS) -> bool:
-    """Close an environment. What it raises is of no interest any more, except Ctrl-C.
+    """Close an environment. What it raises is of no interest any more, except a user's Ctrl-C.
 
     Args:
         env: It may have no method ``close``.
@@ -36,13 +38,12 @@ def close_env(env: Any, name: str, seconds: float = CLOSE_SECONDS) -> bool:
     try:
         with _limited(seconds):
             getattr(env, "close", _nothing)()
-    except KeyboardInterrupt:
-        raise
     except _TooLong:
         print(f"{name}: close didn't return within {seconds:g} s; it is left as it is.", file=sys.stderr)
         return False
-    except BaseException:
-        return True
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and may_be_pressed():
+            raise
     return True
 
 

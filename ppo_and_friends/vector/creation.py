@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from ppo_and_friends.common.objects import one_line
 from ppo_and_friends.errors import PPOError, UsageError
 from ppo_and_friends.vector.adapter import conform
-from ppo_and_friends.vector.faults import OURS, raised_fault
+from ppo_and_friends.vector.faults import passing, raised_fault
 
 CREATION_FRAMES = 5
 """Lines of a traceback in the message about a constructor, since no run may be there to keep the rest."""
@@ -40,7 +40,7 @@ def called(maker: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -
     """
     try:
         return maker(**arguments)
-    except OURS:
+    except passing():
         raise
     except BaseException as error:
         if accepts(maker, (), arguments):

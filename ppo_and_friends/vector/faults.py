@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from ppo_and_friends.common.frames import SHOWN, last_frames, whole_traceback
 from ppo_and_friends.common.objects import one_line
+from ppo_and_friends.distributed.interrupts import may_be_pressed
 from ppo_and_friends.errors import EnvironmentFault, PPOError
 
-OURS = (KeyboardInterrupt, PPOError)
-"""What passes through an environment's code without being its fault: Ctrl-C, and errors with a message.
 
-Anything else is a fault, `sys.exit(0)` and other exceptions that aren't an ``Exception`` included: an
-environment can't end a training.
-"""
+def passing() -> tuple[type[BaseException], ...]:
+    """What passes through an environment's code without being its fault: Ctrl-C, and errors with a message.
+
+    Anything else is a fault, `sys.exit(0)` and other exceptions that aren't an ``Exception`` included: an
+    environment can't end a training. Neither can it by a KeyboardInterrupt of its own.
+    """
+    return (KeyboardInterrupt, PPOError) if may_be_pressed() else (PPOError,)
 
 
 def fault(index: int, step: int, key: str, problem: str) -> EnvironmentFault:

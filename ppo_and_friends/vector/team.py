@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import EnvironmentFault
-from ppo_and_friends.vector.faults import OURS, raised_fault
+from ppo_and_friends.vector.faults import passing, raised_fault
 from ppo_and_friends.vector.parallel import ParallelEnv, without_mask
 from ppo_and_friends.vector.result_checks import ResultChecks
 from ppo_and_friends.vector.turns import TURN
@@ -108,7 +108,7 @@ class Team:
             self._steps += 1  # an automatic reset takes the place of a step
         try:
             result = self.env.reset() if seed is None else self.env.reset(seed=seed)
-        except OURS:
+        except passing():
             raise
         except BaseException as error:
             raise self._raised("reset", error) from error
@@ -143,7 +143,7 @@ class Team:
         acted, waited = self.present, self.waiting
         try:
             result = self.env.step({agent: actions[agent] for agent in self._names(acted & ~waited)})
-        except OURS:
+        except passing():
             raise
         except BaseException as error:
             raise self._raised("step", error) from error
@@ -196,7 +196,7 @@ class Team:
         env: Any = self.env
         try:
             state = np.asarray(env.state(), np.float64).reshape(-1)
-        except OURS:
+        except passing():
             raise
         except BaseException as error:
             raise self._raised("state", error) from error

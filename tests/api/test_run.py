@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ import pytest
 import torch
 
 from ppo_and_friends import Experiment, Interrupted, Run, evaluate, launcher_experiment, load_policy, train
+from ppo_and_friends.distributed import watchdog
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.settings.experiment import FriendSpec
 from tests.command_line import latest, rows
 from tests.conftest import ROOT, RunMPI, clean_environment
-from tests.toys import NAME
+from tests.toys import NAME, Toy
 
 SMALL = {
     "ppo.rollout_timesteps": 128,
@@ -175,6 +178,33 @@ def test_a_second_interrupt_ends_it_at_once_but_not_the_process(tmp_path: Path) 
     assert not isinstance(stopped.value, Interrupted)
     # The folder is free, and the first iteration, whose checkpoint was not due, is trained again.
     assert train(small(), tmp_path / "run", verbosity=-1).timesteps >= 640
+
+
+def test_what_stands_still_is_reported_and_ended(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(watchdog, "START_SECONDS", 0.0)
+    monkeypatch.setattr(watchdog, "LAST_WORDS", 0.05)
+    monkeypatch.setattr(watchdog.Watchdog, "_end_job", lambda self: ended.set())
+
+    class Stands(Toy):
+        def step(self, action: Any) -> Any:
+            if self.steps == 3:
+                ended.wait(20)
+            return super().step(action)
+
+    experiment = small(NAME, timesteps=128)
+    experiment = replace(experiment, environment=replace(experiment.environment, factory=Stands))
+    for timeout in (0.0, 0.3):
+        ended.clear() if timeout else ended.set()
+        train(experiment, verbosity=-1, stall_timeout=timeout).finish()
+        assert ended.is_set()
+        where = "Nothing was done for 0 s (stall_timeout). iteration 1: environment 0, step 4\n"
+        assert (where in capfd.readouterr().err) == (timeout > 0)
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(UsageError, match="stall_timeout: seconds, or 0 for never, not"):
+            train(small(), stall_timeout=wrong)
 
 
 def test_failures_release_everything(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import EnvironmentFault, UsageError
 from ppo_and_friends.vector.checks import CheckedVectorEnv
@@ -67,13 +68,38 @@ def test_a_fault_names_environment_step_and_key(backend: str, fault: str, messag
     assert all("toys.py" in line for line in lines)
 
 
-@pytest.mark.parametrize("close", ["raise SystemExit(3)", "time.sleep(20)", "pass"])
+@pytest.mark.parametrize("backend", ["gymnasium", "async"])
+def test_only_users_press_ctrl_c(backend: str) -> None:
+    settings = toy(partial(Broken, "ctrl-c"), backend)
+    with (
+        Interrupts(),
+        pytest.raises(EnvironmentFault, match=r"^environment 5, step 2, step: KeyboardInterrupt"),
+    ):
+        run(settings)
+    # Python's own handler raises it as well, but never in an environment's own process.
+    with pytest.raises(KeyboardInterrupt if backend == "gymnasium" else EnvironmentFault):
+        run(settings)
+
+
+def test_a_second_ctrl_c_is_no_fault() -> None:
+    class Pressed(Clock):
+        def step(self, action: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            return super().step(action)
+
+    # The first finishes the iteration; the second, in a notebook, raises KeyboardInterrupt.
+    with Interrupts(announce=lambda _: None, ends_process=False), pytest.raises(KeyboardInterrupt):
+        run(toy(Pressed))
+
+
+@pytest.mark.parametrize("close", ["raise SystemExit(3)", "raise KeyboardInterrupt", "time.sleep(9)", "pass"])
 def test_closing_is_no_matter_of_the_environment(close: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest's, if it limits the time of tests
     try:
         start = time.monotonic()
         env = SimpleNamespace(close=lambda: exec(close, {"time": time}))
-        returned = close_env(env, "environment 3", seconds=0.05)
+        with Interrupts():
+            returned = close_env(env, "environment 3", seconds=0.05)
         assert close_env(object(), "environment 4")  # which has no such method
         assert time.monotonic() - start < 15 and returned == ("sleep" not in close)
         assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL

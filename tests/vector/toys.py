@@ -74,6 +74,8 @@ class Broken(Clock):
                 sys.exit(0)
             case "odd":
                 raise type("Odd", (BaseException,), {})("and odder")
+            case "ctrl-c":
+                raise KeyboardInterrupt
             case "generator exit":
                 raise GeneratorExit
             case "speechless":
