@@ -88,7 +88,9 @@ class CheckedVectorEnv:
             step = self.env.step(actions)
         except BadObservationError as error:
             raise self._fault(error.row, error.key, error.problem) from error
-        except (Exception, *passing()):
+        except passing():
+            raise
+        except Exception:
             raise
         except BaseException as error:  # sys.exit in somebody's engine
             raise raised_fault(f"{self.backend}, step {self._steps}:", error) from error
