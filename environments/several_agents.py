@@ -114,19 +114,18 @@ def connect_four() -> Experiment:
         name="ConnectFour",
         # Masks forbid illegal moves: PettingZoo's wrappers against these would cost a third of the time.
         environment=EnvironmentSettings(id=CONNECT_FOUR, api="petting_zoo", num_envs=64),
-        num_timesteps=2_000_000,
+        num_timesteps=1_000_000,
         reward_threshold=0.0,
         ppo=PPOSettings(
             rollout_timesteps=64 * 2 * 128,
             minibatch_size=2048,
             epochs=4,
-            gamma=0.99,
-            gae_lambda=0.95,
-            learning_rate=linear(1e-3),
-            entropy_coefficient=Schedule(0.01),
+            learning_rate=linear(5e-4),
+            entropy_coefficient=Schedule(0.02),
         ),
-        network=NetworkSettings(actor_hidden=(128, 128), critic_hidden=(128, 128)),
+        network=NetworkSettings(actor_hidden=(256, 256), critic_hidden=(256, 256), activation="relu"),
         friends=(
+            # The pool keeps all of them, the first, which plays at random, too.
             friend("SelfPlay", save_steps=100_000),
             friend("AdvantageNormalizer"),
         ),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 
@@ -12,6 +13,7 @@ from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.evaluation.evaluate import Evaluation, OnProgress, RenderMode
 from ppo_and_friends.evaluation.evaluate import evaluate as play
+from ppo_and_friends.evaluation.opponents import Match, RandomPolicy
 from ppo_and_friends.evaluation.player import Array, batch_of_one
 from ppo_and_friends.evaluation.video import Choice
 from ppo_and_friends.policy.trained_policies import TrainedPolicies
@@ -62,6 +64,7 @@ def evaluate(
     episodes: int = 20,
     *,
     environment: EnvironmentSettings | str | None = None,
+    opponent: TrainedPolicy | Literal["random"] | None = None,
     deterministic: bool = True,
     seed: int | None = None,
     render: bool = False,
@@ -80,6 +83,10 @@ def evaluate(
         episodes: How many.
         environment: Settings, a launcher's name or an environment id. None: the environment that the
             policy was trained on.
+        opponent: Of a game: one of the agents, in episode after episode another one, is the policy, and all
+            others are this policy, or act at ``random``. The returns are the policy's own; ``infos["won"]``
+            is its win rate, with draws as half. Two policies play the same game again and again unless they
+            sample. None: all agents are the policy.
         deterministic: Take the most probable actions; False: sample them. Functions ignore it.
         seed: Episode i is reset with ``seed + i``. None: derived from the experiment's ``random_seed``,
             as on the command line.
@@ -110,7 +117,11 @@ def evaluate(
     if trained is None and environment.api == "petting_zoo":
         raise UsageError("evaluate() plays several agents with a trained policy only, not with a function.")
     function = None if trained is not None else _FunctionPolicy(policy)
-    acting: Any = trained.agent.policy() if isinstance(trained, TrainedPolicy) else function or trained
+    acting: Any
+    if opponent is not None:
+        acting = _match(trained, opponent)
+    else:
+        acting = trained.agent.policy() if isinstance(trained, TrainedPolicy) else function or trained
     return play(
         acting,
         environment,
@@ -125,3 +136,21 @@ def evaluate(
         on_progress=on_progress,
         make_env=None if function is None else function.make_env,
     )
+
+
+def _match(
+    policy: TrainedPolicy | TrainedPolicies | None, opponent: TrainedPolicy | Literal["random"]
+) -> Match:
+    """A policy that agents share, against another.
+
+    Raises:
+        UsageError: They aren't of one game.
+    """
+    if not isinstance(policy, TrainedPolicy) or len(policy.agents) < 2:
+        raise UsageError("An opponent is for games of several agents that share a policy.")
+    space = policy.action_space
+    if not isinstance(opponent, TrainedPolicy):
+        return Match(policy.agents, policy.agent.policy, partial(RandomPolicy, space))
+    if opponent.agents != policy.agents or opponent.action_space != space:
+        raise UsageError("The opponent is a policy of another game: its agents or actions are others.")
+    return Match(policy.agents, policy.agent.policy, opponent.agent.policy)

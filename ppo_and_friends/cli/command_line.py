@@ -28,7 +28,16 @@ usage: python main.py -e NAME [options]
   python main.py --list                                    all launchers
   python main.py --help                                    all options"""
 
-OF_TESTS = ("render", "render_gif", "video", "video_episode", "video_steps", "test_explore", "pretrained")
+OF_TESTS = (
+    "render",
+    "render_gif",
+    "video",
+    "video_episode",
+    "video_steps",
+    "test_explore",
+    "opponent",
+    "pretrained",
+)
 """Options that have no effect without ``--num_test_runs``."""
 
 OPTIONS_ELSEWHERE = {

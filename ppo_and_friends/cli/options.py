@@ -186,6 +186,10 @@ class Options:
     pretrained: Switch = False
     """Test the policy that comes with the project instead of your own."""
 
+    opponent: Annotated[str | None, tyro.conf.arg(metavar="WHO", help_behavior_hint="")] = None
+    """In a test of a policy that several agents share, let it play one of them, in turn, against random, or
+    against the policy in a run's folder or one of its checkpoints, which then both sample their actions."""
+
     test_explore: Switch = False
     """In a test, sample actions from the policy instead of taking the most probable ones."""
 

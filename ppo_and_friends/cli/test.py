@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 from ppo_and_friends.cli.options import BEST, Choice
 from ppo_and_friends.cli.request import Request
@@ -59,6 +60,7 @@ def test(
     *,
     episodes: int,
     deterministic: bool = True,
+    opponent: str | None = None,
     window: bool = False,
     video: Path | None = None,
     video_episode: Choice = "best",
@@ -72,6 +74,7 @@ def test(
         communicator: Rank 0 tests, the others wait.
         episodes: How many.
         deterministic: Take the most probable actions; False: sample them.
+        opponent: ``random``, or where the policy is kept that plays all agents but one; None: there is none.
         window: Show it.
         video: Where to record; None: nowhere.
         video_episode: Which episode, by its return, or all of them.
@@ -86,7 +89,9 @@ def test(
     """
     on_main(
         communicator,
-        lambda: _test(request, episodes, deterministic, window, video, video_episode, video_steps, trust),
+        lambda: _test(
+            request, episodes, deterministic, opponent, window, video, video_episode, video_steps, trust
+        ),
     )
     return 0
 
@@ -95,6 +100,7 @@ def _test(
     request: Request,
     episodes: int,
     deterministic: bool,
+    opponent: str | None,
     window: bool,
     video: Path | None,
     video_episode: Choice,
@@ -118,6 +124,9 @@ def _test(
         policy, checkpoint = load_trained(request, trust)
         for note in checkpoint.notes:
             print(note, file=sys.stderr)
+    against: Any = opponent
+    if opponent not in (None, "random"):
+        against = load_policy(str(opponent), trust=trust)
     folder = RunFolder(request.folder)
     try:
         with Waiting() as waiting:
@@ -125,6 +134,7 @@ def _test(
                 policy,
                 episodes,
                 seed=Randomness(request.experiment.random_seed).integer(Purpose.EVALUATION),
+                opponent=against,
                 deterministic=deterministic,
                 render=window,
                 video=video,

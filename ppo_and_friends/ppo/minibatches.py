@@ -186,6 +186,16 @@ class MinibatchSource:
         envs, length, device = rollout.num_envs, rollout.sequence_length, rollout.actions.device
         chunks = torch.from_numpy((order * envs + np.arange(envs)).reshape(-1)).to(device)
         samples = _samples_of(chunks, envs, length, bounds)
+        edges = [0, *(last * envs for _, last in bounds)]  # of the minibatches, in chunks
+        if rollout.played is not None and length == 1:
+            # Where agents take turns or opponents act, most samples may be none of experience.
+            keep = self._fixed["active"].index_select(0, samples) > 0.0
+            keep[edges[:-1]] = (
+                True  # so that no minibatch is empty; those that aren't active count for nothing
+            )
+            behind = torch.cat((keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)))
+            edges = behind[edges].tolist()
+            chunks = samples = samples[keep]
         # Estimation can be repeated between epochs, so its results are read anew in each.
         targets = [rollout.value_targets[name] for name in self.streams]
         tensors = {
@@ -196,12 +206,12 @@ class MinibatchSource:
         shuffled = {name: tensor.index_select(0, samples) for name, tensor in tensors.items()}
         seen = {name: _select(tensor, samples) for name, tensor in self._observations.items()}
         states = self._states.index_select(0, chunks)
-        for index, (first, last) in enumerate(bounds):
-            span = slice(first * length * envs, last * length * envs)
+        for index, (first, last) in enumerate(pairwise(edges)):
+            span = slice(first * length, last * length)
             yield Minibatch(
                 samples=samples[span],
                 observations={name: tensor[span] for name, tensor in seen.items()},
-                states=states[first * envs : last * envs],
+                states=states[first:last],
                 count=max(float(counts[index]), 1.0),
                 index=index,
                 **{name: tensor[span] for name, tensor in shuffled.items()},
