@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from ppo_and_friends.api.job import Job, Reporting, open_job, say
 from ppo_and_friends.api.joint_job import open_joint_job
 from ppo_and_friends.api.metrics_table import MetricsTable, row_of
+from ppo_and_friends.api.sharded_job import open_sharded_job
 from ppo_and_friends.api.summary import already_trained
 from ppo_and_friends.common.frames import last_frames
 from ppo_and_friends.distributed.agreement import on_main
@@ -24,6 +26,7 @@ from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.grace import Grace, find_grace
 from ppo_and_friends.distributed.interrupts import Interrupts, may_be_pressed
 from ppo_and_friends.distributed.launch import alike, make_communicator
+from ppo_and_friends.distributed.shards import HostedShards
 from ppo_and_friends.distributed.watchdog import Watchdog
 from ppo_and_friends.errors import EnvironmentFault, PPOError, UsageError
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
@@ -170,20 +173,20 @@ class Driver:
                 return None
             job.begin_reports(verbosity)
             torch.set_num_threads(job.threads)
-            report = job.session.advance()
+            report = job.advance()
             if report is not None:
                 self.iterations += 1
                 row = row_of(report)
                 if self.folder is None:
                     self.table.add(row)
-                if not job.session.stopped:
+                if not job.stopped:
                     return row
-            job.session.save()
+            job.save()
             job.end_reports()
-            if job.session.stopped:
+            if job.stopped:
                 assert self._interrupts is not None
                 self.stopped_by = self._interrupts.exit_code
-            if self.folder is not None or not job.session.stopped:
+            if self.folder is not None or not job.stopped:
                 self.release()
         return None
 
@@ -201,7 +204,7 @@ class Driver:
             self.job.end_reports()
             return
         with self.attended():
-            self.job.session.save()
+            self.job.save()
             self.job.end_reports()
             self.release()
 
@@ -235,8 +238,7 @@ class Driver:
         assert self._communicator is not None and self._interrupts is not None
         self.stopped_by = 0
         if self.job is not None:
-            self.job.session.interrupts = self._interrupts
-            self.job.session.stopped = False
+            self.job.attend(self._interrupts)
             return self.job
         if self._closed:
             raise UsageError(
@@ -250,17 +252,26 @@ class Driver:
             for note in check_ranks(self._communicator, {"settings": settings}):
                 say(note, self._communicator, verbosity)
         command_line = () if self._program is None else self._program.command_line
-        job = (open_joint_job if self.experiment.agents.several else open_job)(
+        opener = partial(
+            open_joint_job if self.experiment.agents.several else open_job,
             self.experiment,
             self.folder,
-            self._communicator,
-            self._reporting,
-            self._interrupts,
+            reporting=self._reporting,
             clobber=self._clobber,
             accept_changes=self._accept_changes,
             command_line=command_line,
             place=self._place,
         )
+        shards, environments = self.experiment.deterministic_shards, self.experiment.environment.num_envs
+        if shards > environments:
+            raise UsageError(
+                f"deterministic_shards={shards}: each shard needs an environment, and there are "
+                f"{environments} (environment.num_envs)."
+            )
+        if shards:
+            job = open_sharded_job(opener, HostedShards(self._communicator, shards), self._interrupts)
+        else:
+            job = opener(communicator=self._communicator, interrupts=self._interrupts)
         self._clobber = False
         if isinstance(job, Checkpoint):
             asked = self._reporting.verbosity

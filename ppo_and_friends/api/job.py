@@ -22,7 +22,7 @@ from ppo_and_friends.reporting.composite import make_reporter
 from ppo_and_friends.reporting.labels import NO_LABELS, Labels
 from ppo_and_friends.reporting.mlflow import require_mlflow
 from ppo_and_friends.reporting.notebook import make_console
-from ppo_and_friends.reporting.report import RunStart
+from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.wandb import require_wandb
 from ppo_and_friends.runs.build import build_trainer
@@ -79,6 +79,23 @@ class Job:
     _tells: bool = False
     """Whether the reporters are open."""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal asked to stop; equal on all ranks."""
+        return self.session.stopped
+
+    def attend(self, interrupts: Interrupts) -> None:
+        """Go on after a pause, reacting to signals by means of these interrupts."""
+        self.session.interrupts, self.session.stopped = interrupts, False
+
+    def advance(self) -> IterationReport | None:
+        """Train one iteration; see `Session.advance`. A collective."""
+        return self.session.advance()
+
+    def save(self) -> None:
+        """Save; see `Session.save`. A collective."""
+        self.session.save()
+
     def begin_reports(self, verbosity: int) -> None:
         """Open the reporters unless they are open: at the start, or after a pause. A collective.
 
@@ -97,7 +114,7 @@ class Job:
         resumed = trainer.iteration > 0
         start = RunStart(
             trainer.experiment,
-            session.communicator.size,
+            session.communicator.processes,
             resumed_from=trainer.iteration if resumed else None,
             resumed_timesteps=trainer.timesteps if resumed else None,
             notes=self.notes,
@@ -203,7 +220,8 @@ def open_job(
                 refuse_another_run(checkpoint.path.parent.parent, changes)
             if checkpoint.timesteps >= experiment.num_timesteps:
                 return checkpoint
-        threads = threads_per_rank(communicator)
+        # Of shards a process runs one at a time; with more threads, results would depend on their number.
+        threads = 1 if experiment.deterministic_shards else threads_per_rank(communicator)
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
         tasked = bool(friends.calls("choose_task"))
         exact = experiment.exact_resume
@@ -237,7 +255,7 @@ def open_job(
                     path,
                     experiment,
                     command_line,
-                    communicator.size,
+                    communicator.processes,
                     timesteps=0 if checkpoint is None else checkpoint.timesteps,
                     changes={change.name: (change.old, change.new) for change in changes},
                 ),

@@ -143,6 +143,8 @@ def _save(
 
     def write() -> None:
         path.mkdir(parents=True, exist_ok=True)
-        save_experiment(path, experiment, command_line, communicator.size, timesteps=timesteps, changes={})
+        save_experiment(
+            path, experiment, command_line, communicator.processes, timesteps=timesteps, changes={}
+        )
 
     on_main(communicator, write)

@@ -18,11 +18,15 @@ def plot_or_report(options: AllOptions) -> None:
     Raises:
         UsageError: A folder holds no run, or something can't be written.
     """
+    from ppo_and_friends.studies.first_difference import are_two_runs, compare_bits
+
     if options.plot is not None:
         folders = options.plot or saved_runs(options)
         paths = plot(folders, column=options.plot_column, axis=options.plot_axis, output=options.plot_file)
         print(f"Plotted: {paths[0]}, interactive: {paths[1]}")
-    if options.compare:
+    if options.compare and are_two_runs(options.compare):
+        print(compare_bits(*map(Path, options.compare)))
+    elif options.compare:
         from ppo_and_friends.studies.compare import compare
 
         paths = compare(options.compare, column=options.compare_column, output=options.compare_file)

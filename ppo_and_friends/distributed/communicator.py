@@ -7,6 +7,7 @@ condition that can differ between ranks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -28,6 +29,11 @@ class Communicator(ABC):
     def is_main(self) -> bool:
         """Whether this is rank 0, which alone prints and writes files."""
         return self.rank == 0
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that the ranks are in: as many, unless ranks are shards (`shards`)."""
+        return self.size
 
     @abstractmethod
     def sum_(self, array: Array) -> None:
@@ -75,6 +81,18 @@ class Communicator(ABC):
         Returns:
             [sum of n over the ranks, ...], a new array.
         """
+
+    def all_to_all(self, parts: Array, counts: Sequence[int]) -> Array:
+        """Send a part of an array to every rank; return the parts for this one, in rank order. Collective.
+
+        Args:
+            parts: [n, size, m], of which ``parts[:, i]`` is for rank i. Dtype and m are equal on all ranks.
+            counts: n of every rank, the same on all of them.
+
+        Returns:
+            [sum of n over the ranks, m], a new array.
+        """
+        return np.ascontiguousarray(self.concatenate(parts)[:, self.rank])
 
     @abstractmethod
     def gather(self, value: Any) -> list[Any]:

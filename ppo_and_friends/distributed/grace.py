@@ -121,6 +121,10 @@ class Deadline:
         """The same for all ranks: whether it is near for any. A collective."""
         return self._communicator.any(self.near())
 
+    def seen_by(self, communicator: Communicator) -> Deadline:
+        """The same deadline, on which a shard agrees with all others by its own communicator."""
+        return _SharedDeadline(self, communicator)
+
     def _set(self, left: float) -> bool:
         """Note what is left; returns whether that is less than was known."""
         at = self._clock() + left
@@ -135,3 +139,16 @@ class Deadline:
         self._listened = now
         while (heard := self._communicator.heard()) is not None:
             self._set(heard / 1000)
+
+
+class _SharedDeadline(Deadline):
+    """A process's deadline, seen by one of its shards."""
+
+    def __init__(self, inner: Deadline, communicator: Communicator) -> None:
+        super().__init__(communicator, inner._grace, inner._clock)
+        self._inner = inner
+
+    def near(self) -> bool:
+        """As the process knows it."""
+        self._inner.reserve = self.reserve
+        return self._inner.near()

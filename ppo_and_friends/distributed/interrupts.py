@@ -142,14 +142,22 @@ class Interrupts:
 
     def agreed(self) -> bool:
         """Return whether any rank was asked to stop. Collective; afterwards all ranks' exit codes agree."""
+        return self.agreed_by(self._comm)
+
+    def agreed_by(self, communicator: Communicator) -> bool:
+        """`agreed` over another communicator: a shard's."""
         code = np.array([self.exit_code], dtype=np.int64)
-        self._comm.max_(code)
+        communicator.max_(code)
         if code[0]:
             heard, self.signal = self.signal, signal.Signals(int(code[0]) - 128)
             self._from_others = heard is None
-            if heard is None and self._comm.is_main:
+            if heard is None and communicator.is_main:
                 self._announce(f"{self.signal.name} on another rank: saving.")
         return bool(code[0])
+
+    def seen_by(self, communicator: Communicator) -> Interrupts:
+        """The same signals, on which a shard agrees with all others by its own communicator."""
+        return _SharedInterrupts(self, communicator)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -212,3 +220,26 @@ class Interrupts:
         if self._comm.size > 1:
             self._comm.abort(128 + signal.SIGINT)
         os._exit(128 + signal.SIGINT)
+
+
+class _SharedInterrupts(Interrupts):
+    """A process's interrupts, seen by one of its shards. Never entered."""
+
+    def __init__(self, inner: Interrupts, communicator: Communicator) -> None:
+        super().__init__(communicator)
+        self._inner = inner
+        self.deadline = None if inner.deadline is None else inner.deadline.seen_by(communicator)
+
+    @property
+    def requested(self) -> bool:
+        """Whether this process has received a signal to stop."""
+        return self._inner.requested
+
+    @property
+    def exit_code(self) -> int:
+        """The process's."""
+        return self._inner.exit_code
+
+    def agreed(self) -> bool:
+        """See `Interrupts.agreed`; over all shards."""
+        return self._inner.agreed_by(self._comm)

@@ -6,6 +6,7 @@ import faulthandler
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import mpi4py
@@ -92,6 +93,17 @@ class MPICommunicator(Communicator):
         row_bytes = rows.dtype.itemsize * int(np.prod(rows.shape[1:], dtype=np.int64))
         sizes = [int(count) * row_bytes for count in counts]
         self._comm.Allgatherv([rows, rows.nbytes, MPI.BYTE], [result, sizes, None, MPI.BYTE])
+        return result
+
+    def all_to_all(self, parts: Array, counts: Sequence[int]) -> Array:
+        """See ``Communicator.all_to_all``."""
+        own, size, width = parts.shape
+        by_rank = np.ascontiguousarray(parts.swapaxes(0, 1))
+        result = np.empty((sum(counts), width), dtype=parts.dtype)
+        row_bytes = parts.dtype.itemsize * width
+        sent = [own * row_bytes] * size
+        received = [count * row_bytes for count in counts]
+        self._wait(self._comm.Ialltoallv([by_rank, sent, None, MPI.BYTE], [result, received, None, MPI.BYTE]))
         return result
 
     def gather(self, value: Any) -> list[Any]:

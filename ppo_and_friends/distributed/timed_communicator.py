@@ -21,6 +21,11 @@ class TimedCommunicator(Communicator):
         self.inner, self._lap = inner, lap
         self.rank, self.size = inner.rank, inner.size
 
+    @property
+    def processes(self) -> int:
+        """As the inner one."""
+        return self.inner.processes
+
     def sum_(self, array: Array) -> None:
         """As the inner one."""
         with self._lap:

@@ -90,6 +90,11 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=_order, reverse=True)
 
 
+def saved_checkpoints(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints in a folder by their number of timesteps; of several, the newest."""
+    return {_order(path)[0]: path for path in reversed(_checkpoints(folder))}
+
+
 def _available_path(folder: Path, timesteps: int) -> Path:
     """Return an unused path, because a checkpoint of the same timesteps is removed only after this one."""
     taken = [number for steps, number in map(_order, _checkpoints(folder)) if steps == timesteps]

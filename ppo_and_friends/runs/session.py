@@ -223,7 +223,7 @@ class Session:
         refuse_infinite(tensors, self._finite)
         assert_replicated(self.communicator, {n: t.detach().cpu().numpy() for n, t in tensors.items()})
         extra = {
-            "ranks": self.communicator.size,
+            "ranks": self.communicator.processes,
             "experiment": experiment_settings(trainer.experiment),
         }
         keep = trainer.experiment.keep_checkpoints

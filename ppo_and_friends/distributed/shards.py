@@ -1,0 +1,297 @@
+"""Shards: a run that is defined on a fixed number of ranks, each of which any process may host.
+
+With ``deterministic_shards = V`` a run has V *shards*. To everything above this module a shard is a rank: it
+has its share of the environments, its own copy of the network, and a `ShardCommunicator` of size V. A process
+hosts one shard or several consecutive ones. Hence the shapes of all arithmetic are those of a shard, and sums
+have a fixed order (`fixed_tree`), however many processes there are: the results are equal bit for bit.
+
+A process's shards are threads, of which only one runs at a time: a shard runs until its next collective,
+then it is the next one's turn. So there is no contention for the interpreter, and the order of everything
+is fixed.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import torch
+
+from ppo_and_friends.distributed.communicator import Array, Communicator, check_buffer
+from ppo_and_friends.distributed.fixed_tree import Range, subtrees, tree_sum
+from ppo_and_friends.distributed.interrupts import SIGNALS
+from ppo_and_friends.errors import UsageError
+
+T = TypeVar("T")
+
+REPRODUCIBLE_BLAS = "MKL_CBWR"
+"""MKL's setting for results that don't depend on the alignment of arrays in memory."""
+
+
+class ShardFailed(RuntimeError):
+    """Another shard of this process failed, or made other collectives; its own error says why."""
+
+
+def shards_of(process: int, processes: int, shards: int) -> Range:
+    """Return the consecutive shards that a process hosts; the first ones host the remainder.
+
+    Args:
+        process: In [0, processes).
+        processes: At least 1.
+        shards: V, at least as many.
+    """
+    share, remainder = divmod(shards, processes)
+    first = process * share + min(process, remainder)
+    return first, first + share + (process < remainder)
+
+
+class HostedShards:
+    """The shards of this process. To be closed when they are no longer needed.
+
+    Args:
+        communicator: The processes'.
+        shards: V, the number of shards over all processes.
+
+    Attributes:
+        communicators: One for each shard that this process hosts.
+
+    Raises:
+        UsageError: On all ranks, if there are fewer shards than processes.
+    """
+
+    def __init__(self, communicator: Communicator, shards: int) -> None:
+        if shards < communicator.size:
+            raise UsageError(
+                f"deterministic_shards={shards} can be hosted by {shards} ranks or fewer, not by "
+                f"{communicator.size}. Start fewer ranks; another number of shards is another run."
+            )
+        os.environ.setdefault(REPRODUCIBLE_BLAS, "AUTO")  # read at the first matrix multiplication
+        self.processes, self.total = communicator, shards
+        self.first, last = shards_of(communicator.rank, communicator.size, shards)
+        self.count = last - self.first
+        parts = [shards_of(process, communicator.size, shards) for process in range(communicator.size)]
+        self._nodes = [list(subtrees(part, shards)) for part in parts]
+        self.communicators = [ShardCommunicator(self, local) for local in range(self.count)]
+        self._turns = [threading.Semaphore(0) for _ in range(self.count)]
+        self._turn = 0
+        self._calls, self._values = [""] * self.count, [None] * self.count
+        self._result: Any = None
+        self._exchanges = 0
+        self._task: Callable[[int], Any] | None = None
+        self._results: list[Any] = [None] * self.count
+        self._errors: dict[int, BaseException] = {}
+        self._ended: set[int] = set()
+        self._broken = False
+        self._threads = [
+            threading.Thread(
+                target=self._serve, args=(local,), name=f"shard {self.first + local}", daemon=True
+            )
+            for local in range(1, self.count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def sum(self, terms: list[Array]) -> Array:
+        """Return the sum over all shards, in the order of `fixed_tree`. Collective over the processes.
+
+        Args:
+            terms: Those of this process's shards, in order.
+        """
+        numbers = range(self.first, self.first + self.count)
+        own = {(number, number + 1): term for number, term in zip(numbers, terms, strict=True)}
+        sums = [tree_sum(node, own.get) for node in self._nodes[self.processes.rank]]
+        size = self.processes.size
+        if size == 1:
+            return sums[0]
+        # Every process adds up a slice of the array: for many processes, all of all sums would be too much.
+        width = -(-terms[0].size // size)
+        parts = np.zeros((len(sums), size * width), terms[0].dtype)
+        for part, each in zip(parts, sums, strict=True):
+            part[: each.size] = each.reshape(-1)
+        counts = [len(nodes) for nodes in self._nodes]
+        rows = self.processes.all_to_all(parts.reshape(len(sums), size, width), counts)
+        nodes = [node for nodes in self._nodes for node in nodes]
+        own_slice = tree_sum((0, self.total), dict(zip(nodes, rows, strict=True)).get)
+        whole = self.processes.all_to_all(np.broadcast_to(own_slice, (1, size, width)), [1] * size)
+        return whole.reshape(-1)[: terms[0].size].reshape(terms[0].shape)
+
+    def run(self, task: Callable[[int], T]) -> list[T]:
+        """Run ``task(local index)`` on every shard of this process; return the results in order. Collective.
+
+        The first shard runs in the calling thread, the others each in one of their own.
+
+        Raises:
+            BaseException: What the task raised on the first shard that failed. The others are ended at their
+                next collective.
+        """
+        self._task, self._broken = task, False
+        self._errors.clear()
+        self._ended.clear()
+        self._attempt(0)
+        while len(self._ended) < self.count:
+            self._pass_on(0)
+            self._regain_turn()
+        self._task = self._result = None
+        if self._errors:
+            errors = [self._errors[local] for local in sorted(self._errors)]
+            raise next((error for error in errors if not isinstance(error, ShardFailed)), errors[0])
+        return list(self._results)
+
+    def close(self) -> None:
+        """End the threads. Not a collective."""
+        self._task = None
+        for local in range(1, self.count):
+            self._turns[local].release()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def exchange(self, local: int, call: str, value: Any, combine: Callable[[list[Any]], T]) -> T:
+        """Let all shards of this process arrive, and return what ``combine`` makes of their values.
+
+        Args:
+            local: The shard that calls.
+            call: What it calls; all must call the same.
+            value: Its part.
+            combine: Called once, on the first shard (only its thread may call MPI), with all values in order.
+
+        Raises:
+            ShardFailed: Another shard has failed, has ended or called something else.
+        """
+        self._calls[local], self._values[local] = call, value
+        number = self._exchanges
+        if self.count > 1:
+            self._pass_on(local)
+            self._turns[local].acquire()
+        if local == 0 and not self._broken and not self._ended and len(set(self._calls)) == 1:
+            self._exchanges, self._result = number + 1, combine(self._values)
+        if self._exchanges == number or self._broken:
+            self._broken = True
+            raise ShardFailed(f"the shards of a process called different collectives: {self._calls}")
+        return self._result  # type: ignore[no-any-return]
+
+    def _serve(self, local: int) -> None:
+        """What the thread of a shard does."""
+        # Signals are for the main thread, whose wait they interrupt.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        while True:
+            self._turns[local].acquire()
+            if self._task is None:
+                return
+            if self._broken:
+                self._ended.add(local)
+            else:
+                torch.set_num_threads(1)  # the number is a thread's own
+                self._attempt(local)
+            self._pass_on(local)
+
+    def _attempt(self, local: int) -> None:
+        assert self._task is not None
+        try:
+            self._results[local] = self._task(local)
+        except BaseException as error:
+            self._errors[local], self._broken = error, True
+            if self._turn != local:
+                # Ctrl-C ended the wait for a turn; the shard that runs now gets to its next collective.
+                self._regain_turn()
+        self._ended.add(local)
+
+    def _pass_on(self, local: int) -> None:
+        self._turn = (local + 1) % self.count
+        self._turns[self._turn].release()
+
+    def _regain_turn(self) -> None:
+        """Wait in the main thread until the other shards have had their turn, whatever happens meanwhile."""
+        while True:
+            try:
+                self._turns[0].acquire()
+                return
+            except BaseException as error:  # of a signal's handler
+                self._errors.setdefault(0, error)
+                self._broken = True
+
+
+class ShardCommunicator(Communicator):
+    """A shard's view of all shards: rank is its number, size V.
+
+    Args:
+        host: The process's shards.
+        local: Which of them.
+    """
+
+    def __init__(self, host: HostedShards, local: int) -> None:
+        self._host, self._local = host, local
+        self.rank, self.size = host.first + local, host.total
+
+    @property
+    def processes(self) -> int:
+        """See ``Communicator.processes``."""
+        return self._host.processes.size
+
+    def sum_(self, array: Array) -> None:
+        """See ``Communicator.sum_``; in the order of `fixed_tree`."""
+        check_buffer(array, reduce=True)
+        array[...] = self._exchange(f"sum {array.dtype}{array.shape}", array, self._host.sum)
+
+    def max_(self, array: Array) -> None:
+        """See ``Communicator.max_``."""
+        check_buffer(array, reduce=True)
+
+        def combine(values: list[Array]) -> Array:
+            highest: Array = np.maximum.reduce(values)
+            self._host.processes.max_(highest)
+            return highest
+
+        array[...] = self._exchange(f"max {array.dtype}{array.shape}", array, combine)
+
+    def broadcast_(self, array: Array) -> None:
+        """See ``Communicator.broadcast_``."""
+        check_buffer(array)
+
+        def combine(values: list[Array]) -> Array:
+            first: Array = values[0].copy()
+            self._host.processes.broadcast_(first)
+            return first
+
+        array[...] = self._exchange(f"broadcast {array.dtype}{array.shape}", array, combine)
+
+    def broadcast(self, value: Any) -> Any:
+        """See ``Communicator.broadcast``."""
+        processes = self._host.processes
+        return self._own(self._exchange("broadcast", value, lambda values: processes.broadcast(values[0])))
+
+    def concatenate(self, rows: Array) -> Array:
+        """See ``Communicator.concatenate``."""
+        processes = self._host.processes
+        call = f"concatenate {rows.dtype}{rows.shape[1:]}"
+        found = self._exchange(call, rows, lambda values: processes.concatenate(np.concatenate(values)))
+        return found.copy()
+
+    def gather(self, value: Any) -> list[Any]:
+        """See ``Communicator.gather``."""
+        processes = self._host.processes
+
+        def combine(values: list[Any]) -> list[Any]:
+            return [each for part in processes.gather(list(values)) for each in part]
+
+        return self._own(self._exchange("gather", value, combine))
+
+    def barrier(self) -> None:
+        """See ``Communicator.barrier``."""
+        self._exchange("barrier", None, lambda values: self._host.processes.barrier())
+
+    def abort(self, exit_code: int) -> NoReturn:
+        """See ``Communicator.abort``."""
+        self._host.processes.abort(exit_code)
+
+    def _exchange(self, call: str, value: Any, combine: Callable[[list[Any]], T]) -> T:
+        return self._host.exchange(self._local, call, value, combine)
+
+    def _own(self, value: T) -> T:
+        """A copy, as if it had come from another process: shards share nothing that can be changed."""
+        return value if self._host.count == 1 else copy.deepcopy(value)

@@ -1,0 +1,184 @@
+"""Shards: a fixed number of ranks that any number of processes hosts, with the same bits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.fixed_tree import subtrees, tree_sum
+from ppo_and_friends.distributed.shards import HostedShards, ShardFailed, shards_of
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
+from ppo_and_friends.errors import UsageError
+from tests.collectives import check
+
+T = TypeVar("T")
+
+
+def on_shards(shards: int, processes: int, task: Callable[[Communicator], T]) -> list[T]:
+    """What the task returns on every shard, in order; "processes" are threads here."""
+
+    def process(communicator: Communicator) -> list[T]:
+        hosted = HostedShards(communicator, shards)
+        try:
+            return hosted.run(lambda local: task(hosted.communicators[local]))
+        finally:
+            hosted.close()
+
+    return [each for part in run_threaded(processes, process) for each in part]
+
+
+def test_shards_are_divided_over_processes() -> None:
+    assert [shards_of(process, 3, 8) for process in range(3)] == [(0, 3), (3, 6), (6, 8)]
+
+
+def test_subtrees() -> None:
+    """Over 8 numbers a part is covered by the largest nodes that lie in it."""
+    assert list(subtrees((0, 3), 8)) == [(0, 2), (2, 3)]
+    assert list(subtrees((3, 6), 8)) == [(3, 4), (4, 6)]
+    assert list(subtrees((6, 8), 8)) == [(6, 8)]
+    assert list(subtrees((0, 8), 8)) == [(0, 8)]
+    # Over 5: (0 1 2) (3 4), and the first of them is (0 1) 2.
+    assert list(subtrees((1, 5), 5)) == [(1, 2), (2, 3), (3, 5)]
+
+
+def test_the_order_of_a_tree_sum() -> None:
+    """(1e8 + 1) + (-1e8 + 1) in single precision is 0, as each 1 is lost; in other orders it is 2 or 1."""
+    terms = [np.array([value], np.float32) for value in (1e8, 1.0, -1e8, 1.0)]
+    known = {(k, k + 1): term for k, term in enumerate(terms)}
+    assert tree_sum((0, 4), known.get) == 0.0
+    assert terms[0] == np.float32(1e8)  # the terms are left alone
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_collectives(processes: int) -> None:
+    """As any other communicator's; `check` compares each with what NumPy gives."""
+    on_shards(5, processes, check)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_have_the_same_bits_on_any_number_of_processes(size: int, dtype: Any) -> None:
+    def task(communicator: Communicator) -> bytes:
+        array = np.random.default_rng(communicator.rank).standard_normal((size, 2)).astype(dtype)
+        communicator.sum_(array)
+        return array.tobytes()
+
+    found = {processes: set(on_shards(8, processes, task)) for processes in range(1, 9)}
+    assert all(len(each) == 1 for each in found.values())
+    assert len(set.union(*found.values())) == 1
+
+
+def test_shards_share_nothing_that_can_be_changed() -> None:
+    def task(communicator: Communicator) -> tuple[Any, Any]:
+        got, gathered = communicator.broadcast(["first"]), communicator.gather([communicator.rank])
+        got.append(communicator.rank)
+        gathered[0].append(communicator.rank)
+        communicator.barrier()
+        return got, gathered[0]
+
+    assert on_shards(3, 1, task) == [(["first", k], [0, k]) for k in range(3)]
+
+
+def test_only_one_shard_runs_at_a_time() -> None:
+    running, most = [0], [0]
+
+    def task(communicator: Communicator) -> None:
+        for _ in range(20):
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            threading.Event().wait(1e-4)
+            running[0] -= 1
+            communicator.barrier()
+
+    on_shards(4, 1, task)
+    assert most[0] == 1
+
+
+@pytest.mark.parametrize("failing", [0, 1, 3])
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_shard_that_fails_ends_the_others_and_the_next_task_runs(failing: int, after: int) -> None:
+    hosted = HostedShards(SoloCommunicator(), 4)
+    ended = []
+
+    def task(local: int) -> None:
+        try:
+            for k in range(4):
+                if (local, k) == (failing, after):
+                    raise KeyError(local)
+                hosted.communicators[local].barrier()
+        finally:
+            ended.append(local)
+
+    with pytest.raises(KeyError, match=str(failing)):
+        hosted.run(task)
+    # Those that had begun are at an end; those that had not don't begin.
+    assert set(ended) == (set(range(failing + 1)) if after == 0 else set(range(4)))
+    assert hosted.run(lambda local: hosted.communicators[local].gather(local)) == [[0, 1, 2, 3]] * 4
+    hosted.close()
+
+
+def test_an_error_of_all_is_raised_once() -> None:
+    def task(communicator: Communicator) -> None:
+        communicator.barrier()
+        raise ValueError(communicator.rank)
+
+    with pytest.raises(ValueError, match="0"):
+        on_shards(3, 1, task)
+
+
+def test_different_collectives_are_noticed() -> None:
+    def task(communicator: Communicator) -> None:
+        if communicator.rank == 1:
+            communicator.gather(1)
+        else:
+            communicator.barrier()
+
+    with pytest.raises(ShardFailed, match="gather"):
+        on_shards(3, 1, task)
+
+
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_a_shard_that_ends_early_is_noticed(fewer: int) -> None:
+    def task(communicator: Communicator) -> None:
+        for _ in range(2 if communicator.rank == fewer else 3):
+            communicator.barrier()
+
+    with pytest.raises(ShardFailed):
+        on_shards(2, 1, task)
+
+
+def test_an_interrupt_of_the_main_thread_ends_all_shards() -> None:
+    """Python raises KeyboardInterrupt in the main thread, wherever that waits."""
+    hosted = HostedShards(SoloCommunicator(), 3)
+    acquire, calls = hosted._turns[0].acquire, []
+
+    class Interrupted:
+        def acquire(self) -> None:
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            acquire()
+
+        release = hosted._turns[0].release
+
+    hosted._turns[0] = Interrupted()  # type: ignore[assignment]
+
+    def task(local: int) -> None:
+        for _ in range(5):
+            hosted.communicators[local].barrier()
+
+    with pytest.raises(KeyboardInterrupt):
+        hosted.run(task)
+    assert hosted.run(lambda local: local) == [0, 1, 2]
+    hosted.close()
+
+
+def test_more_processes_than_shards_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"deterministic_shards=2 .* 2 ranks or fewer, not by 3"):
+        on_shards(2, 3, lambda communicator: None)
