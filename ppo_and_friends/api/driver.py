@@ -268,6 +268,7 @@ class Driver:
                 f"deterministic_shards={shards}: each shard needs an environment, and there are "
                 f"{environments} (environment.num_envs)."
             )
+        job: Job | Checkpoint
         if shards:
             job = open_sharded_job(opener, HostedShards(self._communicator, shards), self._interrupts)
         else:
