@@ -14,14 +14,42 @@ from ppo_and_friends.common.metric import RENAMED_METRICS
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.runs.saved_experiment import load_experiment
 from ppo_and_friends.settings.experiment import Schedule, linear
-from ppo_and_friends.settings.migration import renamed
+from ppo_and_friends.settings.migration import FORMAT, renamed
 from tests.command_line import latest, read_json, rows, run
 
-SAVED = Path(__file__).parent / "fixtures" / "format-1"
-EXPECTED: dict[str, Any] = read_json(SAVED / "expected.json")
+SAVED = Path(__file__).parent / "fixtures"
+EXPECTED: dict[str, dict[str, Any]] = {
+    f"{path.parent.name}/{place}": expected
+    for path in sorted(SAVED.glob("format-*/expected.json"))
+    for place, expected in read_json(path).items()
+}
+
+SINCE_FORMAT_2 = (
+    "--num_envs=8",
+    "--random_seed=3",
+    "--eval_every=1000",
+    "--eval_episodes=2",
+    "--set=network.actor_hidden=8,8",
+    "--set=network.critic_hidden=8,8",
+    "--set=ppo.rollout_timesteps=512",
+    "--set=ppo.epochs=4",
+    "--set=ppo.minibatch_size=128",
+    "--set=ppo.gamma=0.98",
+    "--set=ppo.gae_lambda=0.9",
+    "--set=ppo.learning_rate=3e-3:0",  # the launcher's own then
+    "--set=ppo.clip_range=0.2:0.1:cosine",
+    "--set=ppo.entropy_coefficient=0.01,0.001@episode_return_mean_100>=20",
+    "--with=ObservationNormalizer",
+    "--with=RewardClip:low=-1:-2",
+    "--with=ValueNormalizer",
+    "--with=ICM:hidden=[8],features=4",
+    "--with=KLEarlyStop:target=0.05",
+)
 
 OPTIONS = {
-    "CartPole": (
+    "format-2/CartPole": SINCE_FORMAT_2,
+    "format-3/CartPole": SINCE_FORMAT_2,
+    "format-1/CartPole": (
         "--num_envs=8",
         "--random_seed=3",
         "--eval_every=2000",
@@ -43,7 +71,7 @@ OPTIONS = {
         "--with=ValueNormalizer",
         "--with=KLEarlyStop:target=0.05",
     ),
-    "Pendulum": (
+    "format-1/Pendulum": (
         "--random_seed=3",
         "--set=ppo.rollout_timesteps=512",
         "--set=ppo.epochs=3",
@@ -60,22 +88,28 @@ OPTIONS = {
         "--with=PopArt",
     ),
 }
-"""What asks for these runs on today's command line. How they were made is in the fixtures' README."""
+"""What asks for these runs on today's command line. How they were made is in the fixtures' READMEs."""
 
 COMPLAINTS = ("has no saved state", "moments are reset", "is not used now")
 """What a run's notes say where something that is saved isn't taken over."""
 
-every_run = pytest.mark.parametrize("name", OPTIONS)
+every_run = pytest.mark.parametrize("saved", OPTIONS)
 
 
-@pytest.fixture
-def state_path(tmp_path: Path) -> Path:
-    """A copy, since testing and training write there."""
-    return Path(shutil.copytree(SAVED, tmp_path / "saved"))
+def copy_of(saved: str, tmp_path: Path) -> tuple[Path, str]:
+    """A copy, since testing and training write there: what ``--state_path`` and ``-e`` take."""
+    format, _, name = saved.partition("/")
+    return Path(shutil.copytree(SAVED / format, tmp_path / "saved")), name
+
+
+def test_every_format_has_a_run() -> None:
+    found = {read_json(SAVED / saved / "experiment.json").get("format", 1) for saved in OPTIONS}
+    assert found == set(range(1, FORMAT + 1)), "save a small run of the new format: tests/fixtures"
 
 
 @every_run
-def test_it_can_be_tested(name: str, state_path: Path) -> None:
+def test_it_can_be_tested(saved: str, tmp_path: Path) -> None:
+    state_path, name = copy_of(saved, tmp_path)
     done = run("-e", name, "--state_path", state_path, "--num_test_runs", "2")
     assert done.status == 0 and not done.complaint
     assert (state_path / name / "test_scores.json").is_file()
@@ -92,11 +126,12 @@ def test_the_policy_acts_as_it_did(place: str) -> None:
 
 @every_run
 @pytest.mark.parametrize("change", [(), ("--set=kernels=plain",)], ids=["", "plain"])
-def test_training_goes_on(change: tuple[str, ...], name: str, state_path: Path) -> None:
+def test_training_goes_on(change: tuple[str, ...], saved: str, tmp_path: Path) -> None:
+    state_path, name = copy_of(saved, tmp_path)
     before = latest(state_path, name)
     old_rows = [renamed(row, RENAMED_METRICS) for row in rows(state_path, name)]
     asked = before.timesteps + 100
-    options = ("--no_tensorboard", f"--num_timesteps={asked}", *OPTIONS[name], *change)
+    options = ("--no_tensorboard", f"--num_timesteps={asked}", *OPTIONS[saved], *change)
     done = run("-e", name, "--state_path", state_path, *options)
     assert done.status == 0 and not done.complaint
     assert not [words for words in COMPLAINTS if words in done.out], done.out
@@ -111,7 +146,7 @@ def test_training_goes_on(change: tuple[str, ...], name: str, state_path: Path) 
 
 
 def test_an_experiment_that_was_saved_as_code_becomes_todays() -> None:
-    folder = SAVED / "Pickled"
+    folder = SAVED / "format-1" / "Pickled"
     with pytest.raises(UsageError, match="--trust"):
         load_experiment(folder)
     experiment = load_experiment(folder, trust=True)
