@@ -69,8 +69,11 @@ def resumed(chosen: Experiment, folder: Path, communicator: Communicator | None 
     return trainer
 
 
-def check(chosen: Experiment, folder: Path, before: int = 2, after: int = 2) -> None:
+def check(
+    chosen: Experiment, folder: Path, before: int = 2, after: int = 2, second: Experiment | None = None
+) -> None:
     """Some iterations, saved and resumed, and some more, are as many in one go."""
+    chosen = replace(chosen, exact_resume=True)
     whole = build(chosen)
     for _ in range(before + after):
         whole.train_iteration()
@@ -78,10 +81,12 @@ def check(chosen: Experiment, folder: Path, before: int = 2, after: int = 2) -> 
     for _ in range(before):
         parts.train_iteration()
     save(parts, folder)
-    second = resumed(chosen, folder)
+    last = resumed(second or chosen, folder)
     for _ in range(after):
-        second.train_iteration()
-    assert_equal(everything(whole), everything(second))
+        last.train_iteration()
+    assert_equal(everything(whole), everything(last))
+    for trainer in (whole, parts, last):
+        trainer.collector.envs.close()
 
 
 def exactly(id: str, rollout: int = 80, friends: Any = (), **settings: Any) -> Experiment:
@@ -116,6 +121,12 @@ def test_breakout(tmp_path: Path) -> None:
     pytest.importorskip("ale_py")
     atari = AtariSettings(observation="ram", noop_max=5)
     check(exactly("BreakoutNoFrameskip-v4", environment={"atari": atari}, rollout=40), tmp_path)
+
+
+def test_then_in_processes_of_their_own(tmp_path: Path) -> None:
+    """The engine ``async`` goes on from what Gymnasium's has saved, and saves the same in the end."""
+    chosen = exactly("CartPole-v1", friends=NORMALIZERS)
+    check(chosen, tmp_path, second=replace(chosen, environment=replace(chosen.environment, backend="async")))
 
 
 @pytest.mark.parametrize("memory", ["lstm", "gru"])

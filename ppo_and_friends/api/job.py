@@ -225,7 +225,7 @@ def open_job(
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
         tasked = bool(friends.calls("choose_task"))
         exact = experiment.exact_resume
-        if exact and experiment.environment.api == "gymnasium":
+        if exact:
             on_main(communicator, lambda: check_environment(experiment.environment))
         envs = make_vector_env(
             experiment.environment, layout, threads, experiment.agents, tasked=tasked, exact=exact

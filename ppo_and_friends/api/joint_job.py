@@ -18,14 +18,16 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint
-from ppo_and_friends.runs.checkpoint_contents import check_identity, restore_trainer, settings_identity
+from ppo_and_friends.runs.checkpoint_contents import check_identity, settings_identity
 from ppo_and_friends.runs.joint_session import JointSession, MemberSession, common_checkpoints
+from ppo_and_friends.runs.restore import restore
 from ppo_and_friends.runs.resumed_settings import changes_since, refuse_another_run
 from ppo_and_friends.runs.run_folder import POLICIES, RunFolder
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.runs.several_policies import JointCollection, PolicyTrainer, policy_experiments
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.factory import make_policy_envs
+from ppo_and_friends.vector.states.probe import check_environment
 
 
 @dataclass
@@ -71,13 +73,13 @@ def open_joint_job(
     """Create everything that training several policies needs; see `job.open_job`. A collective."""
     if folder is None:
         raise UsageError("Several policies (agents.policies) need a folder for the run.")
-    if experiment.exact_resume:
-        raise UsageError("exact_resume: several policies (agents.policies) can't be resumed exactly yet.")
     if reporting.wandb is not None:
         raise UsageError("wandb can't follow several policies (agents.policies) yet.")
     with ExitStack() as resources:
         resources.enter_context(folder.lock(communicator))
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
+        if experiment.exact_resume:
+            on_main(communicator, lambda: check_environment(experiment.environment))
         teams, envs = make_policy_envs(experiment.environment, experiment.agents, layout)
         resources.callback(teams.close)
         policies = experiment.agents.policy_of(teams.agents)
@@ -93,6 +95,8 @@ def open_joint_job(
                 refuse_another_run(folders[name].path, changes_since(saved, experiments[name]))
             if saved.timesteps >= experiments[name].num_timesteps:
                 return saved
+        if checkpoints is not None and experiment.exact_resume:
+            teams.reset(0)  # what the policies see then is replaced by what they saw
         joint = JointCollection(teams, Randomness(experiment.random_seed), layout)
         save = partial(_save, command_line=command_line, communicator=communicator)
         save(folder.path, experiment, None)
@@ -102,7 +106,7 @@ def open_joint_job(
             trainer = build_trainer(own, communicator, envs[name], folders[name].path, make)
             checkpoint, notes = (checkpoints or {}).get(name), list(envs[name].notes)
             if checkpoint is not None:
-                notes += [*checkpoint.notes, *restore_trainer(trainer, checkpoint)]
+                notes += [*checkpoint.notes, *restore(trainer, checkpoint)]
             save(folders[name].path, own, checkpoint)
             member = MemberSession(
                 trainer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -95,12 +96,29 @@ class SelfPlay(Friend):
         self._reset: Array = np.ones(shape[0], np.bool_)
         self._theirs: Array = np.zeros((context.steps, *shape), np.bool_)
         self._results: list[tuple[float, ...]] = []
+        self._states: Tensor | None = None
+
+    def rows(self) -> dict[str, Array]:
+        """Who plays whom, each environment's numbers once for each of its agents; returns so far."""
+        kept = {"slots": self._slots, "numbers": self._numbers, "seats": self._seats, "reset": self._reset}
+        rows = {name: np.repeat(numbers, self._agents) for name, numbers in kept.items()}
+        rows["returns"] = self._returns.reshape(-1)
+        return rows if self._states is None else rows | {"states": host_array(self._states)}
+
+    def restore_rows(self, rows: Mapping[str, Array]) -> None:
+        """Go on with these."""
+        own = {name: numbers[:: self._agents].copy() for name, numbers in rows.items()}
+        self._slots, self._numbers, self._seats = own["slots"], own["numbers"], own["seats"]
+        self._reset = own["reset"]
+        self._returns = rows["returns"].reshape(self._returns.shape).copy()
+        if "states" in rows:
+            self._states = torch.from_numpy(rows["states"].copy()).to(self.context.device)
 
     def attach(self, agent: Agent) -> None:
         """Make room for the snapshots."""
         self._network = agent.network
         self.pool.allocate(agent.network)
-        self._states: Tensor | None = None
+        self._states = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The pool is saved with the run."""

@@ -49,7 +49,7 @@ def check_engine(envs: Any) -> None:
         name = getattr(engine, "backend", type(engine).__name__)
         raise UsageError(
             f"exact_resume: the engine {name!r} can't save the states of its environments. "
-            "Use --set environment.backend=gymnasium."
+            "Use --set environment.backend=gymnasium (or async)."
         )
 
 

@@ -10,16 +10,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.ppo.rows import Rows
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.own import FOLDER_NAME
 from ppo_and_friends.vector.teams import Teams
+
+Array = NDArray[Any]
 
 ALONE = ("Evaluator", "BestPolicyKeeper", "VideoRecorder", "Curriculum", "DomainRandomisation")
 """Friends that play or change whole environments, of which a policy is only a part."""
@@ -155,6 +160,15 @@ class PolicyTrainer(Trainer):
         self._joint, self._learns = joint, learns
         self._paused = False
         joint.join(self)
+
+    def rows(self) -> dict[str, Array]:
+        """As a trainer, and whether its friends miss rollouts."""
+        return super().rows() | {"paused": np.full(self.layout.local, self._paused)}
+
+    def restore_rows(self, rows: Rows) -> None:
+        """Go on from what ``rows`` returned."""
+        super().restore_rows(rows)
+        self._paused = bool(rows["paused"][0])
 
     def offer(self, actions: Any) -> None:
         """Give the environments the agents' actions."""

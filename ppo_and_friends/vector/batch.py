@@ -41,6 +41,15 @@ class ObservationBatch:
         known = dict(self._arrays)
         self.value: Any = built(space, [known.get(path) for path, _ in parts(space)])
 
+    def row(self, row: int) -> list[Array]:
+        """The parts of a row's observation that are encoded."""
+        return [array[row].copy() for _, array in self._arrays]
+
+    def set_row(self, row: int, parts: list[Array]) -> None:
+        """Undoes ``row``."""
+        for (_, array), part in zip(self._arrays, parts, strict=True):
+            array[row] = part
+
     def write(self, row: int, observation: Any) -> None:
         """Copy a checked observation into its row."""
         for path, array in self._arrays:

@@ -42,6 +42,13 @@ class CriticView(ABC):
     def reset(self, seed: int) -> None:  # noqa: B027
         """Before all environments are reset, environment e with ``seed + e * n``."""
 
+    def remembered(self, e: int) -> Any:
+        """What it goes on from in environment e, as plain data; None: nothing."""
+        return None
+
+    def recall(self, e: int, remembered: Any) -> None:  # noqa: B027
+        """Go on from what ``remembered`` returned."""
+
 
 def critic_view(
     settings: AgentSettings,
@@ -140,6 +147,16 @@ class EveryAgent(CriticView):
         joined: Array = every[environments, self._order].reshape(seen.size, -1)
         return joined.astype(self.space.dtype, copy=False)
 
+    def remembered(self, e: int) -> Any:
+        """The order of environment e, and its generator."""
+        return [self._order[e].copy(), self._generators[e] if self._shuffle else None]
+
+    def recall(self, e: int, remembered: Any) -> None:
+        """Go on with these."""
+        self._order[e], generator = remembered
+        if self._shuffle and generator is not None:
+            self._generators[e] = generator
+
     def _draw(self, e: int) -> None:
         drawn = self._generators[e].permutation(self._order.shape[1])
         for k, order in enumerate(self._order[e]):
@@ -170,6 +187,17 @@ class WholeEnvironment(CriticView):
     def reset(self, seed: int) -> None:
         """As `EveryAgent.reset`."""
         self._every.reset(seed)
+
+    def remembered(self, e: int) -> Any:
+        """What `EveryAgent` remembers, and what agents of the others saw, some of whom are gone."""
+        return [self._every.remembered(e), [batch.row(e) for *_, batch in self._others]]
+
+    def recall(self, e: int, remembered: Any) -> None:
+        """Go on from there."""
+        every, rows = remembered
+        self._every.recall(e, every)
+        for (*_, batch), row in zip(self._others, rows, strict=True):
+            batch.set_row(e, row)
 
     def __call__(self, named: Mapping[str, Array], latest: TeamsStep) -> Array:
         """[B, n * size + sizes of the others]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from ppo_and_friends.vector.masks import KEY
 from ppo_and_friends.vector.parallel import common_spaces
 from ppo_and_friends.vector.protocol import VectorStep
 from ppo_and_friends.vector.spaces import check_action_space
+from ppo_and_friends.vector.states.environment import divided, joined
+from ppo_and_friends.vector.states.restore import restored
 from ppo_and_friends.vector.team import RETURN, team_return
 from ppo_and_friends.vector.team_masks import TeamMasks
 from ppo_and_friends.vector.teams import Teams, TeamsStep
@@ -139,6 +141,36 @@ class PettingZooVectorEnv:
             infos=infos,
             waiting=waiting.reshape(-1) if self._has_turns() else None,
         )
+
+    def get_states(self) -> list[bytes]:
+        """The states of the environments; see `VectorEnv`."""
+        with self.teams.output:
+            return [
+                joined([team.remembered(), self._remembered(e)], team.env)
+                for e, team in enumerate(self.teams.teams)
+            ]
+
+    def set_states(self, states: Sequence[bytes]) -> None:
+        """Set the states of the environments, which were reset; see `VectorEnv`."""
+        with self.teams.output:
+            for e, (team, state) in enumerate(zip(self.teams.teams, states, strict=True)):
+                (remembered, own), of_env = divided(state)
+                team.recall(remembered)
+                self._recall(e, own)
+                restored(of_env, team.env)
+
+    def _remembered(self, e: int) -> list[Any]:
+        """What is kept of environment e here."""
+        rows = range(e * len(self.agents), (e + 1) * len(self.agents))
+        critic = None if self._critic is None else self._critic.remembered(e)
+        return [self._returns[e].copy(), [self._batch.row(row) for row in rows], critic]
+
+    def _recall(self, e: int, remembered: list[Any]) -> None:
+        self._returns[e], rows, critic = remembered
+        for k, row in enumerate(rows):
+            self._batch.set_row(e * len(self.agents) + k, row)
+        if self._critic is not None:
+            self._critic.recall(e, critic)
 
     def close(self) -> None:
         """Close the environments."""

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
@@ -34,7 +34,16 @@ from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.masks import KEY, mask_space
 from ppo_and_friends.vector.output import Output
 from ppo_and_friends.vector.protocol import TaskOf, VectorStep
-from ppo_and_friends.vector.worker import GONE, PATIENCE, Failure, Reply, make_in_worker, serve, shared_batch
+from ppo_and_friends.vector.worker import (
+    GONE,
+    PATIENCE,
+    Failure,
+    Refusal,
+    Reply,
+    make_in_worker,
+    serve,
+    shared_batch,
+)
 
 Array = NDArray[Any]
 
@@ -131,6 +140,22 @@ class AsyncGymnasiumVectorEnv:
             finished=finished,
             infos={i: reply.info for i, reply in enumerate(replies) if reply.info},
         )
+
+    def get_states(self) -> list[bytes]:
+        """The states of the environments; see `VectorEnv`."""
+        return self._about_states([("save", over) for over in self._resets.tolist()])
+
+    def set_states(self, states: Sequence[bytes]) -> None:
+        """Set the states of the environments, which were reset; see `VectorEnv`."""
+        self._resets = np.array(self._about_states([("restore", state) for state in states]))
+
+    def _about_states(self, messages: list[Any]) -> list[Any]:
+        self._tell(messages)
+        answers = [self._receive(i) for i in range(self.num_envs)]
+        for answer in answers:
+            if isinstance(answer, Refusal):
+                raise answer.error
+        return answers
 
     def _beginning(self, row: int, seed: int | None = None) -> tuple[str, Any]:
         """The message that begins a row's next episode."""

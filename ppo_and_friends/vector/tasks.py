@@ -52,10 +52,12 @@ class TaskedEnv:
         self._arguments: dict[str, Any] = {}
         self._originals: dict[str, Any] = {}
         self._seed = self._made_anew = 0
-        self._task = Task()
+        self._task: Task | None = None
 
-    def state(self) -> dict[str, Any]:
-        """What `restore` needs, as plain data."""
+    def state(self) -> dict[str, Any] | None:
+        """What `restore` needs, as plain data; None: it was given no task so far."""
+        if self._task is None:
+            return None
         return {"seed": self._seed, "made_anew": self._made_anew, "task": vars(self._task)}
 
     def restore(self, state: Any) -> None:

@@ -21,6 +21,9 @@ Array = NDArray[Any]
 RETURN = "episode_return"
 """Beginning of the names under which each agent's return, and the team's, are among an episode's numbers."""
 
+REMEMBERED = ("present", "waiting", "has_turns", "over", "_steps", "_length")
+"""A `Team`'s attributes that change with its steps."""
+
 TEAM = "team"
 """The sum over an environment's agents."""
 
@@ -186,6 +189,15 @@ class Team:
         self.present, self.over = step.present, not step.present.any()
         self._find_turn()
         return step
+
+    def remembered(self) -> dict[str, Any]:
+        """What it goes on from, beside the environment's own state."""
+        return {name: getattr(self, name) for name in REMEMBERED}
+
+    def recall(self, remembered: Mapping[str, Any]) -> None:
+        """Go on from what ``remembered`` returned."""
+        for name in REMEMBERED:
+            setattr(self, name, remembered[name])
 
     def state(self, size: int) -> Array:
         """The environment's ``state()``, flat.

@@ -32,6 +32,8 @@ from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.checked_env import CheckedEnv, make_checked
 from ppo_and_friends.vector.faults import in_words
 from ppo_and_friends.vector.output import Output
+from ppo_and_friends.vector.states.environment import restore, saved
+from ppo_and_friends.vector.states.errors import BadStateError, NoStateError
 from ppo_and_friends.vector.tasks import TaskedEnv
 from ppo_and_friends.vector.wrappers import LIFE_LOST
 
@@ -69,6 +71,13 @@ class Reply:
 
     printed: tuple[int, str] = (0, "")
     """Lines printed so far, and the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a worker answers when its environment's state can't be saved or set."""
+
+    error: NoStateError | BadStateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,14 @@ def _end_after(main: int) -> None:
     os._exit(1)
 
 
+def _state(env: CheckedEnv, tasked: TaskedEnv, what: str, value: Any) -> bytes | bool | Refusal:
+    """The environment's state; or whether its episode is over, where the main process gives a state."""
+    try:
+        return saved(env, tasked, value) if what == "save" else restore(env, tasked, value)
+    except (NoStateError, BadStateError) as error:
+        return Refusal(error)
+
+
 def _answer(
     connection: Connection, env: CheckedEnv, batch: ObservationBatch, row: int, output: Output
 ) -> None:
@@ -186,6 +203,11 @@ def _answer(
     told, tasked = 0, TaskedEnv(env)
     while (asked := connection.recv()) is not None:
         what, value = asked
+        if what in ("save", "restore"):
+            with output:
+                answer = _state(env, tasked, what, value)
+            connection.send(answer)
+            continue
         reward, terminated, finished = 0.0, False, False
         numbers: dict[str, float] = {}
         with output:

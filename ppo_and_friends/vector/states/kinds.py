@@ -49,8 +49,8 @@ NOT_STATE = frozenset({"spec", "_cached_spec", "metadata", "_metadata", "_ezpick
 HIDDEN = ("Box2D.",)
 """Beginnings of the names of classes whose state is elsewhere, though they look like Python's."""
 
-RENDERERS = frozenset({"MujocoRenderer"})
-"""Classes, by name, that draw and do nothing else."""
+RENDERERS = frozenset({"MujocoRenderer", "Surface", "Font", "Clock"})
+"""Classes, by name, that draw and do nothing else: MuJoCo's, and pygame's."""
 
 
 def class_name(kind: type[Any]) -> str:
