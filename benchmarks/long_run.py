@@ -1,8 +1,9 @@
 """Whether anything grows in a long run: ``python benchmarks/long_run.py --iterations 50000``.
 
-A small run saves after each iteration. Memory, open files, threads, and the number and the sizes of its files
-are noted; what rises over the second half by more than its bound grows. ``progress.csv`` and the event files
-have a row an iteration, so their rows must have a size that doesn't rise. Ctrl-C shows what was seen so far.
+A small run saves after each iteration. Memory, CPU time, open files, threads, and the number and the sizes of
+its files are noted; what rises over the second half by more than its bound grows. ``progress.csv`` and the
+event files have a row an iteration, so their rows must have a size that doesn't rise. Ctrl-C shows what was
+seen so far.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.memory import slope
 from benchmarks.report import command_line, markdown
 from ppo_and_friends.api.run import Run
 from ppo_and_friends.settings.registry import launcher_experiment
@@ -39,6 +39,10 @@ BOUNDS = {
 }
 """By how much each may rise with an iteration. Counters in a checkpoint get a digit now and then."""
 
+SLOWER, JUDGED_FROM = 1.25, 1_000
+"""Times that an iteration at the end may take of the CPU time of one in the middle, in runs of so many."""
+
+CPU = "CPU, s"
 ROLLOUT = 64
 
 
@@ -67,6 +71,7 @@ def look(folder: Path, iteration: int) -> dict[str, float]:
         "files": len(files),
         "checkpoints, bytes": fixed,
         "a row's bytes": sum(path.stat().st_size for path in grows) / iteration,
+        CPU: time.process_time(),
     }
 
 
@@ -85,7 +90,7 @@ def watch(environment: str, iterations: int) -> dict[str, NDArray[np.float64]]:
         num_envs=4,
     )
     # Filled, so that noting takes no memory of its own.
-    seen = {name: np.full(iterations, np.nan) for name in BOUNDS}
+    seen = {name: np.full(iterations, np.nan) for name in (*BOUNDS, CPU)}
     done = 0
     with tempfile.TemporaryDirectory() as place, contextlib.suppress(KeyboardInterrupt):
         for number, _ in enumerate(Run(experiment, place, verbosity=-1).iterations(), 1):
@@ -97,11 +102,28 @@ def watch(environment: str, iterations: int) -> dict[str, NDArray[np.float64]]:
     return {name: values[:done] for name, values in seen.items()}
 
 
+def slope(values: NDArray[np.float64]) -> float:
+    """By which the second half of ``values`` rises with each, however it jumps.
+
+    The median slope over pairs half a half apart (Theil and Sen's, on far pairs only).
+    """
+    half = np.asarray(values[len(values) // 2 :], dtype=np.float64)
+    distance = len(half) // 2
+    return float(np.median((half[distance:] - half[:-distance]) / distance))
+
+
+def slowdown(clock: NDArray[np.float64]) -> float:
+    """The median CPU time of an iteration in the last quarter, over that in the second."""
+    laps = np.diff(clock)
+    quarter = len(laps) // 4
+    return float(np.median(laps[3 * quarter :]) / np.median(laps[quarter : 2 * quarter]))
+
+
 def growing(
     seen: Mapping[str, NDArray[np.float64]], bounds: Mapping[str, float] = BOUNDS
 ) -> dict[str, float]:
     """What rises, and by how much an iteration."""
-    slopes = {name: slope(values) for name, values in seen.items()}
+    slopes = {name: slope(values) for name, values in seen.items() if name in bounds}
     return {name: rise for name, rise in slopes.items() if rise > bounds[name]}
 
 
@@ -125,10 +147,13 @@ def run_benchmark(options: Options) -> int:
             "GROWS" if name in grows else "flat",
         ]
         for name, values in seen.items()
+        if name in bounds
     ]
+    slower = slowdown(seen[CPU])
     print(f"{done:,} iterations of {options.environment}, {time.monotonic() - begun:.0f} s\n")
     print(markdown(("", "half-way", "at the end", "rise an iteration", "at most", ""), rows))
-    return int(bool(grows))
+    print(f"\nCPU time of an iteration, last quarter over second: {slower:.2f}, of {SLOWER} at most")
+    return int(bool(grows) or (slower > SLOWER and done >= JUDGED_FROM))
 
 
 main = partial(command_line, Options, "long_run.py", run_benchmark)

@@ -7,8 +7,8 @@ each. They run in turns, so that a busy machine slows both; the times of CPU don
 from __future__ import annotations
 
 import json
+import math
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import measurements as measure
 from benchmarks.jobs import variables
 from benchmarks.peers import maskable_spec, measure_peer
-from benchmarks.report import ROOT, MeasurementError, command_line, markdown, now, origin, save, stamp
+from benchmarks.report import command_line, markdown, origin, save, stamp
 from benchmarks.runs import Changes, Run
 
 SIDES = {"ours": "ours", "maskable": "MaskablePPO"}
@@ -58,16 +58,10 @@ def changes(options: Options) -> Changes:
 
 def run_ours(name: str, seed: int, options: Options) -> dict[str, Any]:
     """Train and evaluate. Raises MeasurementError if that failed."""
-    with tempfile.TemporaryDirectory() as place:
-        asked, answer, log = (Path(place) / each for each in ("spec.json", "result.json", "log"))
-        spec = {"name": name, "seed": seed, "changes": changes(options).set, "episodes": options.episodes}
-        asked.write_text(json.dumps(spec))
-        command = [sys.executable, str(ROOT / "benchmarks" / "masks_ours.py"), str(asked), str(answer)]
-        measure.run_alone(f"{name} seed {seed}", command, log, pinned=True, variables=variables(1))
-        if not answer.exists():
-            raise MeasurementError(f"{name} seed {seed} failed: see its output with masks_ours.py")
-        result: dict[str, Any] = json.loads(answer.read_bytes())
-        return result
+    spec = {"name": name, "seed": seed, "changes": changes(options).set, "episodes": options.episodes}
+    how = {"limit": math.inf, "pinned": True, "variables": variables(1)}
+    result: dict[str, Any] = measure.on_ranks("masks_ours.py", spec, **how)
+    return result
 
 
 def run_peer(name: str, seed: int, options: Options) -> dict[str, Any]:
@@ -97,25 +91,23 @@ def table(rows: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
 
 def run_benchmark(options: Options) -> int:
     """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
-    about, failed = stamp(), False
+    about = stamp()
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
     if options.output.exists():
         rows = json.loads(options.output.read_bytes())["rows"]
     plan = [(seed, name, side) for seed in options.seeds for name in options.environments for side in SIDES]
-    for seed, name, side in plan:
-        runs = rows.setdefault(name, {}).setdefault(side, [])
-        if any(run["seed"] == seed for run in runs):
-            continue
-        try:
-            run = (run_ours if side == "ours" else run_peer)(name, seed, options)
-        except MeasurementError as error:
-            failed = True
-            print(error, file=sys.stderr)
-            continue
-        runs.append({"seed": seed, **run, "measured_at": now()})
-        text = f"{table(rows)}\n\n{origin(about)}.\n"
-        save(options.output, about | {"rows": rows}, text)
-        print(f"{name} seed {seed}, {SIDES[side]}: {run['mean']:.2f}", flush=True)
+
+    def measured(name: str, side: str) -> None:
+        run = rows[name][side][-1]
+        save(options.output, about | {"rows": rows}, f"{table(rows)}\n\n{origin(about)}.\n")
+        print(f"{name} seed {run['seed']}, {SIDES[side]}: {run['mean']:.2f}", flush=True)
+
+    failed = measure.in_turns(
+        plan,
+        lambda name, side: rows.setdefault(name, {}).setdefault(side, []),
+        lambda name, seed, side: (run_ours if side == "ours" else run_peer)(name, seed, options),
+        measured,
+    )
     print(table(rows))
     return int(failed)
 

@@ -6,12 +6,12 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.jobs import Job, run_all, variables
-from benchmarks.report import ROOT, MeasurementError
+from benchmarks.jobs import Job, last_line, run_all, variables
+from benchmarks.report import ROOT, MeasurementError, now, source_state
 from benchmarks.runs import Changes
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.progress_csv import Row, read_rows
@@ -59,13 +59,55 @@ def train(
         return read_rows(progress)[1]
 
 
-def on_ranks(script: str, spec: dict[str, Any], ranks: int, limit: float = 900.0) -> Any:
-    """Run one of this folder's measuring scripts on some MPI ranks; returns its answer to ``spec``."""
-    with tempfile.TemporaryDirectory() as folder:
-        asked, answer = Path(folder) / "spec.json", Path(folder) / "result.json"
+def answer(name: str, command: list[str], spec: dict[str, Any], limit: float, **how: Any) -> Any:
+    """What a command answers to ``spec``: it gets the names of two JSON files, to read and to write.
+
+    Raises:
+        MeasurementError: It failed; with its last line of output.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        asked, answered, log = (Path(place) / each for each in ("spec.json", "result.json", "log"))
         asked.write_text(json.dumps(spec))
-        name, command = f"{script} on {ranks} ranks", [*mpirun(ranks), sys.executable, str(HERE / script)]
-        run_alone(name, [*command, str(asked), str(answer)], Path(folder) / "log", limit=limit)
-        if not answer.exists():
-            raise MeasurementError(f"{name} failed: no result within {limit:.0f} s")
-        return json.loads(answer.read_bytes())
+        run_alone(name, [*command, str(asked), str(answered)], log, limit=limit, **how)
+        if not answered.exists():
+            raise MeasurementError(f"{name} failed within {limit:.0f} s: {last_line(log)}")
+        return json.loads(answered.read_bytes())
+
+
+def on_ranks(script: str, spec: dict[str, Any], ranks: int = 1, limit: float = 900.0, **how: Any) -> Any:
+    """Run one of this folder's measuring scripts on some MPI ranks; returns its answer to ``spec``."""
+    command = [*mpirun(ranks), sys.executable, str(HERE / script)]
+    return answer(f"{script} on {ranks} ranks", command, spec, limit, **how)
+
+
+def in_turns(
+    plan: Iterable[tuple[int, str, Any]],
+    runs_of: Callable[[str, Any], list[dict[str, Any]]],
+    measure: Callable[[str, int, Any], dict[str, Any]],
+    measured: Callable[[str, Any], None],
+) -> bool:
+    """Measure what isn't yet, in the order of a plan, so that a busy machine slows all sides.
+
+    Args:
+        plan: Seeds, launchers and sides.
+        runs_of: A launcher's runs on a side, to which the new ones are added.
+        measure: Makes a run of a launcher, from a seed, on a side; raises MeasurementError if that fails.
+        measured: Called with launcher and side after each run that was made.
+
+    Returns:
+        Whether a run failed.
+    """
+    failed = False
+    for seed, name, side in plan:
+        runs = runs_of(name, side)
+        if any(run["seed"] == seed for run in runs):
+            continue
+        try:
+            run = measure(name, seed, side)
+        except MeasurementError as error:
+            failed = True
+            print(error, file=sys.stderr)
+            continue
+        runs.append({"seed": seed} | run | {"measured_at": now(), "commit": source_state()["commit"]})
+        measured(name, side)
+    return failed

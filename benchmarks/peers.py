@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.evaluate_run import SEED
-from benchmarks.jobs import last_line, variables
-from benchmarks.measurements import HERE, run_alone
-from benchmarks.report import ROOT, MeasurementError
+from benchmarks.jobs import variables
+from benchmarks.measurements import HERE, answer
+from benchmarks.report import ROOT
 from benchmarks.runs import Run
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment
@@ -116,16 +114,10 @@ def measure_peer(python: Path, spec: dict[str, Any], limit: float = 3600.0) -> d
     """
     if not python.exists():
         raise UsageError(f"{python} is missing: make it as docs/environments.md says, or give --peer_python.")
-    with tempfile.TemporaryDirectory() as place:
-        asked, answer, log = (Path(place) / name for name in ("spec.json", "result.json", "log"))
-        asked.write_text(json.dumps(spec))
-        name = f"{NAMES[spec.get('library', 'sb3')]}, {spec['env_id']} seed {spec['seed']}"
-        command = [str(part) for part in (python.absolute(), HERE / "peer_sb3.py", asked, answer)]
-        run_alone(name, command, log, pinned=True, variables=variables(1), limit=limit)
-        if not answer.exists():
-            raise MeasurementError(f"{name} failed: {last_line(log)}")
-        result: dict[str, Any] = json.loads(answer.read_bytes())
-        return result
+    name = f"{NAMES[spec.get('library', 'sb3')]}, {spec['env_id']} seed {spec['seed']}"
+    command = [str(python.absolute()), str(HERE / "peer_sb3.py")]
+    result: dict[str, Any] = answer(name, command, spec, limit, pinned=True, variables=variables(1))
+    return result
 
 
 def _moving(schedule: Schedule) -> float | list[float]:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
 from benchmarks.peers import Library, best_spec, measure_peer
-from benchmarks.report import MeasurementError, command_line, markdown, median, now, save, source_state
+from benchmarks.report import command_line, markdown, median, save, source_state
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import UsageError
@@ -135,27 +135,26 @@ def load_rows(options: Options) -> Rows:
 
 def run_benchmark(options: Options) -> int:
     """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
-    rows, failed = load_rows(options), False
+    rows = load_rows(options)
     sides: tuple[Library | None, ...] = (None, *options.peers)
     plan = [(seed, name, side) for seed in options.seeds for name in options.environments for side in sides]
-    for seed, name, library in plan:
-        row, column = rows[name], "ours" if library is None else ON_ENGINE[library]
-        if any(run["seed"] == seed for run in row[column]):
-            continue
-        try:
-            if library is None:
-                run = run_ours(name, seed, row["score"], options)
-            else:
-                run = run_peer(name, seed, row["score"], options, library)
-        except MeasurementError as error:
-            failed = True
-            print(error, file=sys.stderr)
-            continue
-        source = source_state()
-        row[column].append(run | {"measured_at": now(), "commit": source["commit"]})
-        save(options.output, {"source": source, "versions": library_versions(), "rows": rows}, table(rows))
-        who = f" ({library})" if library else ""
-        print(f"seed {seed}, {name} to {row['score']:g}{who}: {median_time(row[column])}", flush=True)
+
+    def runs_of(name: str, library: Library | None) -> list[dict[str, Any]]:
+        runs: list[dict[str, Any]] = rows[name]["ours" if library is None else ON_ENGINE[library]]
+        return runs
+
+    def run(name: str, seed: int, library: Library | None) -> dict[str, Any]:
+        if library is None:
+            return run_ours(name, seed, rows[name]["score"], options)
+        return run_peer(name, seed, rows[name]["score"], options, library)
+
+    def measured(name: str, library: Library | None) -> None:
+        about = {"source": source_state(), "versions": library_versions()}
+        save(options.output, about | {"rows": rows}, table(rows))
+        who, times = f" ({library})" if library else "", median_time(runs_of(name, library))
+        print(f"{name} to {rows[name]['score']:g}{who}: {times}", flush=True)
+
+    failed = measure.in_turns(plan, runs_of, run, measured)
     print(table(rows))
     return int(failed)
 

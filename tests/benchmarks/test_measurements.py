@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import measurements
 from benchmarks.jobs import Job, Pool
-from benchmarks.memory import slope, slowdown
+from benchmarks.long_run import slope, slowdown
 from benchmarks.parity import COMMON, compare, plain_changes, same_spec
 from benchmarks.runs import Changes, Run
 from benchmarks.speed import counted, rate_and_split, rates_table, split_table, write_speed

@@ -1,6 +1,6 @@
 """Do EnvPool's environments do what Gymnasium's do, from equal states and with extreme actions?
 
-``python benchmarks/equal_states.py [ID ...]``: puts Gymnasium's environment into the state that EnvPool's
+``python tests/vector/equal_states.py [ID ...]``: puts Gymnasium's environment into the state that EnvPool's
 observation shows, gives both the same actions, mostly at their bounds and held for a while, and prints the
 largest differences of observations and rewards. Classic control is put into EnvPool's state before every
 step; MuJoCo, whose solver remembers more than an observation shows, after a reset only. Box2D's terrain and
@@ -22,7 +22,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.canonical import make_canonical_env

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.equal_states import BOX2D, CLASSIC, HIDDEN, compare
 from ppo_and_friends.vector import envpool
+from tests.vector.equal_states import BOX2D, CLASSIC, HIDDEN, compare
 
 pytestmark = pytest.mark.skipif(not envpool.installed(), reason="EnvPool has no wheel here")
 
