@@ -24,7 +24,7 @@ from ppo_and_friends.runs.restore import restore
 from ppo_and_friends.runs.resumed_settings import changes_since, refuse_another_run
 from ppo_and_friends.runs.run_folder import POLICIES, RunFolder
 from ppo_and_friends.runs.saved_experiment import save_experiment
-from ppo_and_friends.runs.several_policies import JointCollection, PolicyTrainer, policy_experiments
+from ppo_and_friends.runs.several_policies import JointCollection, Policies, PolicyTrainer, policy_experiments
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.factory import make_policy_envs
 from ppo_and_friends.vector.states.probe import check_environment
@@ -100,10 +100,12 @@ def open_joint_job(
         joint = JointCollection(teams, Randomness(experiment.random_seed), layout)
         save = partial(_save, command_line=command_line, communicator=communicator)
         save(folder.path, experiment, None)
-        jobs, names = list[Job](), tuple(policies)
+        jobs, names, together = list[Job](), tuple(policies), Policies(teams.agents)
         for index, (name, own) in enumerate(experiments.items()):
             make = partial(PolicyTrainer, joint=joint, learns=partial(experiment.agents.learns, name, names))
-            trainer = build_trainer(own, communicator, envs[name], folders[name].path, make)
+            company = partial(together.company, policies[name])
+            trainer = build_trainer(own, communicator, envs[name], folders[name].path, make, company)
+            together.add(policies[name], trainer.agent)
             checkpoint, notes = (checkpoints or {}).get(name), list(envs[name].notes)
             if checkpoint is not None:
                 notes += [*checkpoint.notes, *restore(trainer, checkpoint)]

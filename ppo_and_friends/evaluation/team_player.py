@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.common.nested import row_of
 from ppo_and_friends.distributed.pulse import PULSE
+from ppo_and_friends.evaluation.company import Company
 from ppo_and_friends.evaluation.opponents import Match, won
 from ppo_and_friends.evaluation.player import Episode, Player, Policy, to_action
 from ppo_and_friends.evaluation.rendering import window_closed
@@ -85,8 +86,8 @@ def _mean(returns: Array, took_part: Array) -> float:
 class TeamPlayer(Player):
     """Plays single episodes of an environment with several agents, each of which is a row of a batch.
 
-    Its policy is the one that all share, or has ``by_agents``: agents and their policy. In a `Match` the
-    returns are those of the policy, not of its opponent.
+    Its policy is the one that all share, or has ``by_agents``: agents and their policy. In a `Match`
+    or a `Company` the returns are those of the policy, not of others.
     """
 
     def _prepare(self, critic_keys: Sequence[str], action_masks: str) -> None:
@@ -117,7 +118,9 @@ class TeamPlayer(Player):
             seats.begin(seed)
         count = len(team.agents)
         returns, took_part, length = np.zeros(count), np.zeros(count, bool), 0
-        ours = self._policy.counts(seed) if isinstance(self._policy, Match) else np.ones(count, bool)
+        ours = np.ones(count, bool)
+        if isinstance(self._policy, Match | Company):
+            ours = self._policy.counts(seed)
         self._see(team.reset(seed), np.zeros(count, bool))
         if self._recorder is not None:
             self._recorder.begin()
@@ -139,7 +142,7 @@ class TeamPlayer(Player):
         if self._recorder is not None:
             self._recorder.end(episode_return)
         info = {f"{RETURN}/{team.agents[k]}": float(returns[k]) for k in np.flatnonzero(took_part)}
-        info |= team_return(returns) | ({} if ours.all() else won(returns, ours))
+        info |= team_return(returns) | (won(returns, ours) if isinstance(self._policy, Match) else {})
         return Episode(episode_return, length, hit_step_limit=not team.over, info=info)
 
     def _see(self, observations: Mapping[str, Any], appeared: Array) -> None:

@@ -109,7 +109,7 @@ class Evaluator(Friend):
         if last > first:
             seed = int(self.generator(self._timesteps).integers(2**30))
             evaluation = evaluate(
-                self._policy,
+                self.context.in_company(self._policy),
                 self.context.experiment.environment,
                 episodes=last - first,
                 seed=seed + first,

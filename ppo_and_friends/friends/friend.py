@@ -150,6 +150,9 @@ class FriendContext:
     load_teacher: LoadTeacher | None = None
     """Restores a whole agent of another run. A collective."""
 
+    in_company: Callable[[Any], Any] = lambda policy: policy
+    """Makes of the policy what an evaluation plays: itself, or with it the policies of other agents."""
+
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """Told what takes time and isn't training: ``with stopwatch.measure("evaluation")``. Collectives are
     measured by themselves."""

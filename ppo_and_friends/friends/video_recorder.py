@@ -79,7 +79,7 @@ class VideoRecorder(Friend):
         path = self.context.folder / "videos" / f"{self._timesteps:012d}.{self.format}"
         try:
             evaluate(
-                self._policy,
+                self.context.in_company(self._policy),
                 self.context.experiment.environment,
                 episodes=1,
                 seed=int(self.generator(self._timesteps).integers(2**30)),

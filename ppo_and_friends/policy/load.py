@@ -40,6 +40,7 @@ def load_policy(
     policies = {
         name: load_single_policy(folder, trust=trust, device=device) for name, folder in folders.items()
     }
-    experiment = replace(load_experiment(Path(path), trust), device=device)
+    home = Path(path) if Path(path).is_dir() else Path(path).parent  # of the best policies
+    experiment = replace(load_experiment(home, trust), device=device)
     # Most runs have one, and whoever loads several knows it.
     return cast(TrainedPolicy, TrainedPolicies(experiment, policies))

@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ppo_and_friends.reporting.interactive import fragments
 from ppo_and_friends.reporting.page_template import STYLE, TEMPLATE
 from ppo_and_friends.reporting.plots import Plot, make_plot
 from ppo_and_friends.reporting.run_metrics import EVALUATED
-from ppo_and_friends.reporting.run_record import Run, load_run
+from ppo_and_friends.reporting.run_record import Run, load_runs, load_settings
 from ppo_and_friends.settings.flat import flatten, value_text
 
 SHOWN = (
@@ -62,18 +62,19 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
     """
     import jinja2
 
-    run = load_run(folder)
-    folder = run.folder
+    runs = load_runs(folder)
+    folder = runs[0].folder if len(runs) == 1 else folder
+    settings = runs[0].settings if len(runs) == 1 else load_settings(folder)
     record = _json(folder / "experiment.json")
     scores = _json(folder / "test_scores.json")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     text = environment.from_string(TEMPLATE).render(
         style=STYLE,
-        name=run.settings.get("name", folder.resolve().name),
-        timesteps=format_count(_last(run, "timesteps")),
-        subtitle=_subtitle(run, record),
-        cards=_cards(run, scores),
-        plots=fragments(plots_of(run)),
+        name=settings.get("name", folder.resolve().name),
+        timesteps=format_count(sum(_last(run, "timesteps") for run in runs)),
+        subtitle=_subtitle(settings, record),
+        cards=_cards(runs, settings, scores),
+        plots=fragments(plots_of(*runs)),
         history=_history(record),
         settings=_settings(record.get("experiment", {})),
         command=shlex.join(map(str, record.get("command_line", []))) or "unknown",
@@ -90,15 +91,17 @@ def write_report(folder: Path, output: Path | None = None) -> Path:
     return output
 
 
-def plots_of(run: Run) -> list[Plot]:
+def plots_of(*runs: Run) -> list[Plot]:
     """The pictures of the page: what can be drawn of the standard columns, then the friends' first ones."""
-    friends = sorted(name for name in run.columns if "/" in name and np.isfinite(run.columns[name]).any())
+    known = {name for run in runs for name, column in run.columns.items() if np.isfinite(column).any()}
+    friends = sorted(name for name in known if "/" in name)
+    thinned = [_thinned(run) for run in runs]
     found = []
     for column in (*SHOWN, *friends[:MOST_OTHERS]):
-        if column in run.columns and np.isfinite(run.columns[column]).any():
-            found.append(make_plot([_thinned(run)], column))
+        if column in known:
+            found.append(make_plot([run for run in thinned if column in run.columns], column))
     if not found:
-        raise UsageError(f"{run.folder} holds no numbers to draw.")
+        raise UsageError(f"{runs[0].folder} holds no numbers to draw.")
     return found
 
 
@@ -126,8 +129,7 @@ def _last(run: Run, column: str) -> float:
     return float(known[-1]) if len(known) else math.nan
 
 
-def _subtitle(run: Run, record: Mapping[str, Any]) -> str:
-    settings = run.settings
+def _subtitle(settings: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     ranks = record.get("ranks", 1)
     history = record.get("history") or [{}]
     begun = str(history[0].get("started_at") or record.get("saved_at", ""))
@@ -140,21 +142,27 @@ def _subtitle(run: Run, record: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _cards(run: Run, scores: Mapping[str, Any]) -> list[dict[str, str]]:
-    timesteps, seconds = _last(run, "timesteps"), _last(run, "seconds")
+def _cards(
+    runs: Sequence[Run], settings: Mapping[str, Any], scores: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    timesteps, seconds = (sum(_last(run, name) for run in runs) for name in ("timesteps", "seconds"))
     cards = [
         ("timesteps", format_count(timesteps)),
         ("training time", format_duration(seconds)),
         ("steps a second, all in all", format_count(timesteps / seconds if seconds > 0 else math.nan)),
-        ("episode return, last 100", format_value(_last(run, "episode_return_mean_100"))),
     ]
-    if not math.isnan(_last(run, EVALUATED)):
-        cards.append(("last evaluation during training", format_value(_last(run, EVALUATED))))
+    for run in runs:
+        whose = f"{run.settings.get('name', run.folder.name)}: " if len(runs) > 1 else ""
+        cards.append(
+            (f"{whose}episode return, last 100", format_value(_last(run, "episode_return_mean_100")))
+        )
+        if not math.isnan(_last(run, EVALUATED)):
+            cards.append((f"{whose}last evaluation during training", format_value(_last(run, EVALUATED))))
     if "mean" in scores:
         count = len(scores.get("episodes", []))
         cards.append((f"test score, {count} episodes", format_spread(scores["mean"], scores["std"])))
-    if run.settings.get("reward_threshold") is not None:
-        cards.append(("reward threshold", format_value(float(run.settings["reward_threshold"]))))
+    if settings.get("reward_threshold") is not None:
+        cards.append(("reward threshold", format_value(float(settings["reward_threshold"]))))
     return [{"label": label, "value": value} for label, value in cards]
 
 

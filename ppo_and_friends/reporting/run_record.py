@@ -44,6 +44,16 @@ def load_run(folder: Path) -> Run:
     return Run(path.parent, load_settings(path.parent), columns)
 
 
+def load_runs(folder: Path) -> list[Run]:
+    """A run's record, or those of its policies, if its agents have several.
+
+    Raises:
+        UsageError: There is no ``progress.csv`` with rows.
+    """
+    several = sorted(folder.glob("policies/*/progress.csv"))
+    return [load_run(path) for path in several or [folder]]
+
+
 def load_settings(folder: Path) -> dict[str, Any]:
     """A run's settings, flat; empty if its ``experiment.json`` is missing or unreadable."""
     try:

@@ -62,6 +62,7 @@ def build_agent(
     mask_space: spaces.Box | None = None,
     agents: tuple[str, ...] = (),
     stopwatch: Stopwatch | None = None,
+    in_company: Callable[[Any], Any] | None = None,
 ) -> Agent:
     """Create the network and the friends, identical on all ranks. Collective.
 
@@ -78,6 +79,7 @@ def build_agent(
         mask_space: Of the masks that say which actions are legal; None: all are.
         agents: Those of an environment, which share this network; empty: a single one.
         stopwatch: Told what friends spend in evaluations; None: nobody asks.
+        in_company: Adds the policies of other agents for evaluations; None: there are none.
 
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
@@ -125,6 +127,7 @@ def build_agent(
             load_policy=load_saved_policy,
             load_teacher=teacher_loader(build_agent, communicator, experiment.device),
             stopwatch=stopwatch or Stopwatch(),
+            in_company=in_company or (lambda policy: policy),
         )
     )
     extrinsic = RewardStream("extrinsic", experiment.ppo.gamma, experiment.ppo.gae_lambda)
@@ -167,6 +170,7 @@ def build_trainer(
     envs: VectorEnv,
     folder: Path | None = None,
     make: Callable[..., Trainer] = Trainer,
+    in_company: Callable[[Any], Any] | None = None,
 ) -> Trainer:
     """Create the trainer of a run, with all its parts. Collective.
 
@@ -176,6 +180,7 @@ def build_trainer(
         envs: This rank's environments, ``divide(num_envs, rank, size).local`` of them, with a row an agent.
         folder: The run's folder, for friends that write files; None: there is none.
         make: Puts the parts together.
+        in_company: Adds the policies of other agents for evaluations; None: there are none.
 
     Raises:
         UsageError: The spaces, the network and the friends are not compatible.
@@ -200,6 +205,7 @@ def build_trainer(
         envs.other_spaces.get("action_mask"),
         agents,
         stopwatch,
+        in_company,
     )
     check_tensors(FriendGroup(friends_of(agent)), envs.device)
     fast = experiment.kernels == "fast"

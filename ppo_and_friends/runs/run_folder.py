@@ -37,12 +37,22 @@ CHECKPOINT_FILES = ("[0-9]" * 12 + "*", "latest", f"{TEMPORARY}*")
 TENSORBOARD_FILES = ("events.out.tfevents.*",)
 
 
+BEST = "best"
+"""The folder of a run's, or a policy's, best policy so far."""
+
 POLICIES = "policies"
 """The folder of a run's policies, each of which is a run's folder itself."""
 
 
 def policies_in(folder: Path) -> dict[str, Path]:
-    """The folders of a run's policies, by name; empty for a run with a single one."""
+    """The folders of a run's policies, by name; empty for a run with a single one.
+
+    Args:
+        folder: The run's, or its ``best``, for the best policies.
+    """
+    if folder.name == BEST and not folder.is_dir():
+        best = {name: path / BEST for name, path in policies_in(folder.parent).items()}
+        return {name: path for name, path in best.items() if path.is_dir()}
     inside = folder / POLICIES
     found = sorted(inside.iterdir()) if inside.is_dir() else []
     return {path.name: path for path in found if (path / "checkpoints").is_dir()}
@@ -61,7 +71,7 @@ class RunFolder:
         self.experiment = self.path / "experiment.json"
         self.test_scores = self.path / "test_scores.json"
         self.checkpoints = self.path / "checkpoints"
-        self.best = self.path / "best"
+        self.best = self.path / BEST
         self.tensorboard = self.path / "tensorboard"
 
     @contextmanager

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.evaluation.company import Company
+from ppo_and_friends.evaluation.player import Policy
+from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.rows import Rows
 from ppo_and_friends.ppo.trainer import Trainer
@@ -26,8 +29,11 @@ from ppo_and_friends.vector.teams import Teams
 
 Array = NDArray[Any]
 
-ALONE = ("Evaluator", "BestPolicyKeeper", "VideoRecorder", "Curriculum", "DomainRandomisation")
-"""Friends that play or change whole environments, of which a policy is only a part."""
+ALONE = ("Curriculum", "DomainRandomisation")
+"""Friends that change whole environments, of which a policy is only a part."""
+
+ONCE = ("VideoRecorder",)
+"""Friends that only the first policy has: the others would do the same."""
 
 WHOLE_RUN = (
     "environment",
@@ -68,6 +74,9 @@ def policy_experiments(
                     "environments and rollouts: set it for the run."
                 )
         changed = experiment.with_changes(settings)
+        if index > 0:
+            once = tuple(spec for spec in changed.friends if spec.name not in ONCE)
+            changed = replace(changed, friends=once)
         for spec in changed.friends:
             if spec.name in ALONE:
                 raise UsageError(f"{spec.name} can't be used with several policies: --without {spec.name}.")
@@ -81,6 +90,24 @@ def policy_experiments(
             ppo=replace(changed.ppo, rollout_timesteps=steps * num_envs * len(own)),
         )
     return made
+
+
+class Policies:
+    """The agents, in the sense of network and friends, that are trained together, once they are built."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        """Args: names: All agents of the environment, in order."""
+        self._names = names
+        self._agents: dict[tuple[str, ...], Agent] = {}
+
+    def add(self, own: tuple[str, ...], agent: Agent) -> None:
+        """Add one."""
+        self._agents[own] = agent
+
+    def company(self, own: tuple[str, ...], policy: Policy) -> Company:
+        """A policy and, as they are now, all others."""
+        others = {names: agent.policy() for names, agent in self._agents.items()}
+        return Company(self._names, others | {own: policy}, own)
 
 
 class JointCollection:

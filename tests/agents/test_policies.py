@@ -17,6 +17,8 @@ from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.ppo.rollout import Rollout
+from ppo_and_friends.reporting.page import write_report
+from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.runs.checkpoint import load_latest
 from ppo_and_friends.settings.experiment import AgentSettings, Experiment, FriendSpec, friend
 from tests.agents.toys import MORTAL, squad
@@ -214,10 +216,32 @@ def test_mappings_that_make_no_sense(case: str, tmp_path: Path) -> None:
 
 def test_what_needs_whole_environments(tmp_path: Path) -> None:
     chosen = settings()
-    with pytest.raises(UsageError, match="Evaluator can't be used with several policies"):
-        done(tmp_path, replace(chosen, friends=(friend("Evaluator"),)))
+    with pytest.raises(UsageError, match="Curriculum can't be used with several policies"):
+        done(tmp_path, replace(chosen, friends=(friend("Curriculum", attributes={"length": "4,5@80"}),)))
     with pytest.raises(UsageError, match="need a folder"):
         train(chosen, None, verbosity=-1).finish()
+
+
+def test_evaluations_play_all_policies_and_count_their_own_agents(tmp_path: Path) -> None:
+    """Rewards don't depend on actions: agent k gets 10 k + t in step t.
+
+    Agent 0 acts in steps 1 to 4: 10. Agent 1 in the first two: 20 + 1 + 2. Agent 2 from the second on: 60 +
+    2 + 3 + 4. The team's two have 46 in the mean.
+    """
+    watching = (friend("Evaluator", every=100, episodes=2), friend("BestPolicyKeeper"))
+    film = friend("VideoRecorder", every=150)
+    done(tmp_path, replace(settings(), friends=(NORMALIZER, *watching, film)), 2)
+    for name, score in (("scout", 10.0), ("team", 46.0)):
+        place = tmp_path / "policies" / name
+        _, rows = read_rows(place / "progress.csv")
+        assert {float(row["Evaluator/score"]) for row in rows if row["Evaluator/score"]} == {score}
+        assert load_policy(place / "best", trust=True).timesteps > 0
+        assert (place / "videos").is_dir() == (name == "scout")
+    best = load_policy(tmp_path / "best", trust=True)
+    assert set(best) == {"scout", "team"}  # type: ignore[call-overload]
+    assert evaluate(best, 1).mean == pytest.approx((10 + 23 + 69) / 3)
+    page = write_report(tmp_path).read_text()
+    assert "scout: last evaluation during training" in page and "team: episode return, last 100" in page
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:
