@@ -14,7 +14,8 @@ from benchmarks.report import count, new_figure, save_figure
 
 POINTS = 300
 COLUMNS = 4
-OURS, THEIRS, TRAINING, SOLVED, PUBLISHED = "#0072B2", "#E69F00", "#777777", "#009E73", "#D55E00"
+OURS, THEIRS, SOLVED, PUBLISHED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+TRAINING, FAILED = "#56B4E9", "#777777"
 EVALUATION = "Evaluator/score"
 
 
@@ -78,13 +79,14 @@ def _curves(one: LauncherResults, folder: Path, column: str) -> list[tuple[Array
 def _draw_panel(panel: Any, one: LauncherResults, folder: Path) -> None:
     curves, color, label = _curves(one, folder, EVALUATION), OURS, "evaluations during training"
     if len(curves) < len(one.evaluations):
-        curves, label = (
+        curves, color, label = (
             _curves(one, folder, "episode_return_mean_100"),
+            TRAINING,
             "training (exploring), last 100 episodes",
         )
         if any(spec["name"] == "HardReset" for spec in one.evaluations[0]["settings"]["friends"]):
             # Each rollout begins anew: only episodes that fail within it are ever finished.
-            color, label = TRAINING, "training, failed episodes alone"
+            color, label = FAILED, "training, failed episodes alone"
     if curves:
         grid, scores = seeds_on_grid(curves)
         panel.plot(grid, scores.mean(0), color=color, linewidth=1.4, label=f"{label}: mean of seeds")
