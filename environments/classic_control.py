@@ -32,7 +32,12 @@ def cart_pole() -> Experiment:
             gamma=0.99,
             gae_lambda=0.95,
         ),
-        friends=(friend("AdvantageNormalizer"),),
+        friends=(
+            # Values of 2, not 100, which the critic reaches within the run and whose errors don't use up
+            # the gradient's norm: without it 8 of 20 seeds fell again once they had learned to balance.
+            friend("RewardScale", factor=0.02),
+            friend("AdvantageNormalizer"),
+        ),
     )
 
 
