@@ -15,11 +15,12 @@ from gymnasium import spaces
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
+from ppo_and_friends.errors import CheckpointError
 from ppo_and_friends.friends.catalog import BUILT_IN
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.checkpoint import load_latest, read_environments, save_checkpoint
 from ppo_and_friends.runs.checkpoint_contents import capture
-from ppo_and_friends.runs.exact_resume import capture_environments
+from ppo_and_friends.runs.exact_resume import capture_environments, restore_environments
 from ppo_and_friends.runs.restore import restore
 from ppo_and_friends.settings.experiment import (
     AtariSettings,
@@ -136,6 +137,15 @@ def test_memory_of_the_policy_and_of_friends(memory: str, tmp_path: Path) -> Non
     check(chosen, tmp_path)
 
 
+def test_tasks_that_change_attributes_and_arguments(tmp_path: Path) -> None:
+    varied = friend(
+        "DomainRandomisation",
+        scales={"gravity": (0.5, 2.0)},
+        arguments={"sutton_barto_reward": (False, True)},
+    )
+    check(exactly("CartPole-v1", friends=(varied,)), tmp_path)
+
+
 def test_action_masks(tmp_path: Path) -> None:
     check(exactly("Taxi-v4"), tmp_path)
 
@@ -229,11 +239,13 @@ def test_on_other_numbers_of_ranks(tmp_path: Path) -> None:
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    """Interrupted amid episodes; the rows of the report are those of a run in one go."""
+    """Interrupted amid episodes, and once more amid a rollout, which is given up."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     arguments = ("--exact_resume", "--with=RewardNormalizer")
     assert run(*toy(whole, *arguments)).status == 0
     assert run(*toy(parts, *arguments, "--with=tests.toys:SignalAt:iteration=2")).status == 130
+    given_up = run(*toy(parts, *arguments, "--with=tests.toys:SignalAt:iteration=4,number=15", "--grace=0"))
+    assert given_up.status == 143 and "given up" in given_up.out and latest(parts).state["iteration"] == 3
     again = run(*toy(parts, *arguments))
     assert again.status == 0 and "new episodes" not in again.out
     found = [latest(whole), latest(parts)]
@@ -243,6 +255,51 @@ def test_the_command_line(tmp_path: Path) -> None:
     files = [read_environments(each) or {} for each in found]
     assert files[0].keys() == files[1].keys() and "environments.bytes" in files[0]
     assert all(torch.equal(tensor, files[1][name]) for name, tensor in files[0].items())
+
+
+def forged(tensors: dict[str, torch.Tensor], what: str) -> None:
+    rows = "rows.trainer.collector.state"
+    match what:
+        case "no sizes":
+            del tensors["environments.sizes"]
+        case "negative sizes":
+            tensors["environments.sizes"] = torch.tensor([-5, 10, 3, 3, 3])
+        case "too few bytes":
+            tensors["environments.bytes"] = tensors["environments.bytes"][:-1]
+        case "bytes of nothing":
+            tensors["environments.bytes"] = torch.zeros_like(tensors["environments.bytes"])
+        case "bytes of anything":
+            draw = torch.Generator().manual_seed(1)
+            tensors["environments.bytes"].random_(0, 256, generator=draw)
+        case "no row":
+            del tensors[rows]
+        case "too few rows":
+            tensors[rows] = tensors[rows][:3]
+        case "rows of another size":
+            tensors[rows] = torch.zeros(5, 2)
+        case "NaN":
+            tensors["rows.friends.RewardNormalizer.running"][2] = float("nan")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("no sizes", "negative sizes", "too few bytes", "bytes of nothing", "bytes of anything"),
+        *("no row", "too few rows", "rows of another size", "NaN"),
+    ],
+)
+def test_content_that_is_no_runs_is_refused(what: str, tmp_path: Path) -> None:
+    chosen = exact_drift([friend("RewardNormalizer")])
+    trainer = build(chosen)
+    trainer.train_iteration()
+    save(trainer, tmp_path)
+    saved = load_latest(tmp_path)
+    assert saved is not None
+    tensors = read_environments(saved)
+    assert tensors is not None
+    forged(tensors, what)
+    with pytest.raises(CheckpointError, match="is damaged: environments.safetensors: "):
+        restore_environments(build(chosen), saved, tensors)
 
 
 def test_without_saved_states_a_notice_says_so(tmp_path: Path) -> None:
@@ -296,7 +353,7 @@ class Late(gymnasium.Wrapper[Any, Any, Any, Any]):
     [
         ("tests.test_exact_resume:Clock", "step 1 gave something else"),
         ("tests.test_exact_resume:Hidden", "can't be saved: env._hidden (list_iterator)."),
-        ("LunarLander-v3", "No engine can save Box2D's world"),
+        ("LunarLander-v3", "b2World, of Box2D).\nNo engine can save Box2D's world"),
     ],
 )
 def test_environments_that_can_not_are_refused_at_the_start(id: str, complaint: str, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_box2d_is_refused_by_name() -> None:
     pytest.importorskip("Box2D")
     env = make_canonical_env(EnvironmentSettings(id="LunarLander-v3"))
     env.reset(seed=1)
-    with pytest.raises(NoStateError, match=r"env\.world \(Box2D\..*b2World\)"):
+    with pytest.raises(NoStateError, match=r"env\.world \(Box2D\..*b2World, of Box2D\)"):
         captured(env)
 
 
@@ -133,6 +133,13 @@ class Slotted:
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+class Latecomer:
+    """In no environment at first."""
+
+    def __init__(self) -> None:
+        self.lives = 3
 
 
 class Thing:
@@ -214,6 +221,14 @@ def test_a_constant_that_changed_is_named() -> None:
     state = captured(one)
     with pytest.raises(NoStateError, match=r"env\.extra was sin, and is NoneType"):
         restored(state, other)
+
+
+def test_classes_of_the_environments_package_may_come_up_later() -> None:
+    """Objects that no new environment has, of a module that the environment has imported."""
+    one, other = Thing(), Thing()
+    one.extra = Latecomer()
+    restored(captured(one), other)
+    assert type(other.extra) is Latecomer and other.extra.lives == 3
 
 
 def test_classes_are_those_that_the_environment_uses() -> None:

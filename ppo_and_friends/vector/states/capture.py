@@ -113,7 +113,9 @@ class _Capture:
             return ["simulator", found[0], self.node(found[1])]
         if says_its_state(value):
             return self._of_its_own(value)
-        if is_plain(kind) and not class_name(kind).startswith(HIDDEN):
+        if any(class_name(base).startswith(HIDDEN) for base in kind.__mro__):
+            raise self._refusal(value, f"{class_name(kind)}, of Box2D")
+        if is_plain(kind):
             return ["object", class_name(kind), self._attributes(value)]
         raise self._refusal(value)
 

@@ -47,7 +47,7 @@ NOT_STATE = frozenset({"spec", "_cached_spec", "metadata", "_metadata", "_ezpick
 """Attributes of environments that say what they are, and not how they are."""
 
 HIDDEN = ("Box2D.",)
-"""Beginnings of the names of classes whose state is elsewhere, though they look like Python's."""
+"""Beginnings of the names of classes whose state is elsewhere, though they look like Python's: Box2D's."""
 
 RENDERERS = frozenset({"MujocoRenderer", "Surface", "Font", "Clock"})
 """Classes, by name, that draw and do nothing else: MuJoCo's, and pygame's."""

@@ -21,7 +21,6 @@ from ppo_and_friends.vector.parallel import agent_names, make_parallel_env
 from ppo_and_friends.vector.states.capture import captured
 from ppo_and_friends.vector.states.environment import divided, joined, restore, saved
 from ppo_and_friends.vector.states.errors import NoStateError
-from ppo_and_friends.vector.states.kinds import HIDDEN
 from ppo_and_friends.vector.states.restore import restored
 from ppo_and_friends.vector.team import Team
 
@@ -72,7 +71,7 @@ def check_environment(settings: EnvironmentSettings) -> None:
                 players.append(_Single(settings) if settings.api == "gymnasium" else _Several(settings))
             _compare(settings.id, *players)
         except NoStateError as error:
-            hidden = any(name in str(error) for name in HIDDEN)
+            hidden = "of Box2D" in str(error)
             advice = "No engine can save Box2D's world: leave out exact_resume." if hidden else ADVICE
             raise UsageError(
                 f"exact_resume: the state of {settings.id} can't be saved: {error}.\n{advice}"

@@ -7,6 +7,7 @@ and objects are of classes that the environment uses already.
 from __future__ import annotations
 
 import enum
+import math
 import random
 import sys
 from collections import OrderedDict, defaultdict, deque
@@ -66,6 +67,7 @@ class _Restore:
         self._seen: list[Any] = []
         self._used: set[int] = set()
         self._classes: dict[str, type[Any]] = {}
+        self._packages: set[str] = set()
 
     @property
     def place(self) -> str:
@@ -151,6 +153,8 @@ class _Restore:
     def _owned_objects(self, existing: Any, index: int, shape: Saved, items: Saved) -> Any:
         same = type(existing) is np.ndarray and existing.dtype == object and list(existing.shape) == shape
         values = self._items(items, list(existing.flat) if same else ())
+        if math.prod(shape) != len(values):
+            raise BadStateError(f"{self.place}: {len(values)} objects don't fill {shape}")
         array = existing if same and existing.flags.writeable else np.empty(shape, object)
         for place, value in enumerate(values):
             array.flat[place] = value
@@ -292,18 +296,24 @@ class _Restore:
         return list(existing) if type(existing) is kind else []
 
     def _learn(self, kind: type[Any]) -> None:
-        """Remember a class that the environment uses, and those of its module."""
-        if class_name(kind) not in self._classes:
-            self._classes[class_name(kind)] = kind
-            module = sys.modules.get(str(getattr(kind, "__module__", "")))
-            for each in list(vars(module).values()) if module is not None else []:
-                if isinstance(each, type):
-                    self._classes.setdefault(class_name(each), each)
+        """Remember a class that the environment uses, and its package."""
+        name = class_name(kind)
+        if name not in self._classes:
+            self._classes[name] = kind
+            if is_plain(kind) or issubclass(kind, enum.Enum) or hasattr(kind, "_fields"):
+                self._packages.add(name.partition(".")[0])
 
     def _class(self, name: str) -> type[Any]:
-        if name not in self._classes:
+        """A class that the environment uses, or that was imported with one of these."""
+        if name in self._classes:
+            return self._classes[name]
+        module, _, last = name.rpartition(".")
+        found = (
+            getattr(sys.modules.get(module), last, None) if name.partition(".")[0] in self._packages else None
+        )
+        if not isinstance(found, type) or class_name(found) != name:
             raise NoStateError(f"{self.place} was a {name}, which a new environment doesn't use")
-        return self._classes[name]
+        return found
 
 
 def _equal(one: Any, other: Any) -> bool:
