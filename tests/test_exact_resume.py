@@ -298,7 +298,7 @@ def test_content_that_is_no_runs_is_refused(what: str, tmp_path: Path) -> None:
     tensors = read_environments(saved)
     assert tensors is not None
     forged(tensors, what)
-    with pytest.raises(CheckpointError, match="is damaged: environments.safetensors: "):
+    with pytest.raises(CheckpointError, match=r"is damaged: environments\.safetensors: "):
         restore_environments(build(chosen), saved, tensors)
 
 
