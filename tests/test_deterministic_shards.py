@@ -6,15 +6,20 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.friends.catalog import BUILT_IN
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.factory import make_vector_env
 from tests.command_line import run, toy
 from tests.digests import EXPERIMENTS, FRIENDLY
+from tests.friends.runs import drift
+from tests.friends.runs import experiment as small_experiment
+from tests.friends.test_together import SPACES, compatible, spec
 from tests.test_shards import on_shards
 
 SHARDS = 4
@@ -49,6 +54,16 @@ def test_the_same_bits_on_one_process_and_on_three(name: str) -> None:
     experiment = replace(EXPERIMENTS[name](), precision="float32")
     alone, divided = (learned(experiment, processes) for processes in (1, 3))
     assert [key for key in alone if divided[key] != alone[key]] == []
+
+
+@pytest.mark.parametrize("draw", range(5))
+def test_the_same_bits_with_random_sets_of_friends(draw: int) -> None:
+    random = np.random.default_rng(100 + draw)
+    space = SPACES[draw]
+    names = random.permutation(list(BUILT_IN))[: random.integers(4, 14)].tolist()
+    chosen = [spec(name, space) for name in compatible(names, space)]
+    experiment = replace(small_experiment(chosen, drift(space)), precision="float32")
+    assert learned(experiment, 1) == learned(experiment, 3), [each.name for each in chosen]
 
 
 def test_another_number_of_shards_is_another_run() -> None:

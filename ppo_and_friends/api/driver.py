@@ -268,6 +268,8 @@ class Driver:
                 f"deterministic_shards={shards}: each shard needs an environment, and there are "
                 f"{environments} (environment.num_envs)."
             )
+        # Of orthogonal initialisation, the last bits depend on the number of threads.
+        torch.set_num_threads(1)
         job: Job | Checkpoint
         if shards:
             job = open_sharded_job(opener, HostedShards(self._communicator, shards), self._interrupts)

@@ -29,12 +29,23 @@ from ppo_and_friends.errors import UsageError
 
 T = TypeVar("T")
 
-REPRODUCIBLE_BLAS = "MKL_CBWR"
-"""MKL's setting for results that don't depend on the alignment of arrays in memory."""
+BLAS_SETTING = "MKL_CBWR"
+"""MKL's environment variable for "conditional numerical reproducibility"."""
 
 
 class ShardFailed(RuntimeError):
     """Another shard of this process failed, or made other collectives; its own error says why."""
+
+
+def ignore_alignment() -> None:
+    """Tell MKL, unless the user told it anything, to compute without regard to arrays' places in memory.
+
+    It reads the variable at the first matrix multiplication of the process, which is made here.
+    """
+    if BLAS_SETTING not in os.environ:
+        os.environ[BLAS_SETTING] = "AUTO"
+        torch.ones(64, 64) @ torch.ones(64, 64)
+        del os.environ[BLAS_SETTING]
 
 
 def shards_of(process: int, processes: int, shards: int) -> Range:
@@ -70,7 +81,7 @@ class HostedShards:
                 f"deterministic_shards={shards} can be hosted by {shards} ranks or fewer, not by "
                 f"{communicator.size}. Start fewer ranks; another number of shards is another run."
             )
-        os.environ.setdefault(REPRODUCIBLE_BLAS, "AUTO")  # read at the first matrix multiplication
+        ignore_alignment()
         self.processes, self.total = communicator, shards
         self.first, last = shards_of(communicator.rank, communicator.size, shards)
         self.count = last - self.first

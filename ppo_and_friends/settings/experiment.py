@@ -145,7 +145,7 @@ class Experiment:
 
     deterministic_shards: Annotated[int, Field(ge=0)] = 0
     """V: the run is computed in V shards, hosted by 1 to V ranks, with the same results bit for bit on any
-    number of them; 0: results depend on the number of ranks and threads by rounding."""
+    number of them; 0: the number of ranks changes results by rounding."""
 
     reward_threshold: float | None = None
     """The mean evaluation score at which the environment counts as solved; for information."""

@@ -130,6 +130,16 @@ def test_closed_in_memory(tmp_path: Path) -> None:
         run.finish()
 
 
+def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+    """Not even the last bits of the initial weights, whose orthogonal matrices LAPACK computes."""
+    experiment = launcher_experiment("CartPole").with_changes(num_timesteps=128, num_envs=4)
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(weights(train(experiment)))
+    assert found[0].size > 8000 and found[0].tobytes() == found[1].tobytes()
+
+
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """Handlers, threads, files and the folder's lock; twice in one process."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
