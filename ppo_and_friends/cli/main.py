@@ -154,6 +154,7 @@ def _run(
         reporters=options.report_to,
         stall_timeout=options.stall_timeout,
         grace=options.grace,
+        requeues=options.requeue_on_preemption,
     )
 
 

@@ -237,6 +237,10 @@ class Options:
     """How long the job lives on after a signal that ends it: a rollout that would take longer is given up, to
     save in time. Not given: as Slurm says, if it started the job."""
 
+    requeue_on_preemption: Switch = False
+    """Have Slurm queue the job again after USR1, USR2 or TERM made it save (its time limit, a job of higher
+    priority), unless somebody cancelled it. Does nothing elsewhere."""
+
     stall_timeout: Annotated[float, _NUMBER, tyro.conf.arg(metavar="SECONDS")] = 1800.0
     """End the job, and say where each rank stands, when nothing was done for so long: an environment that
     never returns, a stopped rank, a file system that blocks. 0: never."""

@@ -9,8 +9,13 @@ from ppo_and_friends.api.driver import Program
 from ppo_and_friends.api.run import Interrupted, Run
 from ppo_and_friends.cli.request import Request
 from ppo_and_friends.common.program import program
+from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.requeue import check_requeue, job_id, requeue
 from ppo_and_friends.reporting.labels import NO_LABELS, Labels
+
+SHELL = 128
+"""What a shell adds to a signal's number for the status of what it ended."""
 
 
 def train(
@@ -28,6 +33,7 @@ def train(
     reporters: Sequence[str] = (),
     stall_timeout: float = 0.0,
     grace: float | None = None,
+    requeues: bool = False,
 ) -> int:
     """Train up to the experiment's timesteps, going on from what is saved. Called on every rank.
 
@@ -45,6 +51,7 @@ def train(
         reporters: The user's own, ``module:Class``.
         stall_timeout: Seconds without any progress after which the job is ended; 0: never.
         grace: Seconds from a signal to the end of the job; None: as the scheduler says.
+        requeues: Whether a Slurm job that was saved before its end is queued again.
 
     Returns:
         0, or the exit status of the signal that stopped it (130 for Ctrl-C).
@@ -52,6 +59,9 @@ def train(
     Raises:
         PPOError: A mistake in the request, an environment that fails, a state that doesn't fit.
     """
+    job = job_id() if requeues else None
+    if job is not None:
+        on_main(communicator, lambda: check_requeue(job))
     run = Run(
         request.experiment,
         request.folder,
@@ -73,7 +83,10 @@ def train(
     except Interrupted as stop:
         status = stop.exit_code
     if communicator.is_main and verbosity >= 0:
-        print(_next(request, run, tensorboard))
+        print(_next(request, run, tensorboard), flush=True)
+    if communicator.is_main and job is not None and run.interrupted:
+        # The last thing that is done: it ends the job.
+        print(requeue(job, status - SHELL), flush=True)
     return status
 
 

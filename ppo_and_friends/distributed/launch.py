@@ -86,14 +86,33 @@ def _split_world(variables: Mapping[str, str]) -> UsageError:
     if name.startswith("SLURM"):
         return UsageError(
             f"Slurm started {size} tasks ({name}={size}), but MPI sees a single rank: the ranks are not "
-            "connected.\nUse `srun --mpi=pmi2` or `srun --mpi=pmix` (`srun --mpi=list` shows the available "
-            "types), the mpirun of the installed MPI, or `srun -n 1` for a single rank."
+            "connected.\nUse `srun --mpi=pmi2` for MPICH and Intel MPI, `srun --mpi=pmix` for Open MPI, the mpirun "
+            "of the installed MPI, or `srun -n 1` for a single rank."
         )
     return UsageError(
         f"The MPI launcher (mpirun, srun) started {size} ranks ({name}={size}), but MPI sees a single rank: "
         "mpi4py loads a different MPI.\nUse the mpirun of the MPI that mpi4py loads (`python -m mpi4py "
         "--mpi-lib-version` shows it), for instance the mpirun in this environment's bin folder."
     )
+
+
+def check_library(library: str, variables: Mapping[str, str]) -> None:
+    """Refuse an MPI that would end the program by itself, since it can't be started in this way.
+
+    Args:
+        library: What the MPI library says of itself, with the options with which it was built.
+        variables: The environment variables.
+
+    Raises:
+        UsageError: MPICH without PMIx was started by PMIx.
+    """
+    by_pmix = "PMIX_RANK" in variables and "PMI_RANK" not in variables
+    if by_pmix and library.startswith("MPICH Version") and "pmix" not in library.lower():
+        version = library.split()[2]
+        raise UsageError(
+            f"The ranks were started by PMIx (srun --mpi=pmix), for which MPICH {version} isn't built.\n"
+            "Use `srun --mpi=pmi2`, or an MPI that is, such as Open MPI."
+        )
 
 
 def make_communicator(variables: Mapping[str, str] = os.environ) -> Communicator:
@@ -112,13 +131,14 @@ def make_communicator(variables: Mapping[str, str] = os.environ) -> Communicator
         with warnings.catch_warnings():
             # mpi4py warns of the mismatch that the error below explains.
             warnings.filterwarnings("ignore", "suspicious MPI", RuntimeWarning)
-            from ppo_and_friends.distributed.mpi_communicator import MPICommunicator
+            from ppo_and_friends.distributed.mpi_communicator import MPICommunicator, initialize
     except (ImportError, RuntimeError, OSError) as error:
         raise UsageError(
             "The MPI launcher (mpirun, srun) started this program, but MPI can't be loaded "
             f"({str(error).splitlines()[0]}).\n"
             "Install MPI with `pip install 'ppo-and-friends[mpi]'`, or load the cluster's MPI module."
         ) from error
+    initialize(lambda library: check_library(library, variables))
     comm = MPICommunicator()
     if comm.size == 1 and announced is not None:
         raise _split_world(variables)

@@ -1,4 +1,4 @@
-"""The communicator of an MPI job, based on mpi4py. Importing this module initialises MPI (see ``launch``)."""
+"""The communicator of an MPI job, based on mpi4py. Importing this module loads MPI, `initialize` starts it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import faulthandler
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import mpi4py
 import numpy as np
 
-# Only one thread calls MPI; requesting no higher level avoids locking on every call.
-mpi4py.rc(thread_level="funneled")
+mpi4py.rc(initialize=False, finalize=True)
 # UCX, of which MPICH consists in part, takes SIGHUP for "print everything" and thereby swallows it.
 os.environ.setdefault("UCX_DEBUG_SIGNO", "0")
 from mpi4py import MPI  # noqa: E402
@@ -28,6 +27,19 @@ POLL_SECONDS = 20e-6
 
 ABORT_SECONDS = 5.0
 """How long MPI may take to abort a job before this process ends without it."""
+
+
+def initialize(check: Callable[[str], None]) -> None:
+    """Start MPI, unless the program has.
+
+    Args:
+        check: Called with what the library says of itself; raises if it can't be used.
+    """
+    if MPI.Is_initialized():
+        return
+    check(MPI.Get_library_version())
+    # Only one thread calls MPI; requesting no higher level avoids locking on every call.
+    MPI.Init_thread(MPI.THREAD_FUNNELED)
 
 
 class MPICommunicator(Communicator):
