@@ -15,10 +15,5 @@ if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
     seed=(--random_seed "$SLURM_ARRAY_TASK_ID" --run_name "seed={seed}")
 fi
 # MPICH and Intel MPI need pmi2, Open MPI needs pmix; `srun --mpi=list` shows which are available.
-srun --mpi="${PPO_MPI:-pmi2}" "${PYTHON:-python}" main.py -e "${1:-Humanoid}" "${seed[@]}" "${@:2}"
-status=$?
-# 138: USR1, a minute before the time limit. Preempted jobs (SIGTERM, 143) are queued again by Slurm itself.
-if [ "$status" = 138 ]; then
-    scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$status"
+# A rank that fails while MPI starts would leave the others waiting.
+srun --kill-on-bad-exit=1 --mpi="${PPO_MPI:-pmi2}" "${PYTHON:-python}" main.py -e "${1:-Humanoid}" "${seed[@]}" --requeue_on_preemption "${@:2}"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ppo_and_friends.distributed import interrupts as interrupts_module
 from ppo_and_friends.distributed.communicator import Array, Communicator
 from ppo_and_friends.distributed.cores import cpu_quota, threads_per_rank, usable_cores
 from ppo_and_friends.distributed.interrupts import Interrupts
-from ppo_and_friends.distributed.launch import guard, mpi_launcher_rank, mpi_launcher_size
+from ppo_and_friends.distributed.launch import check_library, guard, mpi_launcher_rank, mpi_launcher_size
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import EnvironmentFault, UsageError
@@ -87,6 +88,34 @@ def test_worlds_of_one_rank_each_are_refused(variables: dict[str, str], said: li
     done = run_python(MAKE, **variables)
     assert done.returncode == 1 and done.stderr.startswith("2 "), done.stderr
     assert all(text in done.stderr for text in said) and len(done.stderr.strip().splitlines()) == 2
+
+
+MPICH = "MPICH Version:      5.0.2\nMPICH configure:    --with-pm=hydra:gforker"
+UNDER_PMIX = {"PMIX_RANK": "0", "SLURM_NTASKS": "2"}
+
+
+@pytest.mark.parametrize(
+    ("library", "variables", "refused"),
+    [
+        (MPICH, UNDER_PMIX, True),
+        (MPICH, {}, False),
+        (MPICH, UNDER_PMIX | {"PMI_RANK": "0"}, False),
+        (MPICH + " --with-pmix=/usr", UNDER_PMIX, False),
+        ("Open MPI v4.1.4, package: Debian OpenMPI", UNDER_PMIX, False),
+    ],
+)
+def test_mpich_without_pmix_is_refused_under_pmix(
+    library: str, variables: dict[str, str], refused: bool
+) -> None:
+    # Otherwise MPICH ends the program in MPI_Init: "Runtime environment uses unsupported PMI version PMIx".
+    with pytest.raises(UsageError, match=r"MPICH 5\.0\.2 isn't built") if refused else nullcontext():
+        check_library(library, variables)
+
+
+@pytest.mark.mpi
+def test_the_mpich_of_this_installation_says_with_what_it_was_built() -> None:
+    done = run_python(MAKE, **UNDER_PMIX)
+    assert done.stderr.startswith("2 ") and "srun --mpi=pmi2" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(

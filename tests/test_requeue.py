@@ -23,6 +23,13 @@ requeue) echo "$(cat "$0.refusal")" >&2; test ! -s "$0.refusal" ;;
 esac
 """
 RUNNING = "JobId=7 JobState=RUNNING Reason=None Requeue=1 Restarts=0 BatchFlag=1"
+AGAIN = "Job 7 is queued again."
+
+
+def asked(number: int = signal.SIGUSR1) -> list[str]:
+    said: list[str] = []
+    requeue("7", number, said.append)
+    return said
 
 
 class Slurm:
@@ -104,15 +111,14 @@ def test_slurm_tells_a_time_limit_from_a_cancellation(
     slurm: Slurm, state: str, reason: str, again: bool
 ) -> None:
     slurm.shows(f"JobId=7 JobState={state} Reason={reason} Requeue=1")
-    assert (requeue("7", signal.SIGTERM) == "Job 7 is queued again.") == again == slurm.requeued
+    assert (asked(signal.SIGTERM) == [AGAIN]) == again == slurm.requeued
 
 
 def test_what_slurm_refuses_is_said(slurm: Slurm) -> None:
     slurm.refuses("Job is pending execution for job 7")  # Slurm itself was faster
-    assert requeue("7", signal.SIGUSR1) == "Job 7 is queued again."
+    assert asked() == [AGAIN]
     slurm.refuses("Requests are disabled")
-    said = "Slurm doesn't queue job 7 again: Requests are disabled. Submit it again to go on."
-    assert requeue("7", signal.SIGUSR1) == said
+    assert asked() == [AGAIN, "Slurm refuses that: Requests are disabled. Submit it again to go on."]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +142,8 @@ def test_without_scontrol(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None
     slurm.program.unlink()
     with pytest.raises(UsageError, match="scontrol can't be run: No such file or directory"):
         check_requeue("7")
-    assert "doesn't queue" in requeue("7", signal.SIGUSR1)
+    assert asked() == [AGAIN, "Slurm refuses that: No such file or directory. Submit it again to go on."]
     monkeypatch.setattr(requeues, "SECONDS", 0.2)
     slurm.program.write_text("#!/bin/sh\nexec /bin/sleep 20\n")
     slurm.program.chmod(0o755)
-    assert "no answer within 0.2 s" in requeue("7", signal.SIGUSR1)
+    assert "no answer within 0.2 s" in asked()[1]

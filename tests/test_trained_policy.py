@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ from gymnasium import spaces
 from ppo_and_friends import load_policy
 from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
-from ppo_and_friends.errors import UsageError
-from ppo_and_friends.policy.restored_agent import without_missing_friends
+from ppo_and_friends.errors import IncompatibleState, UsageError
+from ppo_and_friends.policy.restored_agent import policy_checkpoint, without_missing_friends
 from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.runs.checkpoint import read_checkpoint, save_checkpoint
-from ppo_and_friends.runs.checkpoint_contents import capture
+from ppo_and_friends.runs.checkpoint_contents import capture, settings_identity
 from ppo_and_friends.runs.saved_experiment import save_experiment
-from ppo_and_friends.settings.experiment import Experiment, NetworkSettings, friend
+from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment, NetworkSettings, friend
 from ppo_and_friends.vector.factory import make_vector_env
 from tests.command_line import run
 from tests.conftest import clean_environment
@@ -54,6 +55,31 @@ class Parts(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.t += 1
         return self._observe(), float(action.sum()), False, self.t == 9, {}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"actor_hidden": (10**12,)},
+        {"critic_hidden": (8, 10**12)},
+        {"actor_hidden": (1,) * 10**5},
+        {"memory": "lstm", "memory_width": 10**6},
+        {"memory": "lstm", "memory_layers": 10**9},
+        {"memory": "gru", "memory_width": 10**6, "memory_place": "after"},
+    ],
+    ids=["width", "second width", "layers", "memory", "layers of memory", "memory behind"],
+)
+def test_a_policy_that_asks_for_more_than_is_saved_is_refused_at_once(
+    forged: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = experiment(EnvironmentSettings(id="CartPole-v1", num_envs=4))
+    trainer = saved(tmp_path, settings, iterations=1)
+    checkpoint = policy_checkpoint(trainer)
+    assert TrainedPolicy(settings, checkpoint).timesteps == trainer.timesteps
+    huge = replace(settings, network=replace(settings.network, **forged))
+    identity = {**checkpoint.state["identity"], **settings_identity(huge)}
+    with pytest.raises(IncompatibleState, match=r"more than \d[\d,]+ numbers, and \d[\d,]* are saved"):
+        TrainedPolicy(huge, replace(checkpoint, state={**checkpoint.state, "identity": identity}))
 
 
 def saved(folder: Path, settings: Experiment, iterations: int = 2) -> Trainer:

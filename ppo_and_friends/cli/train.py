@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 
 from ppo_and_friends.api.driver import Program
 from ppo_and_friends.api.run import Interrupted, Run
@@ -84,9 +85,9 @@ def train(
         status = stop.exit_code
     if communicator.is_main and verbosity >= 0:
         print(_next(request, run, tensorboard), flush=True)
-    if communicator.is_main and job is not None and run.interrupted:
-        # The last thing that is done: it ends the job.
-        print(requeue(job, status - SHELL), flush=True)
+    if job is not None and run.interrupted:
+        # The last thing that is done, as it ends the job; srun may end it as soon as another rank leaves.
+        on_main(communicator, lambda: requeue(job, status - SHELL, partial(print, flush=True)))
     return status
 
 

@@ -86,8 +86,8 @@ def _split_world(variables: Mapping[str, str]) -> UsageError:
     if name.startswith("SLURM"):
         return UsageError(
             f"Slurm started {size} tasks ({name}={size}), but MPI sees a single rank: the ranks are not "
-            "connected.\nUse `srun --mpi=pmi2` for MPICH and Intel MPI, `srun --mpi=pmix` for Open MPI, the mpirun "
-            "of the installed MPI, or `srun -n 1` for a single rank."
+            "connected.\nUse `srun --mpi=pmi2` for MPICH and Intel MPI, `srun --mpi=pmix` for Open MPI, the "
+            "mpirun of the installed MPI, or `srun -n 1` for a single rank."
         )
     return UsageError(
         f"The MPI launcher (mpirun, srun) started {size} ranks ({name}={size}), but MPI sees a single rank: "
@@ -132,13 +132,14 @@ def make_communicator(variables: Mapping[str, str] = os.environ) -> Communicator
             # mpi4py warns of the mismatch that the error below explains.
             warnings.filterwarnings("ignore", "suspicious MPI", RuntimeWarning)
             from ppo_and_friends.distributed.mpi_communicator import MPICommunicator, initialize
+
+            initialize(lambda library: check_library(library, variables))
     except (ImportError, RuntimeError, OSError) as error:
         raise UsageError(
             "The MPI launcher (mpirun, srun) started this program, but MPI can't be loaded "
             f"({str(error).splitlines()[0]}).\n"
             "Install MPI with `pip install 'ppo-and-friends[mpi]'`, or load the cluster's MPI module."
         ) from error
-    initialize(lambda library: check_library(library, variables))
     comm = MPICommunicator()
     if comm.size == 1 and announced is not None:
         raise _split_world(variables)

@@ -1,4 +1,4 @@
-"""The communicator of an MPI job, based on mpi4py. Importing this module loads MPI, `initialize` starts it."""
+"""The communicator of an MPI job, based on mpi4py. Importing this loads MPI, and `initialize` starts it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ppo_and_friends.errors import UsageError
 
@@ -44,28 +44,28 @@ def check_requeue(job: str) -> None:
         raise UsageError(f"{OPTION}: job {job} may not be queued again: submit it with sbatch --requeue.")
 
 
-def requeue(job: str, number: int) -> str:
+def requeue(job: str, number: int, say: Callable[[str], None]) -> None:
     """Have Slurm queue this job again, which ends it, unless somebody has cancelled it.
 
     Args:
         job: Its number.
         number: The signal that stopped it; for those that aren't `WARNINGS` nothing is done.
-
-    Returns:
-        What was done, in a sentence.
+        say: Shows what is done. There may be no time for it afterwards.
     """
     if number not in WARNINGS:
-        return f"Job {job} isn't queued again: it was stopped by {signal.Signals(number).name}."
+        say(f"Job {job} isn't queued again: it was stopped by {signal.Signals(number).name}.")
+        return
     _, told = _scontrol("show", "job", "--oneliner", job)
     found = _fields(told)
     state, reason = (found.get(name, "") for name in ("JobState", "Reason"))
     # scancel sends SIGTERM as well, and Slurm would revive what was cancelled.
     if state == "CANCELLED" or (state == "COMPLETING" and not reason.startswith(NOT_CANCELLED)):
-        return f"Job {job} was cancelled, so it isn't queued again."
+        say(f"Job {job} was cancelled, so it isn't queued again.")
+        return
+    say(f"Job {job} is queued again.")
     status, told = _scontrol("requeue", job)
-    if status == 0 or "pending" in told.lower():  # Slurm was faster
-        return f"Job {job} is queued again."
-    return f"Slurm doesn't queue job {job} again: {told}. Submit it again to go on."
+    if status != 0 and "pending" not in told.lower():  # Slurm was faster
+        say(f"Slurm refuses that: {told}. Submit it again to go on.")
 
 
 def _scontrol(*arguments: str) -> tuple[int | None, str]:

@@ -15,6 +15,7 @@ from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.catalog import find_friend
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.trainer import Trainer
+from ppo_and_friends.runs.allocation import no_larger_than
 from ppo_and_friends.runs.build import build_agent
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import (
@@ -65,17 +66,18 @@ def restored_agent(experiment: Experiment, checkpoint: Checkpoint) -> Agent:
     critic_space, mask_space = (
         restore(identity[name]) if name in identity else None for name in (CRITIC_SPACE, MASK_SPACE)
     )
-    agent = build_agent(
-        experiment,
-        observation_space,
-        restore(identity["action_space"]),
-        SoloCommunicator(),
-        Layout(1, 0, 1),
-        steps=1,
-        critic_space=critic_space,  # type: ignore[arg-type]
-        mask_space=mask_space,  # type: ignore[arg-type]
-        agents=tuple(identity.get(AGENTS, ())),
-    )
+    with no_larger_than(checkpoint):
+        agent = build_agent(
+            experiment,
+            observation_space,
+            restore(identity["action_space"]),
+            SoloCommunicator(),
+            Layout(1, 0, 1),
+            steps=1,
+            critic_space=critic_space,  # type: ignore[arg-type]
+            mask_space=mask_space,  # type: ignore[arg-type]
+            agents=tuple(identity.get(AGENTS, ())),
+        )
     restore_agent(agent, checkpoint, experiment)
     return agent
 

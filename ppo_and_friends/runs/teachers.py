@@ -15,6 +15,7 @@ from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.friends.friend import LoadTeacher, Teacher
 from ppo_and_friends.ppo.agent import Agent
+from ppo_and_friends.runs.allocation import no_larger_than
 from ppo_and_friends.runs.checkpoint import Checkpoint
 from ppo_and_friends.runs.checkpoint_contents import AGENTS, CRITIC_SPACE, MASK_SPACE, restore_agent
 from ppo_and_friends.runs.packed import is_packed, unpacked
@@ -44,17 +45,18 @@ def teacher_loader(build: Callable[..., Agent], communicator: Communicator, devi
         critic_space, mask_space = others
         space = restore(identity["observation_space"])
         assert isinstance(space, spaces.Box)
-        agent = build(
-            replace(experiment, device=device),
-            space,
-            restore(identity["action_space"]),
-            SoloCommunicator(),
-            Layout(1, 0, 1),
-            steps=1,
-            critic_space=critic_space,
-            mask_space=mask_space,
-            agents=tuple(identity.get(AGENTS, ())),
-        )
+        with no_larger_than(checkpoint):
+            agent = build(
+                replace(experiment, device=device),
+                space,
+                restore(identity["action_space"]),
+                SoloCommunicator(),
+                Layout(1, 0, 1),
+                steps=1,
+                critic_space=critic_space,
+                mask_space=mask_space,
+                agents=tuple(identity.get(AGENTS, ())),
+            )
         restore_agent(agent, checkpoint, experiment)
         return Teacher(agent, space)
 
