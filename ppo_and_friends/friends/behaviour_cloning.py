@@ -21,7 +21,7 @@ from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend
-from ppo_and_friends.friends.normalizers import ObservationNormalizer
+from ppo_and_friends.friends.observation_normalizer import ObservationNormalizer
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.joint_mapping import JointMapping
 from ppo_and_friends.ppo.agent import Agent

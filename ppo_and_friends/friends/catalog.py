@@ -15,7 +15,7 @@ from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.settings.experiment import FriendSpec
 
 BUILT_IN = {
-    "ObservationNormalizer": "ppo_and_friends.friends.normalizers",
+    "ObservationNormalizer": "ppo_and_friends.friends.observation_normalizer",
     "RewardNormalizer": "ppo_and_friends.friends.normalizers",
     "AdvantageNormalizer": "ppo_and_friends.friends.normalizers",
     "ObservationClip": "ppo_and_friends.friends.clipping",

@@ -13,7 +13,8 @@ from ppo_and_friends.common.tensors import tensor_fault
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.friends.friend import Friend, SavedPolicy
-from ppo_and_friends.friends.normalizers import ObservationNormalizer, RewardNormalizer
+from ppo_and_friends.friends.normalizers import RewardNormalizer
+from ppo_and_friends.friends.observation_normalizer import ObservationNormalizer
 from ppo_and_friends.friends.value_scale import PopArt, ValueNormalizer
 from ppo_and_friends.networks.actor_critic import ActorCritic
 from ppo_and_friends.ppo.agent import Agent

@@ -13,7 +13,7 @@ from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.mirror_maps import BODIES, Mirror, SignedPermutation, is_mirror
-from ppo_and_friends.friends.normalizers import ObservationNormalizer
+from ppo_and_friends.friends.observation_normalizer import ObservationNormalizer
 from ppo_and_friends.networks.distributions import Gaussian
 from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.agent import Agent

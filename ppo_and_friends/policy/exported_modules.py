@@ -16,7 +16,7 @@ from ppo_and_friends.friends.agent_index import AgentIndex
 from ppo_and_friends.friends.clipping import ObservationClip
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.history import ObservationHistory, PreviousAction
-from ppo_and_friends.friends.normalizers import ObservationNormalizer
+from ppo_and_friends.friends.observation_normalizer import ObservationNormalizer
 from ppo_and_friends.networks.action_mapping import ActionMapping
 from ppo_and_friends.networks.joint_mapping import JointMapping
 from ppo_and_friends.vector.spaces import Leaf, encoded_space, kept_image, leaves

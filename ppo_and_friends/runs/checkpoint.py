@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,13 @@ from ppo_and_friends.common.atomic_files import TEMPORARY, replace_file, sync_fo
 from ppo_and_friends.common.plain_json import LARGEST, parsed, read_regular
 from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import CheckpointError
+from ppo_and_friends.runs.checkpoint_folders import (
+    available_path,
+    checkpoints,
+    order,
+    prune,
+    remove_leftovers,
+)
 
 T = TypeVar("T")
 
@@ -34,8 +40,6 @@ FORMAT = 1
 TENSORS, STATE, MANIFEST, LATEST = "tensors.safetensors", "state.json", "manifest.json", "latest"
 ENVIRONMENTS = "environments.safetensors"
 """States of environments and rows, in checkpoints of runs that resume exactly. No policy needs it."""
-
-NAME = re.compile(r"(\d{12,})(?:-(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -74,32 +78,6 @@ def _json(value: Any) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _order(folder: Path) -> tuple[int, int]:
-    match = NAME.fullmatch(folder.name)
-    assert match is not None
-    return int(match[1]), int(match[2] or 1)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in ``folder``, newest first, including damaged ones."""
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=_order, reverse=True)
-
-
-def saved_checkpoints(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints in a folder by their number of timesteps; of several, the newest."""
-    return {_order(path)[0]: path for path in reversed(_checkpoints(folder))}
-
-
-def _available_path(folder: Path, timesteps: int) -> Path:
-    """Return an unused path, because a checkpoint of the same timesteps is removed only after this one."""
-    taken = [number for steps, number in map(_order, _checkpoints(folder)) if steps == timesteps]
-    suffix = f"-{max(taken) + 1}" if taken else ""
-    return folder / f"{timesteps:012d}{suffix}"
 
 
 def save_checkpoint(
@@ -153,12 +131,12 @@ def save_checkpoint(
         if not folder.is_dir():
             folder.mkdir(parents=True)
             sync_folder(folder.parent)
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         temporary.mkdir()
         for name, data in files.items():
             write_synced(temporary / name, data)
         sync_folder(temporary)
-        final = _available_path(folder, timesteps)
+        final = available_path(folder, timesteps)
         temporary.rename(final)
         sync_folder(folder)
         replace_file(folder / LATEST, f"{final.name}\n".encode())
@@ -170,45 +148,8 @@ def save_checkpoint(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _prune(folder, final, keep)
+    prune(folder, final, keep)
     return final
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove unfinished checkpoints of a run that was killed while writing them."""
-    for path in folder.glob(f"{TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _prune(folder: Path, newest: Path, keep: int) -> None:
-    """Remove all but the ``keep`` newest checkpoints, counted up to ``newest``; set later ones aside."""
-    steps, _ = _order(newest)
-    kept = 0
-    last = None
-    for path in _checkpoints(folder):
-        own_steps, _ = _order(path)
-        if own_steps > steps:
-            aside = path.with_name(f"{path.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-        elif own_steps == last or kept >= max(keep, 1):
-            _remove(path)
-        else:
-            last, kept = own_steps, kept + 1
-
-
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint, renaming it first, so that a partially removed one never has a valid name."""
-    condemned = checkpoint.with_name(f"{TEMPORARY}removing-{checkpoint.name}")
-    shutil.rmtree(condemned, ignore_errors=True)
-    try:
-        checkpoint.rename(condemned)
-    except OSError:
-        return  # keep it; too many checkpoints do no harm
-    shutil.rmtree(condemned, ignore_errors=True)
 
 
 def damaged(checkpoint: Checkpoint, file: str, what: str) -> CheckpointError:
@@ -320,7 +261,7 @@ def load_latest(
         CheckpointError: There are checkpoints, but all of them are damaged.
     """
     notes: list[str] = []
-    paths = [path for path in _checkpoints(folder) if before is None or _order(path) < _order(before)]
+    paths = [path for path in checkpoints(folder) if before is None or order(path) < order(before)]
     for path in paths:
         try:
             found = read_checkpoint(path, check)

@@ -13,7 +13,8 @@ from torch import Tensor
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.reporting.run_record import load_settings
-from ppo_and_friends.runs.checkpoint import Checkpoint, read_checkpoint, saved_checkpoints
+from ppo_and_friends.runs.checkpoint import Checkpoint, read_checkpoint
+from ppo_and_friends.runs.checkpoint_folders import saved_checkpoints
 from ppo_and_friends.runs.run_folder import RunFolder
 
 SHOWN = 4

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
-import shutil
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -26,13 +20,14 @@ from numpy.typing import NDArray
 from ppo_and_friends.common.nested import copied, row_of
 from ppo_and_friends.distributed.interrupts import held_back
 from ppo_and_friends.distributed.layout import Layout
-from ppo_and_friends.errors import EnvironmentFault, UsageError
+from ppo_and_friends.errors import EnvironmentFault
 from ppo_and_friends.settings.experiment import EnvironmentSettings
 from ppo_and_friends.vector.adapter import notice
 from ppo_and_friends.vector.checked_env import check_alike, left_out_notice
 from ppo_and_friends.vector.codec import encoders, other_spaces
 from ppo_and_friends.vector.masks import KEY, mask_space
 from ppo_and_friends.vector.output import Output
+from ppo_and_friends.vector.process_start import kill, shared_file, start_method, without_main
 from ppo_and_friends.vector.protocol import TaskOf, VectorStep
 from ppo_and_friends.vector.worker import (
     GONE,
@@ -46,9 +41,6 @@ from ppo_and_friends.vector.worker import (
 )
 
 Array = NDArray[Any]
-
-SHARED = Path("/dev/shm")
-"""A folder whose files are kept in memory."""
 
 
 class AsyncGymnasiumVectorEnv:
@@ -92,7 +84,7 @@ class AsyncGymnasiumVectorEnv:
             if masked:
                 self.other_spaces = {**self.other_spaces, KEY: mask_space(actions)}
             self._declared = declared
-            with _shared_file() as path:
+            with shared_file() as path:
                 self._batch = shared_batch(path, declared, self.num_envs)
                 self._tell([(path, self.num_envs)] * self.num_envs)
                 self._replies()
@@ -199,7 +191,7 @@ class AsyncGymnasiumVectorEnv:
         context: Any = multiprocessing.get_context(start_method(settings.start_method))
         context.set_forkserver_preload([serve.__module__])  # so that each process needn't import it
         spec = gymnasium.registry.get(settings.id.rpartition(":")[2])
-        with _without_main(), held_back():
+        with without_main(), held_back():
             for i in range(layout.local):
                 make = cloudpickle.dumps(partial(make_in_worker, settings, layout.first + i, spec))
                 ours, theirs = context.Pipe()
@@ -257,65 +249,9 @@ class AsyncGymnasiumVectorEnv:
         )
 
 
-def kill(processes: list[Any]) -> None:
-    """End processes at once."""
-    for process in processes:
-        if process.is_alive():
-            process.kill()
-    for process in processes:
-        process.join()
-    processes.clear()
-
-
 class _Spaces:
     def __init__(
         self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], masked: bool
     ) -> None:
         self.observation_space, self.action_space = observation_space, action_space
         self.masked = masked
-
-
-def start_method(asked: str) -> str:
-    """How processes are started.
-
-    Args:
-        asked: ``auto``: by a server without threads, where the system has one. Forking this process would
-            copy what other threads hold locked: MPI's, or those that a simulator (JAX) has started.
-
-    Raises:
-        UsageError: This system doesn't have it.
-    """
-    there = multiprocessing.get_all_start_methods()
-    if asked == "auto":
-        return "forkserver" if "forkserver" in there else "spawn"
-    if asked not in there:
-        raise UsageError(f"environment.start_method={asked}: this system has {', '.join(there)} only.")
-    return asked
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Keep new processes from importing the main program, which may have no ``if __name__ == "__main__"``.
-
-    What it defines is pickled whole. Modules are looked for where the main program looks: until Python 3.12,
-    the server that forks the processes isn't told.
-    """
-    main, path = sys.modules["__main__"], os.environ.get("PYTHONPATH")
-    sys.modules["__main__"] = ModuleType("__main__")
-    os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(place) for place in sys.path)
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if path is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = path
-
-
-@contextlib.contextmanager
-def _shared_file() -> Iterator[Path]:
-    """A file for shared memory, until all have opened it."""
-    plenty = SHARED.is_dir() and shutil.disk_usage(SHARED).free > 2**28
-    with tempfile.TemporaryDirectory(prefix="ppo-and-friends-", dir=SHARED if plenty else None) as folder:
-        yield Path(folder) / "observations"

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends import EpisodeHistory, Friend, normalizers
+from ppo_and_friends.friends import EpisodeHistory, Friend, normalizers, observation_normalizer
 from ppo_and_friends.friends.moments import global_moments, merge_moments
-from ppo_and_friends.friends.normalizers import ObservationNormalizer
+from ppo_and_friends.friends.observation_normalizer import ObservationNormalizer
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import friend
@@ -68,9 +68,9 @@ def recorded(environment: Any, name: str, size: int) -> tuple[list[Trainer], lis
 
 @sizes
 @environments
-@pytest.mark.parametrize("kept", [1, 50, normalizers.KEPT_NUMBERS])
+@pytest.mark.parametrize("kept", [1, 50, observation_normalizer.KEPT_NUMBERS])
 def test_observations(name: str, size: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(normalizers, "KEPT_NUMBERS", kept)
+    monkeypatch.setattr(observation_normalizer, "KEPT_NUMBERS", kept)
     trainers, recorders = recorded(ENVIRONMENTS[name], "ObservationNormalizer", size)
     # 20 steps a rollout, each followed by a look at the last observation, which is shown again.
     acted = [
@@ -191,7 +191,7 @@ def test_a_constant_component_does_not_blow_up() -> None:
 
 
 @sizes
-@pytest.mark.parametrize("kept", [1, 50, normalizers.KEPT_NUMBERS])
+@pytest.mark.parametrize("kept", [1, 50, observation_normalizer.KEPT_NUMBERS])
 def test_large_numbers_keep_their_variance_from_the_first_rollout_on(
     size: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +205,7 @@ def test_large_numbers_keep_their_variance_from_the_first_rollout_on(
         def _observe(self) -> Any:
             return np.array([1.7e9 + 30.0 * np.sin(self.t), 1e5 / 3.0, 0.1, self.t])
 
-    monkeypatch.setattr(normalizers, "KEPT_NUMBERS", kept)
+    monkeypatch.setattr(observation_normalizer, "KEPT_NUMBERS", kept)
     settings = experiment(
         partial(Clock, (3, 4)), (friend("ObservationNormalizer"),), num_envs=6, rollout_timesteps=120
     )

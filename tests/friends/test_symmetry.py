@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.mirror_maps import BODIES, is_mirror, joined, repeated
-from ppo_and_friends.friends.normalizers import ObservationNormalizer
+from ppo_and_friends.friends.observation_normalizer import ObservationNormalizer
 from ppo_and_friends.friends.symmetry import SymmetryAugmentation
 from ppo_and_friends.settings.experiment import friend
 from tests.friends.runs import build, drift, experiment, trained

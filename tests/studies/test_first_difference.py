@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ppo_and_friends.runs.checkpoint import read_checkpoint, save_checkpoint, saved_checkpoints
+from ppo_and_friends.runs.checkpoint import read_checkpoint, save_checkpoint
+from ppo_and_friends.runs.checkpoint_folders import saved_checkpoints
 from tests.command_line import run, toy
 from tests.toys import FOLDER
 

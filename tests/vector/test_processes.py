@@ -20,7 +20,7 @@ from ppo_and_friends.distributed.interrupts import SIGNALS
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.vector.factory import make_vector_env
-from ppo_and_friends.vector.processes import start_method
+from ppo_and_friends.vector.process_start import start_method
 from tests.vector.toys import Clock, toy
 
 ROOT = Path(__file__).resolve().parents[2]
