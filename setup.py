@@ -79,6 +79,8 @@ setup(
         ],
         "memory": ["popgym>=1.0.7"],
         "petting": ["mpe2>=1.1", "pettingzoo>=1.25"],
+        "lbforaging": ["lbforaging>=2"],
+        "rware": ["rware>=2"],
         # arch, which rliable needs, doesn't work with pandas 3.
         "study": ["pandas<3", "rliable>=1.2"],
         "tune": ["optuna>=5"],

@@ -22,6 +22,7 @@ SPREAD = "mpe2.simple_spread_v3"
 SPEAKER_LISTENER = "mpe2.simple_speaker_listener_v4"
 TAG = "mpe2.simple_tag_v3"
 MULTIWALKER = "pettingzoo.sisl.multiwalker_v9"
+TUPLES = "ppo_and_friends.environments.tuple_spaces"
 CONNECT_FOUR = "pettingzoo.classic.connect_four_v3:raw_env"
 
 
@@ -107,7 +108,7 @@ def multiwalker() -> Experiment:
     )
 
 
-@launcher("ConnectFour", id=CONNECT_FOUR, spaces="6x7x2 -> Discrete(7), masked")
+@launcher("ConnectFour", id=CONNECT_FOUR, spaces="84 -> Discrete(7)")
 def connect_four() -> Experiment:
     """Two players in turns, who learn from games against themselves and their past versions."""
     return Experiment(
@@ -129,4 +130,46 @@ def connect_four() -> Experiment:
             friend("SelfPlay", save_steps=100_000),
             friend("AdvantageNormalizer"),
         ),
+    )
+
+
+@launcher("LevelBasedForaging", id=f"{TUPLES}:lbforaging", spaces="15 -> Discrete(6)")
+def level_based_foraging() -> Experiment:
+    """Three agents on 8x8 squares load food that some are strong enough for only together (MAPPO)."""
+    return Experiment(
+        name="LevelBasedForaging",
+        environment=EnvironmentSettings(id=f"{TUPLES}:lbforaging", api="petting_zoo", num_envs=32),
+        num_timesteps=3_000_000,
+        reward_threshold=0.25,
+        ppo=PPOSettings(
+            rollout_timesteps=32 * 3 * 128,
+            minibatch_size=1536,
+            epochs=5,
+            learning_rate=linear(5e-4),
+            entropy_coefficient=Schedule(0.01),
+        ),
+        network=NetworkSettings(actor_hidden=(128, 128), critic_hidden=(128, 128)),
+        agents=AgentSettings(critic="all"),
+        friends=(friend("AgentIndex"), friend("RewardNormalizer"), friend("AdvantageNormalizer")),
+    )
+
+
+@launcher("RWARE", id=f"{TUPLES}:rware", spaces="71 -> Discrete(5)")
+def robotic_warehouse() -> Experiment:
+    """Three robots in a tiny warehouse bring the shelves that are asked for; rewards are sparse (MAPPO)."""
+    return Experiment(
+        name="RWARE",
+        environment=EnvironmentSettings(id=f"{TUPLES}:rware", api="petting_zoo", num_envs=32),
+        num_timesteps=20_000_000,
+        reward_threshold=11.0,
+        ppo=PPOSettings(
+            rollout_timesteps=32 * 3 * 500,
+            minibatch_size=12_000,
+            epochs=5,
+            learning_rate=linear(5e-4),
+            entropy_coefficient=Schedule(0.015, 0.01),
+        ),
+        network=NetworkSettings(actor_hidden=(128, 128), critic_hidden=(128, 128), activation="relu"),
+        agents=AgentSettings(critic="all", reward="team"),
+        friends=(friend("AgentIndex"), friend("RewardNormalizer"), friend("AdvantageNormalizer")),
     )
