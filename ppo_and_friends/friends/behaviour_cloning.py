@@ -93,13 +93,13 @@ class BehaviourCloning(Friend):
 
     def _imitate(self) -> None:
         agent, distribution = self._agent, self.context.distribution
-        raw, actions, fresh = self._steps()
+        raw, actions, starts = self._steps()
         for normalizer in self.context.others(ObservationNormalizer):
             normalizer.count.fill_(len(raw))
             normalizer.mean.copy_(torch.from_numpy(raw.mean(0, dtype=np.float64)))
             normalizer.variance.copy_(torch.from_numpy(raw.var(0, dtype=np.float64)))
         observations = np.concatenate(
-            [self._transformed(raw[first:last]) for first, last in _episodes(fresh)]
+            [self._transformed(raw[first:last]) for first, last in _episodes(starts)]
         )
         is_bytes = agent.space.dtype == np.uint8
         inputs = torch.from_numpy(observations).to(agent.device, None if is_bytes else agent.dtype)
@@ -144,7 +144,7 @@ class BehaviourCloning(Friend):
         self._check(data, declared)
         observations: list[Array] = []
         actions: list[Array] = []
-        fresh: list[Array] = []
+        starts: list[Array] = []
         for episode in data.iterate_episodes():
             length = len(episode.rewards)
             if length == 0:
@@ -153,10 +153,10 @@ class BehaviourCloning(Friend):
             actions.append(_stored(mapping, episode.actions))
             start = np.zeros(length, bool)
             start[0] = True
-            fresh.append(start)
+            starts.append(start)
         if not observations:
             raise UsageError(f"BehaviourCloning: {self.dataset} has no steps.")
-        return np.concatenate(observations), np.concatenate(actions), np.concatenate(fresh)
+        return np.concatenate(observations), np.concatenate(actions), np.concatenate(starts)
 
     def _check(self, data: Any, declared: spaces.Space[Any]) -> None:
         if not all(hasattr(data, name) for name in ("observation_space", "action_space", "iterate_episodes")):
@@ -229,6 +229,6 @@ def _stored(mapping: ActionMapping, actions: Any) -> Array:
     return np.arctanh(np.clip(scaled, -INSIDE, INSIDE)) if mapping.squash else scaled
 
 
-def _episodes(fresh: Array) -> Iterator[tuple[int, int]]:
-    starts = [*np.flatnonzero(fresh).tolist(), len(fresh)]
-    return pairwise(starts)
+def _episodes(starts: Array) -> Iterator[tuple[int, int]]:
+    edges = [*np.flatnonzero(starts).tolist(), len(starts)]
+    return pairwise(edges)

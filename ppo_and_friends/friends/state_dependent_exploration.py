@@ -20,14 +20,14 @@ EPSILON = 1e-6
 
 
 class StateDependentHead(nn.Module):
-    r"""A Gaussian policy head with deviation :math:`\sqrt{\sum_j \sigma_{ij}^2 \phi_j(s)^2}`."""
+    r"""A Gaussian policy head with standard deviation :math:`\sqrt{\sum_j \sigma_{ij}^2 \phi_j(s)^2}`."""
 
     def __init__(self, head: PolicyHead, log_std_init: float) -> None:
         """Take over a head's means.
 
         Args:
             head: Of a Gaussian policy.
-            log_std_init: Log of the deviation at first, where features are of size 1.
+            log_std_init: Log of the standard deviation at first, where features are of size 1.
         """
         super().__init__()
         self.outputs = head.outputs
@@ -39,7 +39,7 @@ class StateDependentHead(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """[N, F] to [N, 2 A]: means and log deviations."""
+        """[N, F] to [N, 2 A]: means and log standard deviations."""
         # The exploration must not pull on the features: they are the policy's (section 3.1).
         variance = features.detach().square() @ (2.0 * self.log_std).exp() + EPSILON
         return torch.cat((self.outputs(features), 0.5 * variance.log()), dim=-1)
@@ -77,7 +77,7 @@ class StateDependentExploration(Friend):
             )
 
     def adapt(self, network: Model) -> Model:
-        """Make the deviation a function of the state."""
+        """Make the standard deviation a function of the state."""
         network = self.built_in(network)
         head = StateDependentHead(network.policy_head, self.context.experiment.network.log_std_init)
         network.policy_head = head  # type: ignore[assignment]

@@ -114,10 +114,10 @@ class SymmetryAugmentation(Friend):
             self._policy_map = SignedIndex(mirror.action, context)
         else:
             self._action = SignedIndex(mirror.action, context)
-            # Means change sign; log deviations only change places.
+            # Means change sign; log standard deviations only change places.
             size = len(mirror.action)
-            deviations = tuple(abs(number) + size for number in mirror.action)
-            self._policy_map = SignedIndex((*mirror.action, *deviations), context)
+            log_stds = tuple(abs(number) + size for number in mirror.action)
+            self._policy_map = SignedIndex((*mirror.action, *log_stds), context)
 
     def _check(self, mirror: Mirror, context: FriendContext) -> None:
         """Whether the maps are of the spaces' sizes, and the actions' bounds are alike in the mirror."""

@@ -208,7 +208,7 @@ class Bernoulli(Distribution):
 
 
 class Gaussian(Distribution):
-    """Independent normal distributions: Box spaces. Parameters are means, then log deviations."""
+    """Independent normal distributions: Box spaces. Parameters are means, then log standard deviations."""
 
     action_dtype = None
     noise_kind: NoiseKind = "normal"
@@ -219,7 +219,7 @@ class Gaussian(Distribution):
         self.parameter_size = 2 * size
 
     def sample(self, parameters: Tensor, noise: Tensor) -> Tensor:
-        """The mean plus the deviation times the (normal) noise."""
+        """The mean plus the standard deviation times the (normal) noise."""
         mean, log_std = parameters.chunk(2, dim=-1)
         return mean + log_std.exp() * noise
 
@@ -258,7 +258,7 @@ class SquashedGaussian(Gaussian):
     def __init__(self, size: int) -> None:
         """Args: size: The number of dimensions."""
         super().__init__(size)
-        # Evenly spaced, since the log slope is smooth on a scale of its own, however wide the Gaussian:
+        # Evenly spaced, since the log derivative is smooth on a scale of its own, however wide the Gaussian:
         # the nodes of Gauss and Hermite lie twice as far apart in the middle.
         nodes = np.linspace(-5.0, 5.0, NODES)
         weights = np.exp(-0.5 * nodes**2)
@@ -266,20 +266,22 @@ class SquashedGaussian(Gaussian):
         self._weights = torch.tensor(weights / weights.sum())
 
     @staticmethod
-    def _log_slope(actions: Tensor) -> Tensor:
+    def _log_derivative(actions: Tensor) -> Tensor:
         """log(1 - tanh(u)^2), in a form that is exact for large u."""
         return 2.0 * (math.log(2.0) - actions - functional.softplus(-2.0 * actions))
 
     def log_prob(self, parameters: Tensor, actions: Tensor) -> Tensor:
-        """The Gaussian's minus the log slope of tanh (eq. 21 of the paper)."""
-        return super().log_prob(parameters, actions) - self._log_slope(actions).sum(-1)
+        """The Gaussian's minus the log derivative of tanh (eq. 21 of the paper)."""
+        return super().log_prob(parameters, actions) - self._log_derivative(actions).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:
-        """The Gaussian's plus E[log(1 - tanh(u)^2)], by the trapezoidal rule over 5 deviations to each side.
+        """The Gaussian's plus E[log(1 - tanh(u)^2)], by the trapezoidal rule over 5 sigma to each side.
 
-        Value and gradients are good to 1e-3 up to a deviation of 3 before the squashing, gradients to 1 % at
-        4 and to 3 % at 5, and worse beyond: there nearly every action is at a bound.
+        Value and gradients are good to 1e-3 up to a standard deviation of 3 before the squashing, gradients
+        to 1 % at 4 and to 3 % at 5, and worse beyond: there nearly every action is at a bound.
         """
         mean, log_std = parameters.chunk(2, dim=-1)
         draws = mean.unsqueeze(-1) + log_std.exp().unsqueeze(-1) * self._nodes.to(mean)
-        return super().entropy(parameters) + (self._log_slope(draws) * self._weights.to(mean)).sum((-2, -1))
+        return super().entropy(parameters) + (self._log_derivative(draws) * self._weights.to(mean)).sum(
+            (-2, -1)
+        )

@@ -86,8 +86,8 @@ class ActingPolicy:
         policy = observations["policy"]
         rows = len(policy)
         if self._history is None:
-            fresh = np.ones(rows, bool)
-            self._history = EpisodeHistory(_like(fresh, policy))
+            starts = np.ones(rows, bool)
+            self._history = EpisodeHistory(_like(starts, policy))
             size = self.network.policy_state_size
             self._state = torch.zeros((rows, size), device=self._device, dtype=self._dtype)
         seen = transformed(self.friends, observations, self._history)

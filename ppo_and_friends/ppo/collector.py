@@ -102,9 +102,9 @@ class Collector:
         self._since, self._begun[:] = iteration, 0
         seed = self.randomness.integer(Purpose.RESET, iteration) + self.layout.first
         self._raw = self.envs.reset(seed)
-        fresh = np.ones(self.layout.local, bool)
+        starts = np.ones(self.layout.local, bool)
         on_device = self.envs.device is not None
-        self._history = EpisodeHistory(torch.from_numpy(fresh).to(self.envs.device) if on_device else fresh)
+        self._history = EpisodeHistory(torch.from_numpy(starts).to(self.envs.device) if on_device else starts)
 
     def task_of(self, row: int) -> Task:
         """What the friends ask of a row's environment in the episode that it begins now."""

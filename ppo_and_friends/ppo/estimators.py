@@ -121,16 +121,16 @@ def _advantages_of_turns(
     """As `generalized_advantages`, where time stands still for agents that wait."""
     advantages = np.zeros_like(values[:-1])
     following, trace, owed = values[-1], np.zeros_like(values[0]), np.zeros_like(rewards[0])
-    ended, cut = np.zeros_like(terminated[0]), np.zeros_like(terminated[0])
+    ended, trace_ended = np.zeros_like(terminated[0]), np.zeros_like(terminated[0])
     for t in range(len(rewards) - 1, -1, -1):
         waits, over = waiting[t], terminated[t] | trace_ends[t]
         future = gamma * ~(terminated[t] | ended)
         delta = rewards[t] + owed + future * following - values[t]
-        advantages[t] = valid[t] * (delta + future * gae_lambda * ~(trace_ends[t] | cut) * trace)
+        advantages[t] = valid[t] * (delta + future * gae_lambda * ~(trace_ends[t] | trace_ended) * trace)
         # What follows the last turn before: from the next one, or from here if the episode ends here.
         owed = np.where(waits, rewards[t] + np.where(over, 0.0, owed), 0.0)
         ended = waits & (terminated[t] | (ended & ~over))
-        cut = waits & (trace_ends[t] | (cut & ~over))
+        trace_ended = waits & (trace_ends[t] | (trace_ended & ~over))
         following = np.where(waits, np.where(over, values[t + 1], following), values[t])
         trace = np.where(waits, np.where(over, 0.0, trace), advantages[t])
     return advantages

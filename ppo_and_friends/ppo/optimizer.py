@@ -162,16 +162,16 @@ class FlatOptimizer:
         Returns:
             Names of the groups that are missing from it or have another size: these start with zero moments.
         """
-        fresh = []
+        new_groups = []
         for group, moments in zip(self.groups, self._moments, strict=True):
             saved = {key: state.get(f"{group.name}.{key}") for key in moments}
             if any(value is None or value.shape != moments[key].shape for key, value in saved.items()):
-                fresh.append(group.name)
+                new_groups.append(group.name)
                 continue
             for key, value in saved.items():
                 assert value is not None
                 moments[key].copy_(value)
-        return fresh
+        return new_groups
 
 
 def _is_finite(value: float) -> bool:

@@ -104,7 +104,7 @@ def samples_of(rollout: Rollout, mapping: ActionMapping) -> dict[str, Array]:
 
 
 def action_std(rollout: Rollout, mapping: ActionMapping) -> dict[str, float]:
-    """``action_std``, a Gaussian policy's mean deviation in half action ranges; nothing for other ones."""
+    """``action_std``, a Gaussian policy's, in the mean and half action ranges; nothing for others."""
     if not isinstance(mapping.distribution, Gaussian) or not isinstance(mapping.space, spaces.Box):
         return {}
     parameters = rollout.policy_parameters.flatten(0, 1)

@@ -50,11 +50,11 @@ def print_evaluation(evaluation: Evaluation, file: TextIO | None = None) -> None
     console.print(table)
     for name, mean in evaluation.infos.items():
         console.print(f"mean {name} at the end of an episode: {format_value(mean)}")
-    cut = sum(episode.hit_step_limit for episode in evaluation.episodes)
-    if cut:
+    stopped = sum(episode.hit_step_limit for episode in evaluation.episodes)
+    if stopped:
         longest = max(episode.length for episode in evaluation.episodes if episode.hit_step_limit)
         console.print(
-            f"{cut} episode{'s' * (cut != 1)} cut off after {longest:,} steps: "
+            f"{stopped} episode{'s' * (stopped != 1)} cut off after {longest:,} steps: "
             "the environment didn't end them, so their returns are of that part only."
         )
 

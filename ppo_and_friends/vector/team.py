@@ -166,14 +166,14 @@ class Team:
         step = TeamStep(
             {}, acted, waited, there, np.zeros(len(acted)), np.zeros_like(acted), np.zeros_like(acted), infos
         )
-        cut = self._limit is not None and self._length >= self._limit
+        timed_out = self._limit is not None and self._length >= self._limit
         for k in np.flatnonzero(acted).tolist():
             agent, checks = self.agents[k], self._checks[self.agents[k]]
             if agent not in rewards and not waited[k]:
                 raise self.fault(f"{agent}, reward", "is missing, although the agent acted")
             step.rewards[k] = checks.number(rewards.get(agent, 0.0))
             terminated = checks.flag("terminated", terminations.get(agent, False))
-            truncated = cut or checks.flag("truncated", truncations.get(agent, False))
+            truncated = timed_out or checks.flag("truncated", truncations.get(agent, False))
             # One that is gone without a word has no future either.
             step.terminated[k] = terminated or not (truncated or there[k])
             step.truncated[k] = truncated and not step.terminated[k]
@@ -183,7 +183,7 @@ class Team:
             if terminations.get(agent, False) or truncations.get(agent, False):
                 there[k] = False
         step.present = there & ~(step.terminated | step.truncated)
-        if cut:
+        if timed_out:
             step.present[:] = False
         step.observations = self._observations(observations, step.present, acted)
         self.present, self.over = step.present, not step.present.any()

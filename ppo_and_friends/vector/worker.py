@@ -215,8 +215,8 @@ def _answer(
                 seed, task = value
                 observation = env.reset(seed=seed)[0] if task is None else tasked.begin(task, seed)
             else:
-                observation, reward, ended, cut, info = env.step(value)
-                terminated, finished = ended or bool(info.get(LIFE_LOST, False)), ended or cut
+                observation, reward, ended, truncated, info = env.step(value)
+                terminated, finished = ended or bool(info.get(LIFE_LOST, False)), ended or truncated
                 numbers = numbers_of(info) if finished else {}
         batch.write(row, observation)
         adapted = adaptations(env)

@@ -86,15 +86,15 @@ class _GRU(torch.autograd.Function):
         r, z, n = gates.unflatten(-1, (3, width)).unbind(2)
         # d(what a gate gets from the hidden state) / d(new hidden state).
         into_n = (1.0 - z) * (1.0 - n * n)
-        slopes = gates.new_empty(steps, rows, 3, width)
-        torch.mul(into_n * recalled, r * (1.0 - r), out=slopes[:, :, 0])
-        torch.mul(hiddens - n, z * (1.0 - z), out=slopes[:, :, 1])
-        torch.mul(into_n, r, out=slopes[:, :, 2])
-        d_recurrent, d_hiddens = torch.empty_like(slopes), torch.empty_like(hiddens)
+        gate_gradients = gates.new_empty(steps, rows, 3, width)
+        torch.mul(into_n * recalled, r * (1.0 - r), out=gate_gradients[:, :, 0])
+        torch.mul(hiddens - n, z * (1.0 - z), out=gate_gradients[:, :, 1])
+        torch.mul(into_n, r, out=gate_gradients[:, :, 2])
+        d_recurrent, d_hiddens = torch.empty_like(gate_gradients), torch.empty_like(hiddens)
         d_hidden = torch.zeros_like(hiddens[0])
         for t in reversed(range(steps)):
             now = torch.add(d_hidden, gradient[t], out=d_hiddens[t])
-            torch.mul(now.unsqueeze(1), slopes[t], out=d_recurrent[t])
+            torch.mul(now.unsqueeze(1), gate_gradients[t], out=d_recurrent[t])
             d_hidden = torch.addmm(now * z[t], d_recurrent[t].flatten(1), w_hh)
             if ctx.begins[t]:
                 d_hidden = d_hidden * keep[t]
