@@ -35,7 +35,8 @@ class ObservationNormalizer(Friend):
     """Shift and scale each observation component by its running mean and standard deviation.
 
     The statistics are frozen during a rollout, so that every observation of an update was seen by
-    the network in the same units; they are merged over the ranks after it.
+    the network in the same units; they are merged over the ranks after it. They are saved as a part of the
+    policy, and stay as they are in evaluations and tests.
     """
 
     source = "arXiv:2006.05990, section 3.3"
@@ -101,7 +102,7 @@ class ObservationNormalizer(Friend):
         return self._critic.transform(observations, NO_HISTORY)
 
     def statistics(self) -> tuple[Array, Array]:
-        """Mean and 1 / deviation, [*obs] each; anew when the statistics changed or were loaded."""
+        """Mean and 1 / standard deviation, [*obs] each; anew when the statistics changed or were loaded."""
         count = self.count.item()
         if self._frozen[0] != count:
             variance = self.variance.numpy()
@@ -113,7 +114,7 @@ class ObservationNormalizer(Friend):
         return self._frozen[1], self._frozen[2]
 
     def transform(self, observations: Data, history: EpisodeHistory) -> Data:
-        """(o - mean) / deviation."""
+        """(o - mean) / standard deviation."""
         mean: Data
         scale: Data
         mean, scale = self.statistics()
