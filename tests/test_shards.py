@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -83,6 +86,34 @@ def test_shards_share_nothing_that_can_be_changed() -> None:
         return got, gathered[0]
 
     assert on_shards(3, 1, task) == [(["first", k], [0, k]) for k in range(3)]
+
+
+def test_what_a_shard_changes_after_a_collective_is_seen_by_none() -> None:
+    """As with processes, to which it was sent by then."""
+
+    def task(communicator: Communicator) -> tuple[Any, Any]:
+        own = [communicator.rank]
+        gathered = communicator.gather(own)
+        own.append(100)
+        communicator.barrier()
+        first = communicator.broadcast(own)
+        own.append(200)
+        return gathered, first
+
+    assert on_shards(3, 1, task) == [([[0], [1], [2]], [0, 100])] * 3
+
+
+def test_a_maximum_of_zeros_has_the_same_sign_on_any_number_of_processes() -> None:
+    def task(communicator: Communicator) -> bytes:
+        array = np.array([(-0.0, 0.0)[communicator.rank % 2], (0.0, -0.0)[communicator.rank % 2], -0.0])
+        communicator.max_(array)
+        number = np.array(float(communicator.rank))  # without dimensions
+        communicator.max_(number)
+        assert number == 3.0
+        return array.tobytes()
+
+    zeros = np.zeros(3).tobytes()
+    assert {each for processes in (1, 2, 4) for each in on_shards(4, processes, task)} == {zeros}
 
 
 def test_only_one_shard_runs_at_a_time() -> None:
@@ -177,6 +208,38 @@ def test_an_interrupt_of_the_main_thread_ends_all_shards() -> None:
         hosted.run(task)
     assert hosted.run(lambda local: local) == [0, 1, 2]
     hosted.close()
+
+
+def test_a_signal_interrupts_the_wait_of_the_main_thread_for_other_shards() -> None:
+    handled = threading.Event()
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: handled.set())
+    hosted = HostedShards(SoloCommunicator(), 2)
+
+    def task(local: int) -> bool:
+        if local == 0:
+            return True
+        for _ in range(50):  # one may come in the moment before the main thread waits
+            os.kill(os.getpid(), signal.SIGUSR1)
+            if handled.wait(0.1):
+                return True
+        return False
+
+    try:
+        assert hosted.run(task) == [True, True]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        hosted.close()
+
+
+def test_programs_that_a_shard_starts_get_signals() -> None:
+    """An environment ends its simulator by SIGTERM, mostly."""
+
+    def task(communicator: Communicator) -> int:
+        program = subprocess.Popen(["sleep", "20"])
+        program.terminate()
+        return program.wait(timeout=5.0)
+
+    assert on_shards(2, 1, task) == [-signal.SIGTERM] * 2
 
 
 def test_more_processes_than_shards_are_refused() -> None:

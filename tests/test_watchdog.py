@@ -17,6 +17,7 @@ from ppo_and_friends.distributed import watchdog
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.local_launcher import find_launcher
 from ppo_and_friends.distributed.pulse import PULSE
+from ppo_and_friends.distributed.shards import HostedShards
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.distributed.watchdog import Watchdog
@@ -66,6 +67,25 @@ def test_a_rank_that_waits_says_that() -> None:
     run_threaded(2, program)
     assert "rank 0, iteration 1: waiting for the other ranks" in said[0]
     assert "rank 1, iteration 1: environment 3, step 45" in said[1]
+
+
+def test_says_where_the_shard_stands_whose_turn_it_is() -> None:
+    said: list[str] = []
+    ended = threading.Event()
+    hosted = HostedShards(SoloCommunicator(), 3)
+
+    def task(local: int) -> None:
+        if local == 1:
+            Env().step(lambda: ended.wait(20))
+        hosted.communicators[local].barrier()
+
+    with Watchdog(SoloCommunicator(), 0.2, lambda: "iteration 2", said.append, ended.set):
+        hosted.run(task)
+    hosted.close()
+    assert PULSE.thread is None
+    assert said[0].startswith(
+        "Nothing was done for 0 s (stall_timeout). iteration 2: environment 3, step 45\n"
+    )
 
 
 @pytest.mark.parametrize("case", ["beats", "off", "over", "late"])

@@ -150,9 +150,10 @@ class Interrupts:
         communicator.max_(code)
         if code[0]:
             heard, self.signal = self.signal, signal.Signals(int(code[0]) - 128)
-            self._from_others = heard is None
-            if heard is None and communicator.is_main:
-                self._announce(f"{self.signal.name} on another rank: saving.")
+            if heard is None:
+                self._from_others = True  # also when another shard of this process, or policy, asks again
+                if communicator.is_main:
+                    self._announce(f"{self.signal.name} on another rank: saving.")
         return bool(code[0])
 
     def seen_by(self, communicator: Communicator) -> Interrupts:

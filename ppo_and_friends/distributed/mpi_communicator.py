@@ -38,8 +38,8 @@ def initialize(check: Callable[[str], None]) -> None:
     if MPI.Is_initialized():
         return
     check(MPI.Get_library_version())
-    # Only one thread calls MPI; requesting no higher level avoids locking on every call.
-    MPI.Init_thread(MPI.THREAD_FUNNELED)
+    # One thread at a time calls MPI, of several if they are shards; a higher level locks on every call.
+    MPI.Init_thread(MPI.THREAD_SERIALIZED)
 
 
 class MPICommunicator(Communicator):

@@ -12,9 +12,8 @@ is fixed.
 
 from __future__ import annotations
 
-import copy
 import os
-import signal
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -24,7 +23,7 @@ import torch
 
 from ppo_and_friends.distributed.communicator import Array, Communicator, check_buffer
 from ppo_and_friends.distributed.fixed_tree import Range, subtrees, tree_sum
-from ppo_and_friends.distributed.interrupts import SIGNALS
+from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import UsageError
 
 T = TypeVar("T")
@@ -161,6 +160,7 @@ class HostedShards:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        PULSE.thread = None
 
     def exchange(self, local: int, call: str, value: Any, combine: Callable[[list[Any]], T]) -> T:
         """Let all shards of this process arrive, and return what ``combine`` makes of their values.
@@ -178,7 +178,7 @@ class HostedShards:
         number = self._exchanges
         if self.count > 1:
             self._pass_on(local)
-            self._turns[local].acquire()
+            self._take_turn(local)
         if local == 0 and not self._broken and not self._ended and len(set(self._calls)) == 1:
             self._exchanges, self._result = number + 1, combine(self._values)
         if self._exchanges == number or self._broken:
@@ -188,10 +188,10 @@ class HostedShards:
 
     def _serve(self, local: int) -> None:
         """What the thread of a shard does."""
-        # Signals are for the main thread, whose wait they interrupt.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        # Signals aren't blocked here: a program that an environment starts would never get them, SIGTERM
+        # included. The system prefers the main thread, whose wait they interrupt.
         while True:
-            self._turns[local].acquire()
+            self._take_turn(local)
             if self._task is None:
                 return
             if self._broken:
@@ -212,6 +212,10 @@ class HostedShards:
                 self._regain_turn()
         self._ended.add(local)
 
+    def _take_turn(self, local: int) -> None:
+        self._turns[local].acquire()
+        PULSE.thread = threading.get_ident()
+
     def _pass_on(self, local: int) -> None:
         self._turn = (local + 1) % self.count
         self._turns[self._turn].release()
@@ -220,7 +224,7 @@ class HostedShards:
         """Wait in the main thread until the other shards have had their turn, whatever happens meanwhile."""
         while True:
             try:
-                self._turns[0].acquire()
+                self._take_turn(0)
                 return
             except BaseException as error:  # of a signal's handler
                 self._errors.setdefault(0, error)
@@ -254,8 +258,9 @@ class ShardCommunicator(Communicator):
         check_buffer(array, reduce=True)
 
         def combine(values: list[Array]) -> Array:
-            highest: Array = np.maximum.reduce(values)
+            highest: Array = np.maximum.reduce(values, out=np.empty_like(values[0]))
             self._host.processes.max_(highest)
+            highest += 0  # of 0.0 and -0.0, which are equal, either may have been chosen
             return highest
 
         array[...] = self._exchange(f"max {array.dtype}{array.shape}", array, combine)
@@ -274,7 +279,7 @@ class ShardCommunicator(Communicator):
     def broadcast(self, value: Any) -> Any:
         """See ``Communicator.broadcast``."""
         processes = self._host.processes
-        return self._own(self._exchange("broadcast", value, lambda values: processes.broadcast(values[0])))
+        return self._copies("broadcast", value, lambda values: processes.broadcast(values[0]))
 
     def concatenate(self, rows: Array) -> Array:
         """See ``Communicator.concatenate``."""
@@ -290,7 +295,7 @@ class ShardCommunicator(Communicator):
         def combine(values: list[Any]) -> list[Any]:
             return [each for part in processes.gather(list(values)) for each in part]
 
-        return self._own(self._exchange("gather", value, combine))
+        return self._copies("gather", value, combine)
 
     def barrier(self) -> None:
         """See ``Communicator.barrier``."""
@@ -303,6 +308,12 @@ class ShardCommunicator(Communicator):
     def _exchange(self, call: str, value: Any, combine: Callable[[list[Any]], T]) -> T:
         return self._host.exchange(self._local, call, value, combine)
 
-    def _own(self, value: T) -> T:
-        """A copy, as if it had come from another process: shards share nothing that can be changed."""
-        return value if self._host.count == 1 else copy.deepcopy(value)
+    def _copies(self, call: str, value: Any, combine: Callable[[list[Any]], T]) -> T:
+        """The same, a copy as if from another process: shards share nothing that can be changed.
+
+        It is copied before any shard goes on, which may then change what it gave.
+        """
+        if self._host.count == 1:
+            return self._exchange(call, value, combine)
+        copied: T = pickle.loads(self._exchange(call, value, lambda values: pickle.dumps(combine(values))))
+        return copied
