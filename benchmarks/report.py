@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tyro
 
+from ppo_and_friends.cli.output import patient_output
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.distributed.cores import usable_cores
@@ -35,9 +36,9 @@ def command_line(
 
     Otherwise it is 1 if a measurement failed, 2 for a user's mistake, 130 if interrupted.
     """
-    parsed = tyro.cli(options, args=given, prog=f"benchmarks/{program}")
     try:
-        return body(parsed)
+        with patient_output():  # `| head` ends nothing
+            return body(tyro.cli(options, args=given, prog=f"benchmarks/{program}"))
     except PPOError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ppo_and_friends.distributed import cores
 from ppo_and_friends.distributed import interrupts as interrupts_module
@@ -213,6 +216,33 @@ def test_guard_alone(
     with pytest.raises(SystemExit) as ended, guard(SoloCommunicator(), lambda: "iteration 1"):
         raise error
     assert ended.value.code == status and capsys.readouterr().err == said
+
+
+def large_array() -> None:
+    np.zeros(2**57)  # 8 bytes each: 1 EiB
+
+
+def large_tensor() -> None:
+    torch.zeros(2**50, dtype=torch.float64)  # 8 PiB
+
+
+def large_list() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("work", "amount"),
+    [(large_array, ", asked for 1.00 EiB"), (large_tensor, ", asked for 8.39e+06 GiB"), (large_list, "")],
+)
+def test_memory_that_runs_out_is_no_traceback(
+    work: Callable[[], None], amount: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end, guard(SoloCommunicator()):
+        work()
+    assert end.value.code == 1
+    what, advice = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(rf"Out of memory in test_launch\.py:\d+{re.escape(amount)}\.", what)
+    assert advice.startswith("Fewer environments (--num_envs)")
 
 
 def test_guard_prints_a_traceback_once(capsys: pytest.CaptureFixture[str]) -> None:

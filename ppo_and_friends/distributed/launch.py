@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ppo_and_friends.distributed.communicator import Communicator
+from ppo_and_friends.distributed.out_of_memory import out_of_memory
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import FAILURE, PPOError, UsageError
 
@@ -208,6 +209,8 @@ def guard(comm: Communicator, context: Callable[[], str] | None = None) -> Itera
             text, code = "interrupted", 130
         elif isinstance(error, PPOError):
             text, code = str(error), error.exit_code
+        elif shortage := out_of_memory(error):
+            text, code = shortage, FAILURE
         else:
             # Leave out the frame of this function, which is of no interest.
             trace = error.__traceback__.tb_next if error.__traceback__ else None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from dataclasses import dataclass
 
 import pytest
+
+from benchmarks.report import command_line
 
 NAMES = ("learning", "masks", "memory", "parity", "scaling_model", "speed", "speed_gate", "time_to_score")
 
@@ -21,3 +25,17 @@ def test_it_takes_the_process_arguments(
     assert not end.value.code
     said = capsys.readouterr().out
     assert f"benchmarks/{name}.py" in said and " ".join(module.Options.__doc__.split()[:3]) in said
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No options."""
+
+
+def test_a_reader_may_leave_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does
+    with os.fdopen(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert command_line(Nothing, "nothing.py", lambda _: print("x" * 100_000) or 0, []) == 0
+        monkeypatch.undo()
