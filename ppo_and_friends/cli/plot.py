@@ -24,7 +24,7 @@ def plot_or_report(options: AllOptions) -> None:
         folders = options.plot or saved_runs(options)
         paths = plot(folders, column=options.plot_column, axis=options.plot_axis, output=options.plot_file)
         print(f"Plotted: {paths[0]}, interactive: {paths[1]}")
-    if options.compare and are_two_runs(options.compare):
+    if options.compare and options.compare_file is None and are_two_runs(options.compare):
         print(compare_bits(*map(Path, options.compare)))
     elif options.compare:
         from ppo_and_friends.studies.compare import compare

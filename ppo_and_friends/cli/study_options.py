@@ -69,8 +69,8 @@ class AllOptions(Options):
 
     compare: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[RUNS ...]", help_behavior_hint="")] = ()
     """Compare groups of runs, given by folders or quoted globs: interquartile means, bootstrap intervals,
-    probabilities of improvement, and whether there are enough seeds to tell. Of two single runs: where they
-    first differ, bit for bit."""
+    probabilities of improvement, and whether there are enough seeds to tell. Of two single runs,
+    without --compare_file: where they first differ, bit for bit."""
 
     compare_column: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "episode_return_mean_100"
     """The score to compare by: any column of progress.csv, of which the last value counts."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +11,9 @@ from torch import Tensor
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.reporting.run_record import load_settings
-from ppo_and_friends.runs.checkpoint import Checkpoint, read_checkpoint
+from ppo_and_friends.runs.checkpoint import Checkpoint, read_checkpoint, read_environments
 from ppo_and_friends.runs.checkpoint_folders import saved_checkpoints
-from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.run_folder import RunFolder, policies_in
 
 SHOWN = 4
 """Maximum number of settings, columns and tensors in a line."""
@@ -27,12 +25,14 @@ def are_two_runs(patterns: tuple[str, ...] | list[str]) -> bool:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "progress.csv").is_file() or RunFolder(folder).checkpoints.is_dir()
+    run = RunFolder(folder)
+    return run.progress.is_file() or run.checkpoints.is_dir() or bool(policies_in(folder))
 
 
 def compare_bits(first: Path, second: Path) -> str:
     """Compare the metrics of every iteration, and the tensors of all checkpoints that both runs have.
 
+    Of runs with several policies, each policy's. States of environments are compared where both have them.
     Times are left out, and so is what doesn't depend on the training, such as the numbers of ranks.
 
     Args:
@@ -48,8 +48,20 @@ def compare_bits(first: Path, second: Path) -> str:
     """
     if first.resolve() == second.resolve():
         raise UsageError(f"--compare: {first} and {second} are the same run.")
-    lines = [*_settings(first, second), _rows(first, second), _checkpoints(first, second)]
-    return "\n".join(lines)
+    return "\n".join(_lines(first, second))
+
+
+def _lines(first: Path, second: Path) -> Iterator[str]:
+    yield from _settings(first, second)
+    ours, theirs = policies_in(first), policies_in(second)
+    for name in ours | theirs:
+        if name not in ours or name not in theirs:
+            yield f"Policies differ: {name} is in one of the runs only."
+            continue
+        yield f"Policy {name}:"
+        yield from (_rows(ours[name], theirs[name]), _checkpoints(ours[name], theirs[name]))
+    if not ours | theirs:
+        yield from (_rows(first, second), _checkpoints(first, second))
 
 
 def _settings(first: Path, second: Path) -> Iterator[str]:
@@ -65,12 +77,16 @@ def _rows(first: Path, second: Path) -> str:
     if not ours or not theirs:
         return f"Metrics: {first if not ours else second} has no progress.csv with rows."
     names = [name for name in columns if name in others and not _is_time(name)]
-    for mine, other in zip(ours, theirs, strict=False):
+    by_iteration = {row["iteration"]: row for row in theirs}
+    both = [(row, by_iteration[row["iteration"]]) for row in ours if row["iteration"] in by_iteration]
+    if not both:
+        return "Metrics: the runs have no iteration in common."
+    for mine, other in both:
         apart = [name for name in names if mine[name] != other[name]]
         if apart:
             shown = [f"{name} ({mine[name]} and {other[name]})" for name in apart[:SHOWN]]
             return f"Metrics: first differ in iteration {mine['iteration']}: {_listed(shown, len(apart))}."
-    return f"Metrics: equal in {min(len(ours), len(theirs)):,} iterations, times aside."
+    return f"Metrics: equal in {len(both):,} iterations, times aside."
 
 
 def _is_time(column: str) -> bool:
@@ -97,32 +113,42 @@ def _checkpoints(first: Path, second: Path) -> str:
 
 def _apart(first: Checkpoint, second: Checkpoint) -> Iterator[str]:
     """What differs, in the order in which it was saved."""
-    names = chain(first.tensors, (name for name in second.tensors if name not in first.tensors))
-    for name in names:
-        mine, other = first.tensors.get(name), second.tensors.get(name)
+    yield from _tensors_apart(first.tensors, second.tensors)
+    for key in dict.fromkeys((*first.state, *second.state)):
+        mine, other = (repr(each.state.get(key)) for each in (first, second))  # NaN isn't equal to itself
+        if key != "seconds" and mine != other:
+            yield f"{key} ({_short(mine)} and {_short(other)})"
+    ours, theirs = read_environments(first), read_environments(second)
+    if ours is not None and theirs is not None:
+        yield from _tensors_apart(ours, theirs)
+
+
+def _tensors_apart(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Iterator[str]:
+    for name in dict.fromkeys((*first, *second)):
+        mine, other = first.get(name), second.get(name)
         if mine is None or other is None:
             yield f"{name} (in one of them only)"
         elif (text := _difference(mine, other)) is not None:
             yield f"{name} ({text})"
-    for key in dict.fromkeys((*first.state, *second.state)):
-        if key != "seconds" and first.state.get(key) != second.state.get(key):
-            yield f"{key} ({_short(first.state.get(key))} and {_short(second.state.get(key))})"
 
 
 def _difference(first: Tensor, second: Tensor) -> str | None:
     """How two tensors differ; None if they are equal bit for bit."""
     if first.dtype != second.dtype or first.shape != second.shape:
         return f"{first.dtype}{list(first.shape)} and {second.dtype}{list(second.shape)}"
-    bits = [each.contiguous().view(-1).view(torch.uint8).view(first.numel(), -1) for each in (first, second)]
-    apart = int((bits[0] != bits[1]).any(dim=1).sum()) if first.numel() else 0
-    if not apart:
+    if not first.numel():
         return None
-    most = (first.double() - second.double()).abs().max().item()
-    return f"{apart:,} of {first.numel():,} numbers, by {most:.1e} at most"
+    flat = [each.contiguous().view(-1) for each in (first, second)]
+    bits = [each.view(torch.uint8).view(first.numel(), -1) for each in flat]
+    apart = (bits[0] != bits[1]).any(dim=1)
+    if not apart.any():
+        return None
+    mine, other = (each[apart].double() for each in flat)
+    most = (mine - other).abs().max().item()
+    return f"{len(mine):,} of {first.numel():,} numbers, by {most:.1e} at most"
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

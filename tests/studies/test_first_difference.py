@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from ppo_and_friends.runs.checkpoint import read_checkpoint, save_checkpoint
 from ppo_and_friends.runs.checkpoint_folders import saved_checkpoints
+from ppo_and_friends.studies.first_difference import compare_bits
 from tests.command_line import run, toy
 from tests.toys import FOLDER
 
@@ -63,3 +65,59 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
     assert checkpoints.startswith("Checkpoints: the runs have none of the same number of timesteps.")
     twice = run("--compare", ours, ours)
     assert twice.status == 2 and len(twice.complaint) == 1 and "are the same run" in twice.err
+
+
+SAVED = {"none": torch.empty(0, 3), "whole": torch.tensor([1.0, torch.inf, torch.nan])}
+STATE = {"iteration": 1, "score": float("nan"), "seconds": 1.0}
+STATES = {"bytes": torch.tensor([1, 2], dtype=torch.uint8)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "environments", "found"),
+    [
+        ({}, STATES, "equal bit for bit, 1 checkpoint, the last at 10 timesteps."),
+        ({}, None, "equal bit for bit, 1 checkpoint, the last at 10 timesteps."),
+        # The infinities are equal, though their difference isn't a number.
+        (
+            {"whole": torch.tensor([1.5, torch.inf, torch.nan])},
+            STATES,
+            "whole (1 of 3 numbers, by 5.0e-01",
+        ),
+        ({"none": torch.empty(3, 0)}, STATES, "none (torch.float32[0, 3] and torch.float32[3, 0])."),
+        (
+            {},
+            {"bytes": torch.tensor([1, 5], dtype=torch.uint8)},
+            "bytes (1 of 2 numbers, by 3.0e+00 at most).",
+        ),
+    ],
+)
+def test_odd_numbers_and_states_of_environments_are_compared(
+    tmp_path: Path,
+    changed: dict[str, torch.Tensor],
+    environments: dict[str, torch.Tensor] | None,
+    found: str,
+) -> None:
+    save_checkpoint(tmp_path / "a" / "checkpoints", 10, SAVED, STATE, environments=STATES)
+    state = STATE | {"seconds": 2.0}
+    save_checkpoint(tmp_path / "b" / "checkpoints", 10, SAVED | changed, state, environments=environments)
+    metrics, checkpoints = compare_bits(tmp_path / "a", tmp_path / "b").splitlines()
+    assert found in checkpoints and "has no progress.csv" in metrics
+
+
+def test_rows_are_compared_by_iteration_and_each_policy_by_itself(tmp_path: Path) -> None:
+    for place, first in (("a", 1), ("b", 2)):
+        for name, ours in (("cat", "0.5"), ("dog", "0.5" if place == "a" else "0.25")):
+            folder = tmp_path / place / "policies" / name
+            save_checkpoint(folder / "checkpoints", 10, SAVED, STATE)
+            lines = [f"{k},{ours}" for k in range(first, 4)]
+            (folder / "progress.csv").write_text("\n".join(("iteration,kl", *lines)) + "\n")
+    done = run("--compare", tmp_path / "a", tmp_path / "b")
+    equal = "Checkpoints: equal bit for bit, 1 checkpoint, the last at 10 timesteps."
+    assert done.status == 0 and done.out.splitlines() == [
+        "Policy cat:",
+        "Metrics: equal in 2 iterations, times aside.",
+        equal,
+        "Policy dog:",
+        "Metrics: first differ in iteration 2: kl (0.5 and 0.25).",
+        equal,
+    ]

@@ -1,0 +1,25 @@
+"""The comparison of numbers of ranks can fail."""
+
+import pytest
+
+from benchmarks.layouts import says_equal
+
+METRICS = "Metrics: equal in 4 iterations, times aside."
+CHECKPOINTS = "Checkpoints: equal bit for bit, 2 checkpoints, the last at 512 timesteps."
+
+
+@pytest.mark.parametrize(
+    ("lines", "equal"),
+    [
+        ((METRICS, CHECKPOINTS), True),
+        (("Policy prey:", METRICS, CHECKPOINTS), True),
+        ((METRICS, "Checkpoints: first differ at iteration 2 (256 timesteps): a (...)."), False),
+        (("Metrics: first differ in iteration 1: kl (1 and 2).", CHECKPOINTS), False),
+        (("Metrics: there has no progress.csv with rows.", CHECKPOINTS), False),
+        ((METRICS, "Checkpoints: the runs have none of the same number of timesteps."), False),
+        (("Policies differ: prey is in one of the runs only.",), False),
+        ((), False),
+    ],
+)
+def test_only_what_was_found_equal_is(lines: tuple[str, ...], equal: bool) -> None:
+    assert says_equal("\n".join(lines)) == equal
