@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from ppo_and_friends.distributed import devices
+from ppo_and_friends.distributed import devices, gradient_sum
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.devices import assign, choose_device, host_zeros
 from ppo_and_friends.distributed.gradient_sum import connect, sum_staged_
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
+from ppo_and_friends.distributed.timed_communicator import TimedCommunicator
 from ppo_and_friends.errors import UsageError
+from tests.test_shards import on_shards
 
 
 @pytest.mark.parametrize(
@@ -107,3 +112,17 @@ def test_a_gpus_tensor_is_summed_by_way_of_the_host() -> None:
 @pytest.mark.parametrize("own", [("gpu-a", "gpu-a", "gpu-b"), ("gpu-a", None, "gpu-b"), (None,) * 3])
 def test_ranks_that_share_a_gpu_or_lack_the_backend_do_not_connect(own: tuple[str | None, ...]) -> None:
     assert run_threaded(3, lambda comm: connect(comm, "gloo", own[comm.rank])) == [False] * 3
+
+
+def test_gradients_of_shards_are_left_to_their_own_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL has its own order, and each rank would wait in it for the others: shards take turns."""
+    properties = SimpleNamespace(uuid="GPU-1")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    monkeypatch.delenv(gradient_sum.SWITCH, raising=False)
+
+    def own_gpu(communicator: Communicator) -> str | None:
+        return gradient_sum._own_gpu(torch.device("cuda", 0), TimedCommunicator(communicator, nullcontext()))
+
+    assert on_shards(2, 2, own_gpu) == [None, None]
+    assert run_threaded(2, own_gpu) == ["GPU-1", "GPU-1"]

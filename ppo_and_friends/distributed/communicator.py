@@ -35,6 +35,11 @@ class Communicator(ABC):
         """The number of processes that the ranks are in: as many, unless ranks are shards (`shards`)."""
         return self.size
 
+    @property
+    def has_fixed_order(self) -> bool:
+        """Whether the order of a sum is part of the run, so that no other library may do it instead."""
+        return False
+
     @abstractmethod
     def sum_(self, array: Array) -> None:
         """Replace an array, in place, with its sum over the ranks; bitwise equal on all ranks.

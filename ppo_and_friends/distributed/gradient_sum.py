@@ -32,7 +32,7 @@ def make_sum(buffer: torch.Tensor, communicator: Communicator) -> Sum:
 
     With one rank, the function does nothing. CPU buffers are summed in place by MPI. GPU buffers are
     summed by NCCL if every rank has a GPU of its own, and otherwise through host memory, because NCCL
-    does not allow ranks to share a GPU.
+    does not allow ranks to share a GPU. So are those of shards, whose sums have an order.
 
     Args:
         buffer: [n], contiguous, of the same size, dtype and device type on all ranks.
@@ -43,15 +43,21 @@ def make_sum(buffer: torch.Tensor, communicator: Communicator) -> Sum:
     if buffer.device.type == "cpu":
         array = buffer.numpy()
         return lambda: communicator.sum_(array)
-    usable = dist.is_available() and dist.is_nccl_available() and os.environ.get(SWITCH) != "0"
-    own_gpu = str(torch.cuda.get_device_properties(buffer.device).uuid) if usable else None
-    if connect(communicator, "nccl", own_gpu):
+    if connect(communicator, "nccl", _own_gpu(buffer.device, communicator)):
         # The first sum connects the GPUs. A failure here ends the job, because some ranks may hang in it.
         dist.all_reduce(buffer.new_zeros(1))
         torch.cuda.synchronize(buffer.device)
         return lambda: sum_in_group_(buffer)
     staging = torch.empty_like(buffer, device="cpu", pin_memory=True)
     return lambda: sum_staged_(buffer, staging, communicator)
+
+
+def _own_gpu(device: torch.device, communicator: Communicator) -> str | None:
+    """The UUID of a GPU with which NCCL may sum; None: it may not."""
+    usable = dist.is_available() and dist.is_nccl_available() and os.environ.get(SWITCH) != "0"
+    if not usable or communicator.has_fixed_order:
+        return None
+    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 def connect(communicator: Communicator, backend: str, own_device: str | None) -> bool:

@@ -248,6 +248,11 @@ class ShardCommunicator(Communicator):
         """See ``Communicator.processes``."""
         return self._host.processes.size
 
+    @property
+    def has_fixed_order(self) -> bool:
+        """Yes; and a process would wait forever for NCCL to meet the shards whose turn it isn't."""
+        return True
+
     def sum_(self, array: Array) -> None:
         """See ``Communicator.sum_``; in the order of `fixed_tree`."""
         check_buffer(array, reduce=True)

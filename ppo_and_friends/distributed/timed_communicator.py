@@ -26,6 +26,11 @@ class TimedCommunicator(Communicator):
         """As the inner one."""
         return self.inner.processes
 
+    @property
+    def has_fixed_order(self) -> bool:
+        """As the inner one."""
+        return self.inner.has_fixed_order
+
     def sum_(self, array: Array) -> None:
         """As the inner one."""
         with self._lap:
