@@ -40,6 +40,7 @@ from ppo_and_friends.settings.experiment import (
     steps,
 )
 from ppo_and_friends.settings.registry import all_launchers, resolve
+from tests.agents.nim import nim
 from tests.agents.toys import MORTAL, squad
 from tests.beginnings import begun, played
 from tests.engine import Identity, experiment
@@ -263,6 +264,14 @@ def several_agents() -> Experiment:
     )
 
 
+def games_against_itself() -> Experiment:
+    friends = (
+        friend("SelfPlay", save_steps=40, window=2, opponent="win_rate"),
+        friend("AdvantageNormalizer"),
+    )
+    return nim(*friends, num_timesteps=NUM_TIMESTEPS)
+
+
 FRIENDLY: tuple[Callable[[], Experiment], ...] = (
     normalised_cart_pole,
     fading_pendulum,
@@ -280,6 +289,7 @@ FRIENDLY: tuple[Callable[[], Experiment], ...] = (
     cards,
     pictures,
     several_agents,
+    games_against_itself,
 )
 """Experiments that have, together, every friend and all that launchers leave at its default."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ppo_and_friends.friends.catalog import BUILT_IN, STARTING_POINTS
+from ppo_and_friends.friends.catalog import BUILT_IN, OF_AGENTS, STARTING_POINTS
 from tests.digests import EXPERIMENTS, compute, difference, differences, digest, recorded
 
 TOLERANCE = 1e-6
@@ -35,7 +35,7 @@ def test_nothing_is_recorded_that_is_not_compared() -> None:
 
 def test_every_friend_has_a_part() -> None:
     used = {spec.name for make in EXPERIMENTS.values() for spec in make().friends}
-    assert {*BUILT_IN, *STARTING_POINTS} <= used
+    assert {*BUILT_IN, *STARTING_POINTS, *OF_AGENTS} <= used
 
 
 def test_a_digest_tells_tensors_apart() -> None:

@@ -11,7 +11,17 @@ import pytest
 
 from benchmarks.report import command_line
 
-NAMES = ("learning", "masks", "memory", "parity", "scaling_model", "speed", "speed_gate", "time_to_score")
+NAMES = (
+    "learning",
+    "masks",
+    "memory",
+    "parity",
+    "scaling_model",
+    "self_play",
+    "speed",
+    "speed_gate",
+    "time_to_score",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
