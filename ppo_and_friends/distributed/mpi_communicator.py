@@ -18,6 +18,7 @@ os.environ.setdefault("UCX_DEBUG_SIGNO", "0")
 from mpi4py import MPI  # noqa: E402
 
 from ppo_and_friends.distributed.communicator import Array, Communicator, check_buffer  # noqa: E402
+from ppo_and_friends.distributed.leftovers import remove_leftovers  # noqa: E402
 
 SPIN_SECONDS = 200e-6
 """How long a collective is polled without pauses: longer than it takes once all ranks have arrived."""
@@ -38,6 +39,7 @@ def initialize(check: Callable[[str], None]) -> None:
     if MPI.Is_initialized():
         return
     check(MPI.Get_library_version())
+    remove_leftovers()
     # One thread at a time calls MPI, of several if they are shards; a higher level locks on every call.
     MPI.Init_thread(MPI.THREAD_SERIALIZED)
 
