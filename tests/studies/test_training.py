@@ -38,7 +38,7 @@ def checkpoints(folder: Path) -> dict[Path, int]:
 def test_failures_are_listed_and_the_rest_is_done_and_left_alone(tmp_path: Path):
     # Without the sixth small setting names stay short: the faulty variant fails at its 100th step.
     arguments = study(tmp_path, "--seeds=1,2", FAULTY, "--jobs=2")
-    done = spawn(*arguments)
+    done = spawn(*arguments, timeout=180)  # four runs start, maybe on a busy machine
     assert done.status == 1, done.out
     assert "4 runs: 2 done, 2 failed" in done.out
     listed = done.out.partition("2 of 4 runs failed:\n")[2].splitlines()[:2]
