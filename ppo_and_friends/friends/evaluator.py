@@ -6,6 +6,8 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +16,7 @@ from ppo_and_friends.common.formatting import format_value
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
+from ppo_and_friends.evaluation.opponents import Match, RandomPolicy
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.episodes import RECENT, info_means
@@ -36,6 +39,7 @@ class Evaluator(Friend):
     due: Tensor
     score: Tensor
     best: Tensor
+    _policy: Any
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Evaluator(Friend):
         target: float | None = None,
         deterministic: bool = True,
         share: bool = True,
+        opponent: Literal["random"] | None = None,
     ) -> None:
         """Choose when and how to evaluate.
 
@@ -54,12 +59,14 @@ class Evaluator(Friend):
             deterministic: Take the most probable actions; False: sample them.
             share: Divide the episodes among the ranks; False: rank 0 plays them all. The returns are
                 the same.
+            opponent: Of games, what plays all agents but one, which is the policy, in episode after episode
+                another one: ``random`` actions. The win rate is reported, too. None: the policy plays all.
         """
         super().__init__()
         if every < 1 or episodes < 1:
             raise UsageError(f"Evaluator: every and episodes must be at least 1, not {every} and {episodes}.")
         self.every, self.episodes, self.target = every, episodes, target
-        self.deterministic, self.share = deterministic, share
+        self.deterministic, self.share, self.opponent = deterministic, share, opponent
         self.due = self.statistic("due", np.array(float(every)))
         self.score = self.statistic("score", np.array(np.nan))
         self.best = self.statistic("best", np.array(np.nan))
@@ -69,6 +76,11 @@ class Evaluator(Friend):
     def attach(self, agent: Agent) -> None:
         """Keep the policy, including the other friends' observation transforms."""
         self._policy = agent.policy()
+        if self.opponent is not None:
+            agents = self.context.agents
+            if len(agents) < 2 or self.context.experiment.agents.several:
+                raise UsageError("Evaluator: opponent is for games of several agents that share a policy.")
+            self._policy = Match(agents, agent.policy, partial(RandomPolicy, self.context.action_space))
 
     def before_update(self, controls: Controls) -> None:
         """Keep track of the training's progress."""

@@ -12,9 +12,11 @@ from ppo_and_friends import evaluate, train
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.evaluation.evaluate import evaluate as play
 from ppo_and_friends.evaluation.opponents import WON, Match, RandomPolicy
+from ppo_and_friends.settings.experiment import friend
 from ppo_and_friends.vector.masks import KEY
 from tests.agents.nim import nim
 from tests.engine import Episodes, experiment
+from tests.engine import train as train_on_ranks
 
 
 class Best:
@@ -74,3 +76,13 @@ def test_a_single_agent_has_no_opponent() -> None:
     policy = train(experiment(Episodes, num_timesteps=64), folder=None, verbosity=-1).policy()
     with pytest.raises(UsageError, match="games of several agents that share a policy"):
         evaluate(policy, 1, opponent="random")
+
+
+def test_evaluations_against_a_random_player() -> None:
+    """Of four games some are won and some lost, or all are; against itself the mean would always be 0."""
+    watching = friend("Evaluator", every=1, episodes=4, opponent="random")
+    ((_, metrics),) = train_on_ranks(nim(friend("SelfPlay"), watching), 2)
+    for each in metrics:
+        assert each["Evaluator/info/won"] == pytest.approx((each["Evaluator/score"] + 1) / 2)
+    with pytest.raises(UsageError, match="games of several agents that share a policy"):
+        train_on_ranks(experiment(Episodes, (watching,)), 1)

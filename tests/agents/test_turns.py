@@ -123,3 +123,14 @@ def test_scores_count_what_happens_to_those_who_wait() -> None:
     assert metrics["episode_return_min"] == -1.0 and metrics["episode_return_max"] == 1.0
     assert abs(metrics["episode_return_mean"]) < 1e-9
     assert metrics["info/episode_return/team"] == 0.0
+
+
+def test_pettingzoo_s_games_by_its_own_conversion() -> None:
+    pytest.importorskip("pettingzoo", reason="the extra [petting] is not installed")
+    for id in ("pettingzoo.classic.connect_four_v3", "pettingzoo.classic.connect_four_v3:raw_env"):
+        settings = EnvironmentSettings(id=id, api="petting_zoo", num_envs=1)
+        with closing(make_vector_env(settings, Layout(1, 0, 1), agents=AgentSettings())) as envs:
+            assert envs.reset(1)["policy"].shape == (2, 6 * 7 * 2)
+            steps = [envs.step(np.full(2, column)) for column in (3, 4, 3, 4, 3, 4, 3)]  # four in a column
+        assert [step.active.tolist() for step in steps[:2]] == [[True, False], [False, True]]
+        assert steps[-1].rewards.tolist() == [1.0, -1.0] and steps[-1].terminated.all()
