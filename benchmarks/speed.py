@@ -49,6 +49,8 @@ class Options:
     """Of training in each measurement."""
     rounds: int = 3
     """The median of so many is shown."""
+    shards: int = 0
+    """Also measure the highest number of ranks with this many deterministic shards; 0: don't."""
     peer_python: Path | None = None
     """A Python with stable-baselines3, sbx-rl and envpool (docs/environments.md says how): adds the peers."""
     output: Path = Path("results/speed")
@@ -120,17 +122,21 @@ def equal_work_table(rates: Results) -> str:
 
 def measure_all(options: Options) -> Results:
     """All rounds; a measurement that fails is recorded as such and tried again in the next round."""
-    columns = {SINGLE: (1, True)} if 1 in options.ranks else {}
+    columns: dict[str, tuple[int, bool, Changes | None]]
+    columns = {SINGLE: (1, True, None)} if 1 in options.ranks else {}
     for ranks in options.ranks:
         if ranks != 1 or usable_cores() > 1:
-            columns[f"ours, {ranks} rank{'s' * (ranks > 1)}"] = (ranks, False)
+            columns[f"ours, {ranks} rank{'s' * (ranks > 1)}"] = (ranks, False, None)
+    if options.shards:
+        changed = Changes((f"deterministic_shards={options.shards}",))
+        columns[f"{list(columns)[-1]}, {options.shards} shards"] = (max(options.ranks), False, changed)
     names = [resolve(name).name for name in options.environments]
     rows: dict[str, Any] = {name: {column: [] for column in columns} for name in names}
     results = stamp() | {"seconds": options.seconds, "rounds": options.rounds, "failures": [], "rows": rows}
     for name, column in [(name, column) for name in names for column in columns] * options.rounds:
-        ranks, one_core = columns[column]
+        ranks, one_core, changes = columns[column]
         try:
-            rows[name][column].append(ours(name, ranks, options.seconds, one_core=one_core))
+            rows[name][column].append(ours(name, ranks, options.seconds, one_core=one_core, changes=changes))
             said = f"{rows[name][column][-1]['steps_per_second']:,.0f} steps/s"
         except MeasurementError as error:
             said = str(error)

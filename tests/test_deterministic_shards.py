@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ppo_and_friends import Run, launcher_experiment
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
+from ppo_and_friends.distributed.threaded_communicator import run_threaded
 from ppo_and_friends.friends.catalog import BUILT_IN
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.settings.experiment import Experiment
@@ -76,3 +79,31 @@ def test_shards_without_an_environment_are_refused(tmp_path: Path) -> None:
     done = run(*toy(tmp_path, "--set=deterministic_shards=5"))
     assert done.status == 2 and len(done.complaint) == 1
     assert "each shard needs an environment, and there are 4" in done.err
+
+
+def test_a_run_that_moves_to_other_ranks_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    """Exactly resumed, environments included: three iterations on three processes, the rest on one."""
+    experiment = launcher_experiment("Pendulum").with_changes(
+        {
+            "deterministic_shards": 4,
+            "exact_resume": True,
+            "environment.backend": "gymnasium",
+            "ppo.rollout_timesteps": 128,
+            "ppo.minibatch_size": 64,
+        },
+        num_envs=8,
+        num_timesteps=640,
+    )
+
+    def train(communicator: Communicator, folder: str, iterations: int) -> None:
+        with Run(experiment, tmp_path / folder, communicator=communicator, tensorboard=False) as run_:
+            for _ in zip(range(iterations), run_.iterations(), strict=False):
+                pass
+
+    train(SoloCommunicator(), "stayed", 5)
+    run_threaded(3, lambda communicator: train(communicator, "moved", 3))
+    train(SoloCommunicator(), "moved", 2)
+    done = run("--compare", tmp_path / "stayed", tmp_path / "moved")
+    metrics, checkpoints = done.out.splitlines()
+    assert metrics == "Metrics: equal in 5 iterations, times aside."
+    assert checkpoints.startswith("Checkpoints: equal bit for bit, 1 checkpoint")

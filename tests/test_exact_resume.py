@@ -330,6 +330,15 @@ class Clock(Own):
         return seen, reward + Clock.time, *rest
 
 
+class Chance(Own):
+    """Begins its episodes at random, as nobody can repeat."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._numbers = self._endless(float(np.random.normal()), -1000)
+        return next(self._numbers), {}
+
+
 class Hidden(Clock):
     """Doesn't say its state."""
 
@@ -352,6 +361,7 @@ class Late(gymnasium.Wrapper[Any, Any, Any, Any]):
     ("id", "complaint"),
     [
         ("tests.test_exact_resume:Clock", "step 1 gave something else"),
+        ("tests.test_exact_resume:Chance", "another environment, step 21 gave something else"),
         ("tests.test_exact_resume:Hidden", "can't be saved: env._hidden (list_iterator)."),
         ("LunarLander-v3", "b2World, of Box2D).\nNo engine can save Box2D's world"),
     ],

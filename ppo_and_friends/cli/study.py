@@ -136,6 +136,8 @@ def _common(options: AllOptions) -> list[str]:
     texts = [f"--{name}={getattr(options, name)}" for name in PASSED_ON if getattr(options, name) is not None]
     texts += [f"--report_to={name}" for name in options.report_to]
     texts += [f"--track_tags={tag}" for tag in options.track_tags]
+    if options.exact_resume:
+        texts.append("--exact_resume")
     if options.trust:
         texts.append("--trust")
     if not options.tensorboard:

@@ -127,7 +127,7 @@ class Curriculum(Friend):
     def after_update(self, stats: dict[str, float]) -> None:
         """Refuse bounds on numbers that no run has, as soon as an iteration shows which there are."""
         known = [*stats, "timesteps", "iteration"]
-        places = ("info", *(friend.name for friend in self.context.friends))
+        places = ("info", *(friend.name for friend in self.context.others(Friend)))
         for by in dict.fromkeys(by for stages in self._stepped for by, _ in stages.bounds):
             if by not in known and by.partition("/")[0] not in places:
                 near = nearest(by, known)

@@ -14,7 +14,8 @@ from torch import Tensor
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.friend import Friend, FriendContext, Teacher
+from ppo_and_friends.friends.context import FriendContext, Teacher
+from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.networks.model import begun, legal
 from ppo_and_friends.ppo.hooks import Controls, EpisodeHistory, RolloutRequest, transformed
 from ppo_and_friends.ppo.minibatches import Minibatch

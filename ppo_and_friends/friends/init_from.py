@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ppo_and_friends.common.tensors import tensor_fault
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.errors import CheckpointError, UsageError
-from ppo_and_friends.friends.friend import Friend, SavedPolicy
+from ppo_and_friends.friends.context import SavedPolicy
+from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.friends.normalizers import RewardNormalizer
 from ppo_and_friends.friends.observation_normalizer import ObservationNormalizer
 from ppo_and_friends.friends.value_scale import PopArt, ValueNormalizer

@@ -9,7 +9,8 @@ from typing import Any
 from gymnasium import spaces
 from torch import Tensor
 
-from ppo_and_friends.friends.friend import Friend, SavePolicy
+from ppo_and_friends.friends.context import SavePolicy
+from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.runs.checkpoint import save_checkpoint
 from ppo_and_friends.runs.checkpoint_contents import ACTING_FRIENDS, acting_friends, spaces_of
 from ppo_and_friends.settings.experiment import Experiment

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.friend import SavedPolicy
+from ppo_and_friends.friends.context import SavedPolicy
 from ppo_and_friends.runs.checkpoint import MANIFEST, Checkpoint, load_latest, read_checkpoint
 from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.packed import is_packed, unpacked

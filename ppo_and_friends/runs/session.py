@@ -144,7 +144,7 @@ class Session:
         # What friends gather during a rollout must not be saved without what they make of it.
         tensors, state = capture(trainer, self.seconds)
         self._before = {n: t.clone() if n.startswith("friends.") else t for n, t in tensors.items()}, state
-        self._environments_before = self._environments()
+        self._environments_before = self._environments(tell=False)
         try:
             report = self._iterate()
         except RolloutGivenUp:
@@ -181,14 +181,19 @@ class Session:
             recordings=trainer.friends.recordings(),
         )
 
-    def _environments(self) -> dict[str, Tensor] | None:
-        """States of the environments, if the run resumes exactly. A collective then."""
+    def _environments(self, tell: bool = True) -> dict[str, Tensor] | None:
+        """States of the environments, if the run resumes exactly. A collective then.
+
+        Args:
+            tell: Whether to warn if they can't be saved.
+        """
         if not self.trainer.experiment.exact_resume:
             return None
         try:
             return capture_environments(self.trainer)
         except UnsavableState as error:
-            self.reporter.message(f"{error} This checkpoint can't be resumed exactly.", level="warning")
+            if tell:
+                self.reporter.message(f"{error} This checkpoint can't be resumed exactly.", level="warning")
             return None
 
     def _is_due(self) -> bool:

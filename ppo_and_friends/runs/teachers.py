@@ -13,7 +13,7 @@ from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
-from ppo_and_friends.friends.friend import LoadTeacher, Teacher
+from ppo_and_friends.friends.context import LoadTeacher, Teacher
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.runs.allocation import no_larger_than
 from ppo_and_friends.runs.checkpoint import Checkpoint

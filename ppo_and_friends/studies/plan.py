@@ -18,7 +18,14 @@ from ppo_and_friends.settings.overrides import differences
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.studies.sweep import Sweep, file_name
 
-FREE = ("num_timesteps", "device", "checkpoint_seconds", "keep_checkpoints", "reward_threshold")
+FREE = (
+    "num_timesteps",
+    "device",
+    "checkpoint_seconds",
+    "keep_checkpoints",
+    "exact_resume",
+    "reward_threshold",
+)
 """Settings in which a saved run may differ from the one asked for."""
 
 OWN = ("__random_seed", "__run_folder", "__state_path", "__run_name", "__clobber", "__help", "_h")

@@ -6,6 +6,7 @@ import contextlib
 import enum
 import warnings
 from collections import deque
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -221,6 +222,31 @@ def test_a_constant_that_changed_is_named() -> None:
     state = captured(one)
     with pytest.raises(NoStateError, match=r"env\.extra was sin, and is NoneType"):
         restored(state, other)
+
+
+def counter(by: int) -> Any:
+    count = [0]
+
+    def add() -> int:
+        count[0] += by
+        return count[0]
+
+    return add
+
+
+def test_what_functions_remember() -> None:
+    one, other = Thing(), Thing()
+    for thing in (one, other):
+        add, inner = counter(2), Slotted(5)
+        thing.extra = [add, add, inner.__init__, partial(max, [1]), Thing.reset, np.sin, thing.change]  # type: ignore[misc]
+    assert [one.extra[0](), one.extra[1]()] == [2, 4]
+    one.extra[2].__self__.value = 6
+    one.extra[3].args[0].append(9)
+    mine = other.extra[0]
+    restored(captured(one), other)
+    assert other.extra[0] is mine and mine() == 6
+    assert other.extra[2].__self__.value == 6 and other.extra[3]() == 9
+    assert other.extra[-1].__self__ is other and captured(one) != captured(other)
 
 
 def test_classes_of_the_environments_package_may_come_up_later() -> None:

@@ -12,6 +12,8 @@ import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any
 
 import gymnasium
@@ -76,6 +78,13 @@ class _Capture:
             return ["number", self.writer.add_array(self._array(np.asarray(value)))]
         if isinstance(value, enum.Enum):
             return ["enum", class_name(kind), value.name]
+        if kind is FunctionType and value.__closure__:
+            return self._of_function(value)
+        if kind is MethodType and not isinstance(value.__self__, type):
+            with self._inside(".__self__"):
+                return ["method", value.__func__.__qualname__, self.node(value.__self__)]
+        if kind is partial:
+            return ["partial", constant_text(value), self.node([value.args, value.keywords])]
         if isinstance(value, CONSTANT) or kind.__name__ in RENDERERS:
             return ["constant", constant_text(value) if isinstance(value, CONSTANT) else kind.__name__]
         if id(value) in self._seen:
@@ -151,6 +160,18 @@ class _Capture:
         if array.dtype.kind not in KINDS or array.dtype.hasobject:
             raise self._refusal(array, f"of the type {array.dtype}")
         return array
+
+    def _of_function(self, function: Any) -> Any:
+        """What a function remembers of where it was made."""
+        if id(function) in self._seen:
+            return ["seen", self._seen[id(function)]]
+        self._seen[id(function)] = len(self._seen)
+        self._alive.append(function)
+        found = []
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
+            with self._inside(f".{name}"):
+                found.append(self.node(cell.cell_contents))
+        return ["function", constant_text(function), found]
 
     def _of_generator(self, generator: np.random.Generator) -> Any:
         name = type(generator.bit_generator).__name__

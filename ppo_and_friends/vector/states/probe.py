@@ -25,7 +25,10 @@ from ppo_and_friends.vector.states.restore import restored
 from ppo_and_friends.vector.team import Team
 
 BEFORE, AFTER = 20, 40
-"""Steps before a state is saved, and steps that are compared."""
+"""Steps before a state is saved, and steps that are compared, with a reset after as many."""
+
+RESET = None
+"""In the place of an action: resets amid an episode, since its end may be far."""
 
 ADVICE = (
     "Give the environment get_state() and set_state(state) (docs/distribution.md), or leave out exact_resume."
@@ -44,7 +47,7 @@ class Player(Protocol):
         """A random action, a legal one where the environment says which are."""
 
     def step(self, action: Any) -> bytes:
-        """What a step, or a reset where an episode is over, gave."""
+        """What a step gave, or a reset: where it is asked for, or an episode is over."""
 
     def save(self) -> bytes:
         """The state."""
@@ -90,8 +93,8 @@ def _compare(id: str, one: Player, other: Player) -> None:
         one.step(one.action())
     state = one.save()
     actions, expected = [], []
-    for _ in range(AFTER):
-        actions.append(one.action())
+    for step in range(AFTER):
+        actions.append(RESET if step == BEFORE else one.action())
         expected.append(one.step(copy.deepcopy(actions[-1])))
     for player, name in ((other, "another environment"), (one, "the same environment, later")):
         player.restore(state)
@@ -118,7 +121,7 @@ class _Single:
         return _sample(self._space, self.env.action_mask)
 
     def step(self, action: Any) -> bytes:
-        if self._over:
+        if self._over or action is RESET:
             observation, reward, ends = self.env.reset()[0], 0.0, [False, False]
         else:
             observation, reward, *ends, _ = self.env.step(action)
@@ -161,7 +164,7 @@ class _Several:
         return None
 
     def step(self, action: Any) -> bytes:
-        if self._team.over:
+        if self._team.over or action is RESET:
             self._seen = self._team.reset()
             return captured([dict(self._seen), self._team.present])
         step = self._team.step(action)

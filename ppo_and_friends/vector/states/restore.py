@@ -11,6 +11,8 @@ import math
 import random
 import sys
 from collections import OrderedDict, defaultdict, deque
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -136,7 +138,28 @@ class _Restore:
             raise NoStateError(f"{self.place} was {text}, and is {own}")
         return existing
 
+    def _immediate_method(self, existing: Any, name: str, owner: Saved) -> Any:
+        if type(existing) is not MethodType or existing.__func__.__qualname__ != name:
+            raise NoStateError(f"{self.place} was the method {name}, and is {constant_text(existing)}")
+        found = self._at(".__self__", owner, existing.__self__)
+        return existing if found is existing.__self__ else MethodType(existing.__func__, found)
+
+    def _immediate_partial(self, existing: Any, text: str, arguments: Saved) -> Any:
+        if type(existing) is not partial or constant_text(existing) != text:
+            raise NoStateError(f"{self.place} was {text}, and is {constant_text(existing)}")
+        positional, named = self.node(arguments, [existing.args, existing.keywords])
+        return partial(existing.func, *positional, **named)
+
     # What several places may share.
+
+    def _owned_function(self, existing: Any, index: int, text: str, cells: Saved) -> Any:
+        own = getattr(existing, "__closure__", None) or ()
+        if constant_text(existing) != text or len(own) != len(cells):
+            raise NoStateError(f"{self.place} was {text}, and is {constant_text(existing)}")
+        self._seen[index] = existing
+        for name, cell, saved in zip(existing.__code__.co_freevars, own, cells, strict=True):
+            cell.cell_contents = self._at(f".{name}", saved, cell.cell_contents)
+        return existing
 
     def _owned_array(self, existing: Any, index: int, described: Saved) -> Any:
         array = self._reader.array(described)
