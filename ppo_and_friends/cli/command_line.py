@@ -93,6 +93,7 @@ def parse(arguments: Sequence[str]) -> AllOptions:
     """
     if not arguments:
         raise UsageError(USAGE.replace(CHECKOUT, program()))
+    _refuse_nothing(arguments)
     said, complaint = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
@@ -110,8 +111,18 @@ def parse(arguments: Sequence[str]) -> AllOptions:
         raise UsageError(_one_line(complaint.getvalue())) from None
     if unknown:
         raise _unknown(unknown[0])
+    if "--compare" in arguments and not options.compare:
+        raise UsageError("--compare needs at least two folders (or quoted globs) of runs.")
     _check(options)
     return options
+
+
+def _refuse_nothing(arguments: Sequence[str]) -> None:
+    """Refuse empty values, such as a shell's variable that isn't set: an empty folder is the current one."""
+    for before, word in zip(("", *arguments), arguments, strict=False):
+        if word == "" or re.fullmatch(r"--[\w-]+=", word):
+            name = word.rstrip("=") or before
+            raise UsageError(f"{name or 'The first argument'}: the value is empty. See --help.")
 
 
 def _without_command(arguments: Sequence[str]) -> list[str]:

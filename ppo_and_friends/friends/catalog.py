@@ -87,6 +87,9 @@ def find_friend(name: str) -> type[Friend]:
     """
     if name in FORMER:
         raise UsageError(f"There is no friend {name!r} any more: {FORMER[name]}.")
+    known = name.partition(":")[0]
+    if known != name and known in known_friends():
+        raise UsageError(f"friend {name!r}: its arguments are written as {known}:name=value,name=value.")
     return _checked(find_part(name, "friend", BUILT_IN | STARTING_POINTS | OF_AGENTS), name)
 
 
