@@ -126,7 +126,12 @@ def campaign(options: Options) -> int:
     if options.inside is not None:
         return train_all(options)
     names = options.environments or tuple(known.name for known in all_launchers())
+    missing = [name for name in names if name not in installed(names)]
     names = installed(names)
+    if missing:
+        print(f"Left out, as their packages aren't installed: {', '.join(missing)}")
+    if not names:
+        raise UsageError("Nothing is left to compare.")
     differing = []
     with tempfile.TemporaryDirectory() as work:
         places = [Path(work) / str(ranks) for ranks in options.ranks]

@@ -2,7 +2,9 @@
 
 import pytest
 
+from benchmarks import layouts
 from benchmarks.layouts import says_equal
+from ppo_and_friends.errors import UsageError
 
 METRICS = "Metrics: equal in 4 iterations, times aside."
 CHECKPOINTS = "Checkpoints: equal bit for bit, 2 checkpoints, the last at 512 timesteps."
@@ -23,3 +25,9 @@ CHECKPOINTS = "Checkpoints: equal bit for bit, 2 checkpoints, the last at 512 ti
 )
 def test_only_what_was_found_equal_is(lines: tuple[str, ...], equal: bool) -> None:
     assert says_equal("\n".join(lines)) == equal
+
+
+def test_nothing_to_compare_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "installed", lambda names: ())
+    with pytest.raises(UsageError, match="Nothing is left"):
+        layouts.campaign(layouts.Options(("SimpleTag",)))
