@@ -21,9 +21,10 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
+from benchmarks.evaluate_run import SEED
 from benchmarks.jobs import variables
-from benchmarks.peers import maskable_spec, measure_peer
-from benchmarks.report import command_line, markdown, origin, save, stamp
+from benchmarks.peers import NORMALIZED_REWARDS, measure_peer, moving, same_spec
+from benchmarks.report import ROOT, command_line, markdown, origin, save, stamp
 from benchmarks.runs import Changes, Run
 
 SIDES = {"ours": "ours", "maskable": "MaskablePPO"}
@@ -64,10 +65,31 @@ def run_ours(name: str, seed: int, options: Options) -> dict[str, Any]:
     return result
 
 
+def maskable_spec(run: Run, episodes: int) -> dict[str, Any]:
+    """The settings of one of our runs for sb3-contrib's MaskablePPO, with schedules and normalised rewards.
+
+    Args:
+        run: Ours.
+        episodes: To evaluate it in after training, from the initial states that ours are evaluated from.
+    """
+    spec, friends = same_spec(run), {friend.name for friend in run.experiment.friends}
+    spec["ppo"]["learning_rate"] = moving(run.experiment.ppo.learning_rate)
+    module, _, name = spec["env_id"].rpartition(":")
+    if module.startswith("ppo_and_friends.environments."):
+        place = ROOT / Path(*module.split(".")[1:])
+        spec["env_id"] = f"{place / '__init__.py' if place.is_dir() else place.with_suffix('.py')}:{name}"
+    return spec | {
+        "norm_reward": bool(NORMALIZED_REWARDS & friends),
+        "log_std_init": None,  # there are no such parameters
+        "evaluate": [SEED + episode for episode in range(episodes)],
+    }
+
+
 def run_peer(name: str, seed: int, options: Options) -> dict[str, Any]:
     """Train and evaluate MaskablePPO. Raises MeasurementError if that failed."""
     run = Run.of(name, seed, Path(), changes(options))
-    found = measure_peer(options.peer_python, maskable_spec(run, options.episodes))
+    spec = maskable_spec(run, options.episodes)
+    found = measure_peer(options.peer_python, spec, script="peer_masks.py")
     return {key: found[key] for key in ("steps_per_second", "steps_per_cpu_second", "mean")}
 
 

@@ -6,7 +6,6 @@ is imported.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import envpool
@@ -24,11 +23,9 @@ class EnvPoolVecEnv(VecEnv):  # type: ignore[misc]  # stable_baselines3 isn't in
             env_id, num_envs=n_envs, seed=seed * 1000 % MAX_SEED, num_threads=1
         )
         super().__init__(n_envs, self.engine.observation_space, self.engine.action_space)
-        self.returns, self.lengths = np.zeros(n_envs), np.zeros(n_envs, dtype=np.int64)
 
     def reset(self) -> np.ndarray[Any, Any]:
         """First observations."""
-        self.returns[:], self.lengths[:] = 0.0, 0
         return np.array(self.engine.reset()[0])
 
     def step_async(self, actions: np.ndarray[Any, Any]) -> None:
@@ -39,36 +36,27 @@ class EnvPoolVecEnv(VecEnv):  # type: ignore[misc]  # stable_baselines3 isn't in
         """Step all; an ended episode's final observation goes into its info, as Stable-Baselines3 has it."""
         observations, rewards, terminated, truncated, _ = self.engine.step(self.actions)
         observations, dones = np.array(observations), terminated | truncated
-        self.returns += rewards
-        self.lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         ended = np.flatnonzero(dones)
         if len(ended):
             for i in ended:
-                infos[i] = {
-                    "terminal_observation": observations[i].copy(),
-                    "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
-                    "episode": {"r": float(self.returns[i]), "l": int(self.lengths[i]), "t": 0.0},
-                }
+                cut = bool(truncated[i] and not terminated[i])
+                infos[i] = {"terminal_observation": observations[i].copy(), "TimeLimit.truncated": cut}
             observations[ended] = self.engine.reset(ended.astype(np.int32))[0]
-            self.returns[ended], self.lengths[ended] = 0.0, 0
         return observations, np.asarray(rewards, dtype=np.float32), dones, infos
-
-    def close(self) -> None:
-        """EnvPool closes itself."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """Only what Stable-Baselines3 itself asks for."""
         return [None] * self.num_envs
 
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Nothing can be set."""
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Nothing is."""
+        return [False] * self.num_envs
+
+    def _unused(self, *arguments: Any, **named: Any) -> Any:
         raise NotImplementedError
 
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Nothing can be called."""
-        raise NotImplementedError
+    set_attr = env_method = _unused
 
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> Sequence[bool]:
-        """Monitored here: episodes' returns are in the infos."""
-        return [getattr(wrapper_class, "__name__", "") == "Monitor"] * self.num_envs
+    def close(self) -> None:
+        """EnvPool closes itself."""

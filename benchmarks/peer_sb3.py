@@ -3,59 +3,27 @@
 ``peer_sb3.py SPECIFICATION.json RESULT.json``; nothing of this project is imported. The specification:
 env_id, env_arguments, n_envs, n_timesteps, ppo (keyword arguments; a pair as learning rate falls from the
 first to the second), pi, vf, activation, log_std_init, norm_obs, norm_reward, seed, threads; and if they
-aren't the first of these, library (sb3, sbx, maskable), engine (gymnasium, envpool), until (a mean score over
-100 episodes to stop at), limit (seconds to stop after), and with which seeds to evaluate it, one an episode.
-An env_id may be ``path/to/file.py:Class``.
+aren't the first of these, library (sb3, sbx), engine (gymnasium, envpool), until (a mean score over 100
+episodes to stop at), and limit (seconds to stop after).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import time
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 EPISODES = 100
-
-
-class Masks(gymnasium.Wrapper):
-    """Says which actions are legal as sb3-contrib asks for it."""
-
-    def reset(self, **arguments: Any) -> Any:
-        observation, info = self.env.reset(**arguments)
-        self.mask = info["action_mask"]
-        return observation, info
-
-    def step(self, action: Any) -> Any:
-        result = self.env.step(action)
-        self.mask = result[-1]["action_mask"]
-        return result
-
-    def action_masks(self) -> Any:
-        return self.mask
-
-
-def make_env(spec: dict[str, Any]) -> Any:
-    """One environment."""
-    file, _, name = spec["env_id"].rpartition(":")
-    if file.endswith(".py"):
-        found = importlib.util.spec_from_file_location("own", file)
-        module = importlib.util.module_from_spec(found)
-        found.loader.exec_module(module)
-        env = getattr(module, name)(**spec["env_arguments"])
-    else:
-        env = gymnasium.make(spec["env_id"], **spec["env_arguments"])
-    return Masks(env) if spec.get("library") == "maskable" else env
 
 
 class Watch(BaseCallback):
@@ -93,22 +61,23 @@ def activation(name: str, library: str) -> Any:
     return {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "elu": torch.nn.ELU}[name]
 
 
-def make_envs(spec: dict[str, Any]) -> Any:
+def make_envs(spec: dict[str, Any], make_env: Callable[[dict[str, Any]], Any] | None) -> Any:
     """The environments, with Stable-Baselines3's normaliser if it is asked for."""
     if spec.get("engine", "gymnasium") == "envpool":
         from peer_engine import EnvPoolVecEnv
 
-        envs: Any = EnvPoolVecEnv(spec["env_id"], spec["n_envs"], spec["seed"])
+        envs: Any = VecMonitor(EnvPoolVecEnv(spec["env_id"], spec["n_envs"], spec["seed"]))
     else:
         # Monitored below the normaliser.
-        envs = make_vec_env(partial(make_env, spec), n_envs=spec["n_envs"], seed=spec["seed"])
+        made = spec["env_id"] if make_env is None else lambda **_: make_env(spec)
+        envs = make_vec_env(made, spec["n_envs"], spec["seed"], env_kwargs=spec["env_arguments"])
     if spec["norm_obs"] or spec["norm_reward"]:
         normalise = {"norm_obs": spec["norm_obs"], "norm_reward": spec["norm_reward"]}
         envs = VecNormalize(envs, **normalise, gamma=spec["ppo"]["gamma"])
     return envs
 
 
-def make_model(spec: dict[str, Any], envs: Any) -> Any:
+def make_model(spec: dict[str, Any], envs: Any, learner: Any) -> Any:
     """The learner."""
     library, ppo = spec.get("library", "sb3"), dict(spec["ppo"])
     if isinstance(ppo["learning_rate"], list):
@@ -117,25 +86,21 @@ def make_model(spec: dict[str, Any], envs: Any) -> Any:
     policy = {
         "net_arch": {"pi": spec["pi"], "vf": spec["vf"]},
         "activation_fn": activation(spec["activation"], library),
-        "log_std_init": spec["log_std_init"],
     }
+    if spec["log_std_init"] is not None:
+        policy["log_std_init"] = spec["log_std_init"]
     if library == "sbx":
-        from sbx import PPO
-    elif library == "maskable":
-        import sb3_contrib
-
-        PPO = sb3_contrib.MaskablePPO  # noqa: N806
-        del policy["log_std_init"]  # there are none
-    else:
-        from stable_baselines3 import PPO
-    return PPO("MlpPolicy", envs, policy_kwargs=policy, seed=spec["seed"], device="cpu", **ppo)
+        from sbx import PPO as learner  # noqa: N811
+    return learner("MlpPolicy", envs, policy_kwargs=policy, seed=spec["seed"], device="cpu", **ppo)
 
 
-def train(spec: dict[str, Any]) -> dict[str, Any]:
-    """Train; returns rate and curve."""
+def train(
+    spec: dict[str, Any], make_env: Callable[[dict[str, Any]], Any] | None = None, learner: Any = PPO
+) -> tuple[dict[str, Any], Any]:
+    """Train; returns rates and curve, and the model. ``make_env``: instead of the env_id's own."""
     torch.set_num_threads(spec["threads"])
-    envs = make_envs(spec)
-    model = make_model(spec, envs)
+    envs = make_envs(spec, make_env)
+    model = make_model(spec, envs, learner)
     watch = Watch(spec.get("until"), spec.get("limit"))
     began = time.process_time(), time.perf_counter()
     model.learn(spec["n_timesteps"], callback=watch)
@@ -146,25 +111,9 @@ def train(spec: dict[str, Any]) -> dict[str, Any]:
     (before, start, _), (after, end, _) = watch.rows[min(1, len(watch.rows) - 2)], watch.rows[-1]
     curve = [row for row in watch.rows if row[2] is not None]
     rate = (after - before) / (end - start)
-    result = {"steps_per_second": rate, "steps_per_cpu_second": rate * spent[1] / spent[0], "curve": curve}
-    if "evaluate" in spec:
-        result["mean"] = float(np.mean(evaluate(spec, model)))
-    return result
-
-
-def evaluate(spec: dict[str, Any], model: Any) -> list[float]:
-    """Returns of episodes with the most probable legal actions."""
-    env, returns = make_env(spec), []
-    for seed in spec["evaluate"]:
-        observation, _ = env.reset(seed=seed)
-        total, over = 0.0, False
-        while not over:
-            action, _ = model.predict(observation, action_masks=env.action_masks(), deterministic=True)
-            observation, reward, terminated, truncated, _ = env.step(action[()])
-            total, over = total + float(reward), terminated or truncated
-        returns.append(total)
-    return returns
+    rates = {"steps_per_second": rate, "steps_per_cpu_second": rate * spent[1] / spent[0]}
+    return rates | {"curve": curve}, model
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(train(json.loads(Path(sys.argv[1]).read_text()))))
+    Path(sys.argv[2]).write_text(json.dumps(train(json.loads(Path(sys.argv[1]).read_text()))[0]))

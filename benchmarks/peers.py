@@ -5,17 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.evaluate_run import SEED
 from benchmarks.jobs import variables
 from benchmarks.measurements import HERE, answer
-from benchmarks.report import ROOT
 from benchmarks.runs import Run
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.schedules import Schedule
 
 Library = Literal["sb3", "sbx"]
-NAMES = {"sb3": "Stable-Baselines3", "sbx": "SBX", "maskable": "MaskablePPO"}
 NORMALIZED_REWARDS = {"RewardNormalizer", "RewardScale", "ValueNormalizer", "PopArt"}
 """Friends that bring rewards or values to a scale; the peers' way to do so is VecNormalize."""
 
@@ -63,7 +60,7 @@ def best_spec(run: Run, library: Library, until: float, limit: float) -> dict[st
     spec = same_spec(run)
     friends = {friend.name: dict(friend.arguments) for friend in run.experiment.friends}
     ppo = spec["ppo"]
-    ppo["learning_rate"] = _moving(run.experiment.ppo.learning_rate)
+    ppo["learning_rate"] = moving(run.experiment.ppo.learning_rate)
     if library == "sbx" and "AdaptiveLearningRate" in friends:
         ppo["target_kl"] = _start(friends["AdaptiveLearningRate"].get("target", 0.01))
     if library == "sbx":
@@ -85,42 +82,29 @@ def equal_work_spec(experiment: Experiment, library: Library, timesteps: int) ->
     return same_spec(run) | {"library": library, "engine": "envpool", "n_timesteps": timesteps}
 
 
-def maskable_spec(run: Run, episodes: int) -> dict[str, Any]:
-    """The settings of one of our runs for sb3-contrib's MaskablePPO, with schedules and normalised rewards.
-
-    Args:
-        run: Ours.
-        episodes: To evaluate it in after training, from the initial states that ours are evaluated from.
-    """
-    spec, friends = same_spec(run), {friend.name for friend in run.experiment.friends}
-    spec["ppo"]["learning_rate"] = _moving(run.experiment.ppo.learning_rate)
-    module, _, name = spec["env_id"].rpartition(":")
-    if module.startswith("ppo_and_friends.environments."):
-        place = ROOT / Path(*module.split(".")[1:])
-        spec["env_id"] = f"{place / '__init__.py' if place.is_dir() else place.with_suffix('.py')}:{name}"
-    return spec | {
-        "norm_reward": bool(NORMALIZED_REWARDS & friends),
-        "library": "maskable",
-        "evaluate": [SEED + episode for episode in range(episodes)],
-    }
+def require(python: Path) -> None:
+    """Raises UsageError: There is no such Python."""
+    if not python.exists():
+        raise UsageError(f"{python} is missing: make it as docs/environments.md says, or give --peer_python.")
 
 
-def measure_peer(python: Path, spec: dict[str, Any], limit: float = 3600.0) -> dict[str, Any]:
+def measure_peer(
+    python: Path, spec: dict[str, Any], limit: float = 3600.0, script: str = "peer_sb3.py"
+) -> dict[str, Any]:
     """Train a peer on one core; returns ``steps_per_second`` and ``curve`` (timesteps, seconds, score).
 
     Raises:
         MeasurementError: It failed; with its last line of output.
         UsageError: There is no such Python.
     """
-    if not python.exists():
-        raise UsageError(f"{python} is missing: make it as docs/environments.md says, or give --peer_python.")
-    name = f"{NAMES[spec.get('library', 'sb3')]}, {spec['env_id']} seed {spec['seed']}"
-    command = [str(python.absolute()), str(HERE / "peer_sb3.py")]
-    result: dict[str, Any] = answer(name, command, spec, limit, pinned=True, variables=variables(1))
+    require(python)
+    name, command = f"{script}, {spec['env_id']} seed {spec['seed']}", [str(python.absolute())]
+    how = {"pinned": True, "variables": variables(1)}
+    result: dict[str, Any] = answer(name, [*command, str(HERE / script)], spec, limit, **how)
     return result
 
 
-def _moving(schedule: Schedule) -> float | list[float]:
+def moving(schedule: Schedule) -> float | list[float]:
     """A schedule as the peer's script takes it: a number, or both ends of a line."""
     return schedule.start if schedule.end is None else [schedule.start, schedule.end]
 
