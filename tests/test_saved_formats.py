@@ -37,6 +37,7 @@ SINCE_FORMAT_2 = (
     "--set=ppo.gamma=0.98",
     "--set=ppo.gae_lambda=0.9",
     "--set=ppo.learning_rate=3e-3:0",  # the launcher's own then
+    "--without=RewardScale",  # which the launcher didn't have
     "--set=ppo.clip_range=0.2:0.1:cosine",
     "--set=ppo.entropy_coefficient=0.01,0.001@episode_return_mean_100>=20",
     "--with=ObservationNormalizer",
@@ -50,6 +51,7 @@ OPTIONS = {
     "format-2/CartPole": SINCE_FORMAT_2,
     "format-3/CartPole": SINCE_FORMAT_2,
     "format-1/CartPole": (
+        "--without=RewardScale",
         "--num_envs=8",
         "--random_seed=3",
         "--eval_every=2000",

@@ -23,8 +23,8 @@ Make = Callable[..., CheckedVectorEnv]
 needs_envpool = pytest.mark.skipif(not envpool.installed(), reason="EnvPool has no wheel here")
 ENGINES = [pytest.param("envpool", marks=needs_envpool), "gymnasium", "async"]
 
-ARRAYS = tuple(name for name in VectorStep.__slots__ if name != "infos")
-"""Fields of a step that hold an entry for each row."""
+ARRAYS = tuple(name for name in VectorStep.__slots__ if name not in ("infos", "waiting"))
+"""Fields of a step that hold an entry for each row, with a single agent, too."""
 
 
 @pytest.fixture
