@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.report import now
-from benchmarks.runs import RECORD, settings_hash
+from benchmarks.runs import read_record, sessions_of, settings_hash
 from ppo_and_friends import evaluate
 from ppo_and_friends.cli.request import Request
 from ppo_and_friends.cli.test import load_trained
@@ -68,11 +68,7 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
     outcome, experiment = evaluate(policy, episodes, seed=SEED), policy.experiment
     settings = experiment_settings(experiment)
     rows = write_curve(folder / "progress.csv", destination / "curve.csv")
-    record = json.loads((folder / "experiment.json").read_bytes())
-    try:
-        sessions = json.loads((folder / RECORD).read_bytes())["sessions"]
-    except (OSError, ValueError, KeyError):
-        sessions = []
+    record, sessions = read_record(folder / "experiment.json"), sessions_of(folder)
     last = sessions[-1] if sessions else {"commit": None, "dirty": None}
     result = {
         "launcher": experiment.name,
@@ -82,10 +78,7 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
         "timesteps": checkpoint.timesteps,
         "training_seconds": training_seconds(rows),
         "episodes": len(outcome.episodes),
-        "mean": outcome.mean,
-        "std": outcome.std,
-        "min": outcome.min,
-        "max": outcome.max,
+        **{name: getattr(outcome, name) for name in ("mean", "std", "min", "max")},
         "deterministic": outcome.deterministic,
         "evaluation_seed": outcome.seed,
         "commit": last["commit"],

@@ -44,21 +44,16 @@ def draw_learning(launchers: Sequence[LauncherResults], results: Path, path: Pat
     rows = math.ceil(len(shown) / columns)
     # A single panel is wide enough for its legend.
     figure = new_figure(3.3 * columns + 1.5 * (columns == 1), 2.5 * rows + 0.7)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, one in zip(axes, shown, strict=False):
+    handles: dict[str, Any] = {}
+    for place, one in enumerate(shown):
+        panel = figure.add_subplot(rows, columns, place + 1)
         _draw_panel(panel, one, results / one.name)
-    for panel in axes[len(shown) :]:
-        panel.set_visible(False)
-    for place, panel in enumerate(axes[: len(shown)]):
         panel.set_xlabel("timesteps" if place + columns >= len(shown) else "", fontsize=8)
         panel.set_ylabel("episode return" if place % columns == 0 else "", fontsize=8)
-    handles = {
-        label: handle
-        for panel in axes[: len(shown)]
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    place = {"loc": "outside lower center", "ncols": min(2 if columns == 1 else 4, len(handles))}
-    figure.legend(handles.values(), handles.keys(), fontsize=6.5 if columns == 1 else 8, **place)
+        drawn, labels = panel.get_legend_handles_labels()
+        handles |= dict(zip(labels, drawn, strict=True))
+    how = {"loc": "outside lower center", "ncols": min(2 if columns == 1 else 4, len(handles))}
+    figure.legend(handles.values(), handles.keys(), fontsize=6.5 if columns == 1 else 8, **how)
     save_figure(figure, path)
 
 
@@ -79,31 +74,16 @@ def _curves(one: LauncherResults, folder: Path, column: str) -> list[tuple[Array
 def _draw_panel(panel: Any, one: LauncherResults, folder: Path) -> None:
     curves, color, label = _curves(one, folder, EVALUATION), OURS, "evaluations during training"
     if len(curves) < len(one.evaluations):
-        curves, color, label = (
-            _curves(one, folder, "episode_return_mean_100"),
-            TRAINING,
-            "training (exploring), last 100 episodes",
-        )
+        curves = _curves(one, folder, "episode_return_mean_100")
+        color, label = TRAINING, "training (exploring), last 100 episodes"
         if any(spec["name"] == "HardReset" for spec in one.evaluations[0]["settings"]["friends"]):
             # Each rollout begins anew: only episodes that fail within it are ever finished.
             color, label = FAILED, "training, failed episodes alone"
     if curves:
-        grid, scores = seeds_on_grid(curves)
-        panel.plot(grid, scores.mean(0), color=color, linewidth=1.4, label=f"{label}: mean of seeds")
-        panel.fill_between(
-            grid, scores.min(0), scores.max(0), color=color, alpha=0.22, linewidth=0, label="worst to best"
-        )
+        _draw_seeds(panel, curves, color, f"{label}: mean of seeds", "worst to best")
     ends = [evaluation["timesteps"] for evaluation in one.evaluations]
-    panel.plot(
-        ends,
-        one.means,
-        "o",
-        color=OURS,
-        markersize=3.5,
-        label="final evaluation of a seed",
-        clip_on=False,
-        zorder=4,
-    )
+    dots = {"color": OURS, "markersize": 3.5, "clip_on": False, "zorder": 4}
+    panel.plot(ends, one.means, "o", label="final evaluation of a seed", **dots)
     target = one.target
     if target is not None:
         levels = (target.solved, SOLVED, "--", "solved"), (target.published, PUBLISHED, ":", "published PPO")
@@ -111,7 +91,20 @@ def _draw_panel(panel: Any, one: LauncherResults, folder: Path) -> None:
             if level is not None:
                 panel.axhline(level, color=hue, linewidth=1, linestyle=style, label=name)
         panel.plot([target.timesteps], [target.ours], "*", color="black", markersize=7, label="our target")
-    panel.set_title(one.name, fontsize=9)
+    _label(panel, one.name)
+
+
+def _draw_seeds(
+    panel: Any, curves: Sequence[tuple[Array, Array]], color: str, label: str, band: str | None = None
+) -> None:
+    """The mean of the seeds, in a band from the worst to the best."""
+    grid, scores = seeds_on_grid(curves)
+    panel.plot(grid, scores.mean(0), color=color, linewidth=1.4, label=label)
+    panel.fill_between(grid, scores.min(0), scores.max(0), color=color, alpha=0.22, linewidth=0, label=band)
+
+
+def _label(panel: Any, title: str) -> None:
+    panel.set_title(title, fontsize=9)
     panel.tick_params(labelsize=7)
     panel.xaxis.set_major_formatter(lambda value, _: count(value))
     panel.grid(alpha=0.25, linewidth=0.5)
@@ -123,13 +116,9 @@ def draw_sides(curves: dict[str, dict[str, list[tuple[Array, Array]]]], path: Pa
     axes = figure.subplots(1, len(curves), squeeze=False)[0]
     for panel, (name, pair) in zip(axes, curves.items(), strict=True):
         for side, color, label in (("ours", OURS, "ours"), ("theirs", THEIRS, "SB3")):
-            grid, scores = seeds_on_grid(pair[side])
-            panel.plot(grid, scores.mean(0), color=color, label=label)
-            panel.fill_between(grid, scores.min(0), scores.max(0), color=color, alpha=0.2, linewidth=0)
-        panel.set_title(name, fontsize=9)
+            _draw_seeds(panel, pair[side], color, label)
+        _label(panel, name)
         panel.set_xlabel("timesteps", fontsize=8)
-        panel.tick_params(labelsize=7)
-        panel.xaxis.set_major_formatter(lambda value, _: count(value))
         panel.legend(fontsize=7)
     axes[0].set_ylabel("episode return", fontsize=8)
     save_figure(figure, path)

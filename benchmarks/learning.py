@@ -6,13 +6,12 @@ the same command is given again; what is finished isn't done twice as long as it
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -21,10 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.jobs import Job, Pool, begin_log, last_line
 from benchmarks.learning_report import write_report
 from benchmarks.learning_results import ship_best
-from benchmarks.report import ROOT, command_line, now, source_state
-from benchmarks.runs import Changes, Run
+from benchmarks.report import ROOT, command_line, now, source_state, write_json
+from benchmarks.runs import Changes, Run, read_record
 from benchmarks.targets import TARGETS, Target
-from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.errors import UsageError
 
@@ -67,10 +65,9 @@ class Options:
 def run_benchmark(options: Options) -> int:
     """Train, evaluate, ship and report, as far as asked for."""
     changes = Changes(options.set, options.with_, options.without)
-    if changes != Changes() and Options.results in (options.results, options.work):
+    places = {options.results, options.work}
+    if changes != Changes() and {Options.results, Options.work} & places:
         raise UsageError("Changed settings go elsewhere: give --results and --work folders of their own.")
-    if changes != Changes() and options.work == Options.work:
-        raise UsageError("Changed settings train elsewhere: give a --work folder of their own.")
     runs = [
         Run.of(name, seed, options.work, changes)
         for name in options.environments or tuple(TARGETS)
@@ -118,10 +115,8 @@ def make_job(run: Run, options: Options) -> Job | None:
     trained = run.trained and not options.clobber
     if trained and is_evaluated(run, to, episodes):
         return None
-    evaluation = (
-        *(sys.executable, str(ROOT / "benchmarks" / "evaluate_run.py")),
-        *(str(run.folder.path.absolute()), str(to.absolute()), str(episodes)),
-    )
+    places = run.folder.path.absolute(), to.absolute()
+    evaluation = (sys.executable, str(ROOT / "benchmarks/evaluate_run.py"), *map(str, (*places, episodes)))
     if trained:
         return Job(run.name, [evaluation], run.log.absolute(), before=lambda: begin_log(run.log))
     return run.job(run.name, evaluation, clobber=options.clobber)
@@ -134,29 +129,19 @@ def destination(run: Run, results: Path) -> Path:
 
 def is_evaluated(run: Run, folder: Path, episodes: int) -> bool:
     """Whether the policy that is saved now has been evaluated over as many episodes."""
-    try:
-        result = json.loads((folder / "evaluation.json").read_bytes())
-        checkpoints = run.folder.checkpoints
-        latest = (checkpoints / "latest").read_text().strip()
-        manifest = json.loads((checkpoints / latest / "manifest.json").read_bytes())
-        digest = manifest["files"]["tensors.safetensors"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+    result, checkpoints = read_record(folder / "evaluation.json"), run.folder.checkpoints
+    if result.get("episodes", 0) < episodes:
         return False
-    return bool(result.get("policy_sha256") == digest and result.get("episodes", 0) >= episodes)
+    latest = (checkpoints / "latest").read_text().strip()
+    files = read_record(checkpoints / latest / "manifest.json").get("files", {})
+    return bool(result.get("policy_sha256") == files.get("tensors.safetensors", {}).get("sha256", ""))
 
 
 def _write_failure(path: Path, run: Run, job: Job) -> None:
-    record: dict[str, Any] = source_state() | {
-        "launcher": run.experiment.name,
-        "seed": run.seed,
-        "settings_hash": run.hash,
-        "timesteps": run.timesteps(),
-        "exit_status": job.returncode,
-        "error": last_line(job.log).replace(str(run.work.absolute()), "WORK").replace(str(ROOT), ".")[:500],
-        "failed_at": now(),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
+    error = last_line(job.log).replace(str(run.work.absolute()), "WORK").replace(str(ROOT), ".")[:500]
+    record = {"launcher": run.experiment.name, "seed": run.seed, "settings_hash": run.hash}
+    record |= {"timesteps": run.timesteps(), "exit_status": job.returncode, "error": error}
+    write_json(path, source_state() | record | {"failed_at": now()})
 
 
 main = partial(command_line, Options, "learning.py", run_benchmark)

@@ -68,10 +68,9 @@ def table(launchers: Sequence[LauncherResults]) -> str:
     for one in launchers:
         if one.others:
             notes.append(f"{one.name}: {one.others} seeds with other settings are left out.")
-        notes += [
-            f"{one.name}, seed {bad['seed']}, failed at {count(bad['timesteps'])}: `{bad['error']}`"
-            for bad in one.failures
-        ]
+        for bad in one.failures:
+            at = f"{one.name}, seed {bad['seed']}, failed at {count(bad['timesteps'])}"
+            notes.append(f"{at}: `{bad['error']}`")
     return "\n\n".join([markdown(HEADER, map(row, launchers), text=(0, -1)), *notes]) + "\n"
 
 
@@ -89,15 +88,10 @@ def write_report(results: Path, readme: Path | None = None, sections: Path | Non
     replace_file(results / "summary.md", (title + text + figure).encode())
     draw_learning(launchers, results, results / "curves.png")
     if readme is not None and readme.is_file():
-        _replace(readme, insert(readme.read_text(), text, START, END))
+        replace_file(readme, insert(readme.read_text(), text, START, END).encode())
     if sections is not None and sections.is_file():
         write_sections(launchers, sections, results)
     return text
-
-
-def _replace(page: Path, text: str) -> None:
-    if text != page.read_text():
-        replace_file(page, text.encode())
 
 
 def write_sections(launchers: Sequence[LauncherResults], page: Path, results: Path) -> None:
@@ -109,7 +103,7 @@ def write_sections(launchers: Sequence[LauncherResults], page: Path, results: Pa
             text = insert(text, block(one), start, end)
             (results / "curves").mkdir(exist_ok=True)
             draw_learning([one], results, results / "curves" / f"{one.name}.png")
-    _replace(page, text)
+    replace_file(page, text.encode())
 
 
 def block(one: LauncherResults) -> str:
@@ -121,10 +115,8 @@ def block(one: LauncherResults) -> str:
         verdict = "reached" if one.reached else f"missed by {number(target.ours - min(means))}"
         if not one.reached and min(means) >= target.ours:
             verdict = "not shown: fewer than three seeds, or too many timesteps"
-        lines.append(
-            f"- **Target** {number(target.ours)} within {count(target.timesteps)} timesteps, worst seed: "
-            f"**{verdict}**."
-        )
+        aim = f"{number(target.ours)} within {count(target.timesteps)} timesteps"
+        lines.append(f"- **Target** {aim}, worst seed: **{verdict}**.")
     lines += [
         f"- **Result** of {len(means)} seeds after {count(max(e['timesteps'] for e in one.evaluations))} "
         f"timesteps: {', '.join(number(mean) for mean in sorted(means))}.",
@@ -138,10 +130,10 @@ def block(one: LauncherResults) -> str:
 
 def describe(settings: Record) -> str:
     """The numbers that people ask for."""
-    ppo, network, environments = settings["ppo"], settings["network"], settings["environment"]
+    ppo, network = settings["ppo"], settings["network"]
     start, entropy = float(network["log_std_init"]), ppo["entropy_coefficient"]
     parts = [
-        f"{environments['num_envs']} environments",
+        f"{settings['environment']['num_envs']} environments",
         f"rollout {ppo['rollout_timesteps']:,}",
         f"minibatch {ppo['minibatch_size']:,}",
         f"{ppo['epochs']} epochs",
@@ -166,9 +158,8 @@ def schedule(value: Record) -> str:
 
 def friend_text(spec: Record) -> str:
     """``ICM``, ``ICM(scale=0.1)`` or ``StdClip(limit=1:0.1)``."""
-    plain = {
-        key: schedule_text(value) if isinstance(value, dict) and "start" in value else value
-        for key, value in spec["arguments"].items()
-    }
-    arguments = ", ".join(f"{key}={value}" for key, value in plain.items())
-    return f"{spec['name']}({arguments})" if arguments else str(spec["name"])
+    arguments = []
+    for name, value in spec["arguments"].items():
+        scheduled = isinstance(value, dict) and "start" in value
+        arguments.append(f"{name}={schedule_text(value) if scheduled else value}")
+    return spec["name"] + (f"({', '.join(arguments)})" if arguments else "")

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.report import write_json
 from benchmarks.runs import settings_hash
 from benchmarks.targets import TARGETS, Target
-from ppo_and_friends.common.atomic_files import TEMPORARY, replace_file
+from ppo_and_friends.common.atomic_files import TEMPORARY
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.runs.saved_experiment import sealed
@@ -75,21 +76,23 @@ def load_results(results: Path) -> list[LauncherResults]:
 
 
 def _load_launcher(folder: Path) -> LauncherResults:
-    evaluations = load_evaluations(folder)
-    failures = [json.loads(path.read_bytes()) for path in folder.glob("seed-*/failure.json")]
+    evaluations, failures = load_evaluations(folder), _by_seed(folder, "failure.json")
     newest = max(evaluations, key=lambda one: one["evaluated_at"], default=None)
     shared = settings_hash(newest["settings"]) if newest else None
-    same = [one for one in evaluations if settings_hash(one["settings"]) == shared]
-    same.sort(key=lambda one: one["seed"])
-    failures.sort(key=lambda one: one["seed"])
+    same = tuple(one for one in evaluations if settings_hash(one["settings"]) == shared)
     current = newest is None or current_hash(folder.name) in (None, shared)
-    return LauncherResults(folder.name, tuple(same), tuple(failures), len(evaluations) - len(same), current)
+    return LauncherResults(folder.name, same, tuple(failures), len(evaluations) - len(same), current)
 
 
 def load_evaluations(folder: Path) -> list[Record]:
-    """The evaluations of a launcher's seeds, with their settings under today's names."""
-    found = [json.loads(path.read_bytes()) for path in folder.glob("seed-*/evaluation.json")]
+    """The evaluations of a launcher's seeds, by seed, with their settings under today's names."""
+    found = _by_seed(folder, "evaluation.json")
     return [one | {"settings": migrated(one["settings"])} for one in found]
+
+
+def _by_seed(folder: Path, name: str) -> list[Record]:
+    found = [json.loads(path.read_bytes()) for path in folder.glob(f"seed-*/{name}")]
+    return sorted(found, key=lambda one: int(one["seed"]))
 
 
 def current_hash(name: str) -> str | None:
@@ -100,13 +103,13 @@ def current_hash(name: str) -> str | None:
         return None
 
 
-def interquartile_mean(values: Array, axis: int = -1) -> Array:
-    """Mean of the middle half (arXiv:2108.13264): a quarter of the weight is cut off at each end.
+def interquartile_mean(values: Array) -> Array:
+    """Mean of the middle half (arXiv:2108.13264) of the last axis: a quarter of the weight goes at each end.
 
     Where a quarter isn't a whole number of values, the value at the border counts in part (with three
     values the outer two count a quarter each), so that no value is left out for a small number of seeds.
     """
-    ordered = np.sort(np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1), axis=-1)
+    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
     n = ordered.shape[-1]
     edges = np.arange(n + 1, dtype=np.float64)
     weights = np.clip(np.minimum(edges[1:], 3 * n / 4) - np.maximum(edges[:-1], n / 4), 0.0, None)
@@ -145,19 +148,14 @@ def ship_best(name: str, work: Path, results: Path) -> str:
     target = results / "policies" / name
     temporary = target.with_name(f"{TEMPORARY}{name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     kept: dict[str, Any] = {key: checkpoint.manifest[key] for key in checkpoint.manifest if key in KEPT}
     save_checkpoint(temporary / "checkpoints", checkpoint.timesteps, tensors, checkpoint.state, kept)
     # The command line as the results have it, free of local paths.
     record = json.loads(folder.experiment.read_bytes()) | {"command_line": best["command_line"]}
-    _write(temporary / folder.experiment.name, sealed(record))
+    write_json(temporary / folder.experiment.name, sealed(record))
     # What the policy was measured to reach; the first scores let a test repeat the beginning.
     score = {key: best[key] for key in MEASURED.split()} | {"first_scores": best["scores"][:10]}
-    _write(temporary / "score.json", score)
+    write_json(temporary / "score.json", score)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     return f"{name}: seed {best['seed']} shipped ({best['mean']:.1f}, {size / 1e3:.0f} kB)"
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    replace_file(path, (json.dumps(record, indent=1) + "\n").encode())

@@ -78,14 +78,9 @@ def look(folder: Path, iteration: int) -> dict[str, float]:
 def watch(environment: str, iterations: int) -> dict[str, NDArray[np.float64]]:
     """Train, and return what `look` saw after each iteration, until Ctrl-C."""
     experiment = launcher_experiment(environment).with_changes(
-        {
-            "checkpoint_seconds": 0,
-            "ppo.rollout_timesteps": ROLLOUT,
-            "ppo.minibatch_size": ROLLOUT,
-            "ppo.epochs": 1,
-            "network.actor_hidden": 8,
-            "network.critic_hidden": 8,
-        },
+        {"checkpoint_seconds": 0, "ppo.epochs": 1}
+        | dict.fromkeys(("ppo.rollout_timesteps", "ppo.minibatch_size"), ROLLOUT)
+        | dict.fromkeys(("network.actor_hidden", "network.critic_hidden"), 8),
         num_timesteps=(iterations + 1) * ROLLOUT,
         num_envs=4,
     )
@@ -123,8 +118,7 @@ def growing(
     seen: Mapping[str, NDArray[np.float64]], bounds: Mapping[str, float] = BOUNDS
 ) -> dict[str, float]:
     """What rises, and by how much an iteration."""
-    slopes = {name: slope(values) for name, values in seen.items() if name in bounds}
-    return {name: rise for name, rise in slopes.items() if rise > bounds[name]}
+    return {name: rise for name, bound in bounds.items() if (rise := slope(seen[name])) > bound}
 
 
 def run_benchmark(options: Options) -> int:
@@ -137,18 +131,11 @@ def run_benchmark(options: Options) -> int:
         print(f"{done} iterations are too few to see anything rise.")
         return 1
     grows = growing(seen, bounds)
-    rows = [
-        [
-            name,
-            f"{values[len(values) // 2]:,.0f}",
-            f"{values[-1]:,.0f}",
-            f"{slope(values):.4f}",
-            f"{bounds[name]:g}",
-            "GROWS" if name in grows else "flat",
-        ]
-        for name, values in seen.items()
-        if name in bounds
-    ]
+    rows = []
+    for name, bound in bounds.items():
+        values = seen[name]
+        cells = [f"{values[done // 2]:,.0f}", f"{values[-1]:,.0f}", f"{slope(values):.4f}", f"{bound:g}"]
+        rows.append([name, *cells, "GROWS" if name in grows else "flat"])
     slower = slowdown(seen[CPU])
     print(f"{done:,} iterations of {options.environment}, {time.monotonic() - begun:.0f} s\n")
     print(markdown(("", "half-way", "at the end", "rise an iteration", "at most", ""), rows))

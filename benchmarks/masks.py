@@ -126,7 +126,7 @@ def run_benchmark(options: Options) -> int:
 
     failed = measure.in_turns(
         plan,
-        lambda name, side: rows.setdefault(name, {}).setdefault(side, []),
+        rows,
         lambda name, seed, side: (run_ours if side == "ours" else run_peer)(name, seed, options),
         measured,
     )

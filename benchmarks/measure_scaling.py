@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,13 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.launch import guard, make_communicator
 from ppo_and_friends.distributed.layout import divide
+from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.factory import make_vector_env
 
 ALLREDUCES = 60
 """Of each size; the median counts, after a tenth of them to warm up."""
-
 
 COLLECTIVES = ("sum_", "max_", "broadcast_", "broadcast", "concatenate", "gather", "barrier")
 
@@ -40,7 +40,9 @@ def metered(communicator: Communicator) -> Iterator[dict[str, float]]:
     """Count the communicator's sums and their bytes, and the CPU time that any collective takes."""
     meter = {"sums": 0, "bytes": 0, "cpu": 0.0}
 
-    def wrapped(name: str, collective: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(name: str) -> Callable[..., Any]:
+        collective = getattr(communicator, name)
+
         def call(*arguments: Any) -> Any:
             if name == "sum_":
                 meter["sums"] += 1
@@ -53,11 +55,17 @@ def metered(communicator: Communicator) -> Iterator[dict[str, float]]:
 
         return call
 
-    with ExitStack() as patches:
-        for name in COLLECTIVES:
-            replaced = wrapped(name, getattr(communicator, name))
-            patches.enter_context(mock.patch.object(communicator, name, replaced))
+    with mock.patch.multiple(communicator, **{name: wrapped(name) for name in COLLECTIVES}):
         yield meter
+
+
+def warm_trainer(name: str, communicator: Communicator) -> Trainer:
+    """A launcher's trainer after its first iteration. A collective."""
+    experiment = resolve(name)
+    layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
+    trainer = build_trainer(experiment, communicator, make_vector_env(experiment.environment, layout, 1))
+    trainer.train_iteration()
+    return trainer
 
 
 def iterations(name: str, communicator: Communicator, seconds: float) -> dict[str, Any]:
@@ -66,11 +74,7 @@ def iterations(name: str, communicator: Communicator, seconds: float) -> dict[st
     CPU seconds, since ranks may share cores, and without what goes by in collectives, where a rank polls
     for the others; seconds by the clock; sums and their bytes; all of an iteration.
     """
-    experiment = resolve(name)
-    layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
-    envs = make_vector_env(experiment.environment, layout, 1)
-    trainer = build_trainer(experiment, communicator, envs)
-    trainer.train_iteration()  # warms up
+    trainer = warm_trainer(name, communicator)
     count, late, began, cpu = 0, False, time.perf_counter(), time.process_time()
     with metered(communicator) as meter:
         while not late or count < 2:
@@ -80,7 +84,7 @@ def iterations(name: str, communicator: Communicator, seconds: float) -> dict[st
     own = (time.process_time() - cpu - meter["cpu"]) / count
     elapsed = time.perf_counter() - began
     everyone = communicator.gather(own)
-    envs.close()
+    trainer.collector.envs.close()
     return {
         "cpu_seconds": statistics.mean(everyone),
         "most_cpu_seconds": max(everyone),
@@ -89,8 +93,8 @@ def iterations(name: str, communicator: Communicator, seconds: float) -> dict[st
         "sum_bytes": meter["bytes"] / count,
         "iterations": count,
         "parameters": trainer.optimizer.parameters.numel(),
-        "num_envs": layout.total,
-        "timesteps": layout.total * trainer.collector.steps,
+        "num_envs": trainer.layout.total,
+        "timesteps": trainer.layout.total * trainer.collector.steps,
     }
 
 

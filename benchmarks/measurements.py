@@ -81,16 +81,16 @@ def on_ranks(script: str, spec: dict[str, Any], ranks: int = 1, limit: float = 9
 
 
 def in_turns(
-    plan: Iterable[tuple[int, str, Any]],
-    runs_of: Callable[[str, Any], list[dict[str, Any]]],
-    measure: Callable[[str, int, Any], dict[str, Any]],
-    measured: Callable[[str, Any], None],
+    plan: Iterable[tuple[int, str, str]],
+    rows: dict[str, dict[str, Any]],
+    measure: Callable[[str, int, str], dict[str, Any]],
+    measured: Callable[[str, str], None],
 ) -> bool:
     """Measure what isn't yet, in the order of a plan, so that a busy machine slows all sides.
 
     Args:
         plan: Seeds, launchers and sides.
-        runs_of: A launcher's runs on a side, to which the new ones are added.
+        rows: The runs by launcher and side, to which the new ones are added.
         measure: Makes a run of a launcher, from a seed, on a side; raises MeasurementError if that fails.
         measured: Called with launcher and side after each run that was made.
 
@@ -99,7 +99,7 @@ def in_turns(
     """
     failed = False
     for seed, name, side in plan:
-        runs = runs_of(name, side)
+        runs = rows.setdefault(name, {}).setdefault(side, [])
         if any(run["seed"] == seed for run in runs):
             continue
         try:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import measurements as measure
 from benchmarks.figures import draw_sides, seeds_on_grid
 from benchmarks.jobs import Job, begin_log, run_all
-from benchmarks.peers import same_spec
+from benchmarks.peers import require, same_spec
 from benchmarks.report import MeasurementError, command_line, markdown, save
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.errors import UsageError
@@ -45,8 +45,11 @@ BUDGETS = {"CartPole": 100_000, "LunarLander": 400_000, "HalfCheetah": 500_000, 
 LIMIT = 3.0
 """Standard errors by which the areas under the curves may differ."""
 
-HEADER = ("environment", "timesteps", "seeds", "ours", "SB3", "standard errors apart", "within spread")
+HEADER = ("environment", "timesteps", "seeds", "ours", "SB3")
+HEADER += ("standard errors apart", "within spread", "agrees")
+OF_A_CURVE = ("timesteps", "episode_return_mean_100", "seconds")
 NOTE = "Ours and SB3: mean training score over the whole run, mean of the seeds."
+Points = tuple[Array, Array]
 Curves = dict[str, dict[str, Any]]
 """By environment; of each ``ours`` and ``theirs``, for each seed points of timesteps, score and seconds."""
 
@@ -122,54 +125,46 @@ def asked_runs(options: Options) -> list[Run]:
 def train_all(runs: list[Run], options: Options) -> Curves:
     """Train what isn't yet; all curves. Raises KeyboardInterrupt, after which the next time continues."""
     python, place = options.peer_python, options.work / "sb3"
-    if not python.exists():
-        raise UsageError(f"{python} is missing: make it as docs/environments.md says, or give --peer_python.")
-    pairs = [
-        job
-        for run in runs
-        for job in (theirs(python, run, place), None if run.trained else run.job(f"ours, {run.name}"))
-    ]
-    jobs = [job for job in pairs if job is not None]
-    if len(jobs) < len(pairs):
-        print(f"{len(pairs) - len(jobs)} of {len(pairs)} runs were done before, in {options.work}")
+    require(python)
+    jobs: list[Job] = []
+    for run in runs:
+        both = theirs(python, run, place), None if run.trained else run.job(f"ours, {run.name}")
+        jobs += [job for job in both if job is not None]
+    if len(jobs) < 2 * len(runs):
+        print(f"{2 * len(runs) - len(jobs)} of {2 * len(runs)} runs were done before, in {options.work}")
     run_all(jobs, options.jobs)
     curves: Curves = {run.environment: {"ours": [], "theirs": []} for run in runs}
     for run in runs:
-        columns = [
-            load_run(run.folder.path).columns[name]
-            for name in ("timesteps", "episode_return_mean_100", "seconds")
-        ]
-        curves[run.environment]["ours"].append([list(row) for row in zip(*columns, strict=True)])
+        columns = load_run(run.folder.path).columns
+        ours = np.transpose([columns[name] for name in OF_A_CURVE]).tolist()
+        curves[run.environment]["ours"].append(ours)
         rows = json.loads(their_result(run, place).read_bytes())["curve"]
         curves[run.environment]["theirs"].append([[steps, score, seconds] for steps, seconds, score in rows])
     return curves
 
 
-def compare(ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, float]:
+def compare(ours: Sequence[Points], theirs: Sequence[Points]) -> dict[str, float]:
     """How far the two sides' curves (for each seed) are apart, in the scale of their spread over seeds.
 
     Returns:
         Areas under the curves (mean score over the run), their difference in standard errors (Welch's t), and
         the share of the run in which the means are within two standard errors of each other.
     """
-    grid, table = seeds_on_grid([points(curve) for curve in [*ours, *theirs]])
+    grid, table = seeds_on_grid([*ours, *theirs])
     mine, other = table[: len(ours)], table[len(ours) :]
-    areas = mine.mean(1), other.mean(1)
-    gap = areas[0].mean() - areas[1].mean()
-    error = math.sqrt(sum(_variance_of_mean(area) for area in areas))
+    gap = float(mine.mean() - other.mean())
+    error = math.sqrt(_variance_of_mean(mine.mean(1)) + _variance_of_mean(other.mean(1)))
     pointwise = np.sqrt(_variance_of_mean(mine) + _variance_of_mean(other))
-    apart = np.abs(mine.mean(0) - other.mean(0))
-    certain = 0.0 if gap == 0 else math.copysign(1e9, gap)
     return {
-        "ours": float(areas[0].mean()),
-        "theirs": float(areas[1].mean()),
-        "standard_errors": float(gap / error) if error > 0 else certain,
-        "within": float(np.mean(apart <= 2 * pointwise)),
+        "ours": float(mine.mean()),
+        "theirs": float(other.mean()),
+        "standard_errors": gap / error if error > 0 else math.copysign(1e9, gap) if gap else 0.0,
+        "within": float(np.mean(np.abs(mine.mean(0) - other.mean(0)) <= 2 * pointwise)),
         "timesteps": float(grid[-1]),
     }
 
 
-def points(curve: Any) -> tuple[Array, Array]:
+def points(curve: Any) -> Points:
     """Timesteps and scores, where there is a score."""
     pairs = np.array([row[:2] for row in curve if row[1] is not None], dtype=np.float64).reshape(-1, 2)
     pairs = pairs[np.isfinite(pairs[:, 1])]
@@ -183,33 +178,18 @@ def _variance_of_mean(values: Array) -> Any:
     return values.var(0, ddof=1) / len(values) if len(values) > 1 else np.zeros(values.shape[1:])
 
 
-def rate(curves: Sequence[Any]) -> str:
-    """Steps a second, the median of the seeds; earlier records have no seconds."""
-    ends = [(curve[0], curve[-1]) for curve in curves if len(curve) > 1 and len(curve[0]) > 2]
-    rates = [(last[0] - first[0]) / (last[2] - first[2]) for first, last in ends]
-    return f"{np.median(rates):,.0f}" if rates else "-"
-
-
 def report(curves: Curves, about: dict[str, Any], output: Path) -> str:
     """Write the curves with what is to be known of them, a table and a figure; returns the table."""
-    rows = []
+    rows, sides, path = [], {}, output / "parity.json"
     for name, pair in curves.items():
-        one = compare(pair["ours"], pair["theirs"])
-        agrees = "-" if len(pair["ours"]) < 2 else "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
-        cells = [name, f"{one['timesteps']:,.0f}", str(len(pair["ours"]))]
+        sides[name] = {side: [points(curve) for curve in pair[side]] for side in pair}
+        one, seeds = compare(**sides[name]), len(pair["ours"])
+        agrees = "-" if seeds < 2 else "yes" if abs(one["standard_errors"]) <= LIMIT else "**no**"
+        cells = [name, f"{one['timesteps']:,.0f}", str(seeds)]
         cells += [f"{one['ours']:.1f}", f"{one['theirs']:.1f}", f"{one['standard_errors']:+.1f}"]
         rows.append([*cells, f"{100 * one['within']:.0f}%", agrees])
-    speeds = [f"{name} {rate(pair['ours'])} and {rate(pair['theirs'])}" for name, pair in curves.items()]
-    timed = (
-        "" if all(text.endswith("- and -") for text in speeds) else f" Steps a second: {'; '.join(speeds)}."
-    )
-    text = f"{markdown((*HEADER, 'agrees'), rows, text=(0, -1))}\n\n{NOTE}{timed}\n"
-    path = output / "parity.json"
+    text = f"{markdown(HEADER, rows, text=(0, -1))}\n\n{NOTE}\n"
     save(path, about | {"curves": curves}, f"# Parity with Stable-Baselines3\n\n{text}", indent=None)
-    sides = {
-        name: {side: [points(curve) for curve in pair[side]] for side in pair}
-        for name, pair in curves.items()
-    }
     draw_sides(sides, path.with_suffix(".png"))
     return text
 

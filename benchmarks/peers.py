@@ -9,7 +9,6 @@ from benchmarks.jobs import variables
 from benchmarks.measurements import HERE, answer
 from benchmarks.runs import Run
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.schedules import Schedule
 
 Library = Literal["sb3", "sbx"]
@@ -62,7 +61,8 @@ def best_spec(run: Run, library: Library, until: float, limit: float) -> dict[st
     ppo = spec["ppo"]
     ppo["learning_rate"] = moving(run.experiment.ppo.learning_rate)
     if library == "sbx" and "AdaptiveLearningRate" in friends:
-        ppo["target_kl"] = _start(friends["AdaptiveLearningRate"].get("target", 0.01))
+        target = friends["AdaptiveLearningRate"].get("target", 0.01)
+        ppo["target_kl"] = target["start"] if isinstance(target, dict) else getattr(target, "start", target)
     if library == "sbx":
         ppo["clip_range_vf"] = None  # it has no clipping of values
         if spec["pi"] != spec["vf"]:
@@ -74,12 +74,6 @@ def best_spec(run: Run, library: Library, until: float, limit: float) -> dict[st
         "until": until,
         "limit": limit,
     }
-
-
-def equal_work_spec(experiment: Experiment, library: Library, timesteps: int) -> dict[str, Any]:
-    """The plain algorithm at an experiment's sizes, on the same engine."""
-    run = Run(experiment.name, 1, experiment, Path())
-    return same_spec(run) | {"library": library, "engine": "envpool", "n_timesteps": timesteps}
 
 
 def require(python: Path) -> None:
@@ -107,10 +101,3 @@ def measure_peer(
 def moving(schedule: Schedule) -> float | list[float]:
     """A schedule as the peer's script takes it: a number, or both ends of a line."""
     return schedule.start if schedule.end is None else [schedule.start, schedule.end]
-
-
-def _start(target: Any) -> float:
-    """A schedule's first value, however it is written down."""
-    if isinstance(target, dict):
-        return float(target["start"])
-    return float(getattr(target, "start", target))

@@ -79,11 +79,16 @@ def origin(results: dict[str, Any]) -> str:
     return f"Measured at {results['measured_at']} on {results['cores']} cores, commit {commit}"
 
 
+def write_json(path: Path, record: Any, indent: int | None = 1) -> None:
+    """Write a record, in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, (json.dumps(record, indent=indent) + "\n").encode())
+
+
 def save(path: Path, results: Any, text: str, *, indent: int | None = 1) -> None:
     """Write ``results`` to ``path`` (JSON) and ``text`` (Markdown) beside it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(results, indent=indent) + "\n").encode())
+        write_json(path, results, indent)
         replace_file(path.with_suffix(".md"), text.encode())
     except OSError as error:
         raise UsageError(

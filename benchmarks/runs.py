@@ -13,10 +13,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.jobs import Job, begin_log
-from benchmarks.report import ROOT, now, source_state
+from benchmarks.report import ROOT, now, source_state, write_json
 from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.options import Options
-from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.runs.run_folder import RunFolder
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.migration import migrated
@@ -65,6 +64,19 @@ def settings_hash(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_bytes())
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def sessions_of(folder: Path) -> list[dict[str, Any]]:
+    """Commit, dirty flag and timesteps at each start of the run in a folder."""
+    return list(read_record(folder / RECORD).get("sessions", []))
+
+
 @dataclass(frozen=True)
 class Run:
     """One launcher trained from one seed."""
@@ -107,14 +119,6 @@ class Run:
         """Of the asked settings."""
         return settings_hash(experiment_settings(self.experiment))
 
-    def saved_hash(self) -> str | None:
-        """Of the settings that what is saved was trained with; None: nothing is saved."""
-        try:
-            record = json.loads(self.folder.experiment.read_bytes())
-            return settings_hash(record["experiment"])
-        except (OSError, ValueError, KeyError, AttributeError):
-            return None
-
     def timesteps(self) -> int:
         """Agent steps at the latest checkpoint, 0 without one."""
         try:
@@ -125,8 +129,8 @@ class Run:
     @property
     def stale(self) -> bool:
         """Whether something else was trained here."""
-        saved = self.saved_hash()
-        return saved is not None and saved != self.hash
+        saved = read_record(self.folder.experiment).get("experiment")
+        return saved is not None and settings_hash(saved) != self.hash
 
     @property
     def trained(self) -> bool:
@@ -140,12 +144,10 @@ class Run:
             begin_log(self.log)
             self.note_start(source_state())  # now: the sources may have changed while it waited
 
-        command = self.command()
-        if clobber and "--clobber" not in command:
-            command = (*command, "--clobber")
-        return Job(name, [command, *then], self.log.absolute(), before=before, status=self.status)
+        commands = [self.command(clobber), *then]
+        return Job(name, commands, self.log.absolute(), before=before, status=self.status)
 
-    def command(self) -> tuple[str, ...]:
+    def command(self, clobber: bool = False) -> tuple[str, ...]:
         """The command a user would type."""
         return (
             *(sys.executable, str(ROOT / "main.py"), "-e", self.environment),
@@ -154,32 +156,23 @@ class Run:
             *("--eval_every", str(max(1, self.experiment.num_timesteps // EVALUATIONS))),
             *("--eval_episodes", str(EPISODES)),
             *self.changes.arguments(),
-            *(("--clobber",) if self.stale else ()),
+            *(("--clobber",) if clobber or self.stale else ()),
         )
 
     def note_start(self, source: dict[str, Any]) -> None:
         """Write down from which sources the run is trained, each time it starts or goes on."""
-        path = self.folder.path / RECORD
-        path.parent.mkdir(parents=True, exist_ok=True)
-        going_on = not self.stale and self.timesteps() > 0
-        sessions = self.sessions() if going_on else []
-        sessions.append(source | {"began": now(), "timesteps": self.timesteps() if going_on else 0})
-        replace_file(path, json.dumps({"sessions": sessions}, indent=1).encode())
+        timesteps = 0 if self.stale else self.timesteps()
+        sessions = self.sessions() if timesteps else []
+        sessions.append(source | {"began": now(), "timesteps": timesteps})
+        write_json(self.folder.path / RECORD, {"sessions": sessions})
 
     def sessions(self) -> list[dict[str, Any]]:
         """Commit, dirty flag and timesteps at each start."""
-        try:
-            return list(json.loads((self.folder.path / RECORD).read_bytes())["sessions"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
+        return sessions_of(self.folder.path)
 
     def status(self) -> str:
         """How far it is, from the last line of ``progress.csv``."""
-        from ppo_and_friends.reporting.progress_csv import read_rows  # late: it loads torch
+        from ppo_and_friends.studies.plan import progress_of  # late: it loads torch
 
-        _, rows = read_rows(self.folder.progress)
-        if not rows:
-            return "starting"
-        steps = int(rows[-1]["timesteps"] or 0)
-        share = 100 * steps / self.experiment.num_timesteps
-        return f"{share:.0f}% score {rows[-1].get('episode_return_mean_100', '')[:7]}"
+        at = progress_of(self.folder.path)
+        return f"{100 * at.timesteps / self.experiment.num_timesteps:.0f}% score {at.score:.1f}"

@@ -100,12 +100,12 @@ def fit(rows: Sequence[Sequence[float]], values: Sequence[float]) -> tuple[float
     scaled, ones = np.array(rows, dtype=np.float64) / np.array(values)[:, None], np.ones(len(values))
     scale = scaled.max(axis=0)  # bytes would dwarf stages
     scaled = scaled / scale
-    # With two unknowns the best is inside, or on one of the two edges.
-    alone = np.diag(np.maximum(0.0, scaled.T @ ones / (scaled**2).sum(axis=0)))
-    inside = np.linalg.lstsq(scaled, ones, rcond=None)[0]
-    choices = [*alone, *([inside] if (inside >= 0).all() else [])]
-    best = min(choices, key=lambda choice: float(((scaled @ choice - ones) ** 2).sum()))
-    return float(best[0] / scale[0]), float(best[1] / scale[1])
+    best = np.linalg.lstsq(scaled, ones, rcond=None)[0]
+    if (best < 0).any():  # then the best of what is allowed is on one of the two edges
+        edges = np.diag(scaled.sum(axis=0) / (scaled**2).sum(axis=0))
+        best = min(edges, key=lambda edge: float(((scaled @ edge - ones) ** 2).sum()))
+    x, y = best / scale
+    return float(x), float(y)
 
 
 def sums_of(measured: Measured) -> list[tuple[int, int, float]]:
@@ -116,15 +116,15 @@ def sums_of(measured: Measured) -> list[tuple[int, int, float]]:
 
 def networks(measured: Measured, cores: int) -> dict[str, tuple[float, float]]:
     """alpha and beta, with a core for each rank and where ranks share cores."""
-    kinds: dict[str, list[tuple[int, int, float]]] = {}
-    for row in sums_of(measured):
-        kinds.setdefault("a core each" if row[0] <= cores else "sharing cores", []).append(row)
-    if not kinds:
+    sums, found = sums_of(measured), {}
+    for name, sharing in (("a core each", False), ("sharing cores", True)):
+        rows = [row for row in sums if (row[0] > cores) == sharing]
+        if rows:
+            stages = [(math.log2(ranks), size) for ranks, size, _ in rows]
+            found[name] = fit(stages, [seconds for *_, seconds in rows])
+    if not found:
         raise UsageError("--ranks: measure with two ranks at least.")
-    return {
-        name: fit([(math.log2(ranks), size) for ranks, size, _ in rows], [seconds for *_, seconds in rows])
-        for name, rows in kinds.items()
-    }
+    return found
 
 
 def most(measured: Measured) -> dict[str, Any]:

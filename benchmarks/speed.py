@@ -8,6 +8,7 @@ and one core, beside ours: HalfCheetah with small and with large minibatches.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measurements as measure
 from benchmarks.parity import plain_changes
-from benchmarks.peers import equal_work_spec, measure_peer
+from benchmarks.peers import measure_peer, same_spec
 from benchmarks.report import MeasurementError, command_line, markdown, median, origin, save, stamp
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.distributed.cores import usable_cores
@@ -33,6 +34,7 @@ EQUAL_WORK = {
     "64 x 128, minibatches of 1,024, 5 epochs": (64, 8192, 1024, 5),
 }
 """HalfCheetah, 64-64 tanh: environments, timesteps of a rollout, minibatch size, epochs."""
+EQUAL_SIDES = {"ours": "ours", "sbx": "SBX", "sb3": "Stable-Baselines3"}
 WARM_UP = 3  # iterations that aren't counted: threads start, buffers are touched for the first time
 Results = dict[str, Any]
 
@@ -87,9 +89,9 @@ def ours(
     return rate_and_split(rows)
 
 
-def equal_work(options: Options) -> Results:
+def equal_work(options: Options, python: Path) -> Results:
     """Rates by sizes and library; all in turns."""
-    rates: Results = {sizes: {"ours": [], "sbx": [], "sb3": []} for sizes in EQUAL_WORK}
+    rates: Results = {sizes: {side: [] for side in EQUAL_SIDES} for sizes in EQUAL_WORK}
     turns = [(sizes, side) for sizes, sides in rates.items() for side in sides]
     for sizes, side in turns * options.rounds:
         envs, timesteps, minibatch, epochs = EQUAL_WORK[sizes]
@@ -100,10 +102,9 @@ def equal_work(options: Options) -> Results:
         if side == "ours":
             found = ours("HalfCheetah", 1, options.seconds, one_core=True, changes=changes)
         else:
-            assert options.peer_python is not None
-            experiment = Run.of("HalfCheetah", 1, Path(), changes).experiment
-            spec = equal_work_spec(experiment, "sbx" if side == "sbx" else "sb3", 10**9)
-            found = measure_peer(options.peer_python, spec | {"limit": options.seconds + 10.0})
+            spec = same_spec(Run.of("HalfCheetah", 1, Path(), changes))
+            spec |= {"library": side, "engine": "envpool", "limit": options.seconds + 10.0}
+            found = measure_peer(python, spec)
         rates[sizes][side].append({"steps_per_second": found["steps_per_second"]})
         print(f"{sizes}, {side}: {found['steps_per_second']:,.0f} steps/s", flush=True)
     return rates
@@ -111,13 +112,8 @@ def equal_work(options: Options) -> Results:
 
 def equal_work_table(rates: Results) -> str:
     """Median steps a second by sizes and library."""
-    sides = ("ours", "sbx", "sb3")
-    cells = [
-        [sizes, *(f"{median(row[side], 'steps_per_second') or 0.0:,.0f}" for side in sides)]
-        for sizes, row in rates.items()
-    ]
-    header = ("HalfCheetah, 64-64, one core, same engine", "ours", "SBX", "Stable-Baselines3")
-    return markdown(header, cells)
+    rows = [[sizes, *rates_of(row, EQUAL_SIDES)] for sizes, row in rates.items()]
+    return markdown(("HalfCheetah, 64-64, one core, same engine", *EQUAL_SIDES.values()), rows)
 
 
 def measure_all(options: Options) -> Results:
@@ -143,8 +139,14 @@ def measure_all(options: Options) -> Results:
             results["failures"].append(f"{name}, {column}: {said}")
         print(f"{name}, {column}: {said}", flush=True)
     if options.peer_python is not None:
-        results["equal_work"] = equal_work(options)
+        results["equal_work"] = equal_work(options, options.peer_python)
     return results
+
+
+def rates_of(row: Results, columns: Iterable[str]) -> list[str]:
+    """Median steps a second of each column."""
+    rates = [median(row.get(column, []), "steps_per_second") for column in columns]
+    return ["-" if rate is None else f"{rate:,.0f}" for rate in rates]
 
 
 def rates_table(results: Results) -> str:
@@ -152,9 +154,8 @@ def rates_table(results: Results) -> str:
     columns = list(dict.fromkeys(column for row in results["rows"].values() for column in row))
     rows = []
     for name, row in results["rows"].items():
-        rates = [median(row.get(column, []), "steps_per_second") for column in columns]
-        ratio = f"{rates[-1] / rates[0]:.2f}" if rates[0] and rates[-1] else "-"
-        rows.append([name, *("-" if rate is None else f"{rate:,.0f}" for rate in rates), ratio])
+        first, last = (median(row.get(columns[end], []), "steps_per_second") for end in (0, -1))
+        rows.append([name, *rates_of(row, columns), f"{last / first:.2f}" if first and last else "-"])
     return markdown(["steps a second", *columns, "last / first"], rows)
 
 
@@ -175,11 +176,8 @@ def write_speed(results: Results, folder: Path) -> str:
     parts = ["# Speed", f"{origin(results)}; {how}", rates_table(results)]
     if "equal_work" in results:
         parts += ["Equal work, steps a second:", equal_work_table(results["equal_work"])]
-    parts += [
-        "Shares of the time:",
-        split_table(results),
-        *(f"Failed: {failure}" for failure in results["failures"]),
-    ]
+    parts += ["Shares of the time:", split_table(results)]
+    parts += [f"Failed: {failure}" for failure in results["failures"]]
     text = "\n\n".join(parts) + "\n"
     save(folder / "speed.json", results, text)
     return text

@@ -20,13 +20,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.measure_scaling import warm_trainer
 from benchmarks.report import command_line
 from ppo_and_friends.distributed.cores import affinity
-from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.ppo.trainer import Trainer
-from ppo_and_friends.runs.build import build_trainer
-from ppo_and_friends.settings.registry import resolve
 from ppo_and_friends.vector.factory import make_vector_env
 
 FLOORS = {"CartPole": 0.015, "BipedalWalker": 0.3}
@@ -103,11 +101,7 @@ def bare_engine(trainer: Trainer) -> Callable[[], float]:
 
 def measure(name: str, rounds: int) -> list[tuple[float, float]]:
     """CPU seconds a timestep of training and of the engine, in turns; on one thread."""
-    experiment = resolve(name)
-    layout = divide(experiment.environment.num_envs, 0, 1)
-    envs = make_vector_env(experiment.environment, layout, 1)
-    trainer = build_trainer(experiment, SoloCommunicator(), envs)
-    trainer.train_iteration()  # warms up
+    trainer = warm_trainer(name, SoloCommunicator())
     engine = bare_engine(trainer)
 
     def train() -> None:
@@ -120,7 +114,7 @@ def measure(name: str, rounds: int) -> list[tuple[float, float]]:
     for _ in range(rounds):
         before = trainer.timesteps
         result.append((cpu_seconds(train) / (trainer.timesteps - before), engine()))
-    envs.close()
+    trainer.collector.envs.close()
     return result
 
 

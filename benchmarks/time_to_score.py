@@ -32,8 +32,8 @@ EPISODES = 100
 Rows = dict[str, dict[str, Any]]
 """By launcher: score, ranks and set of its runs, and its runs: ours, sb3 (earlier, with the zoo's settings),
 and those of the peers on our engine."""
-ON_ENGINE: dict[Library, str] = {"sb3": "sb3_envpool", "sbx": "sbx_envpool"}
-SIDES = ("ours", "sb3", *ON_ENGINE.values())
+ON_ENGINE: dict[str, Library] = {"sb3_envpool": "sb3", "sbx_envpool": "sbx"}
+SIDES = ("ours", "sb3", *ON_ENGINE)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def table(rows: Rows) -> str:
     for name, row in rows.items():
         judged = [run for run in row["ours"] if "evaluated" in run]
         times = (median_time(row["ours"]), median_time(judged, "evaluated"), median_time(row["sb3"]))
-        peers = (median_time(row.get(side, [])) for side in ON_ENGINE.values())
+        peers = (median_time(row.get(side, [])) for side in ON_ENGINE)
         cells.append([name, f"{row['score']:g}", *times, *peers])
     header = ("environment", "score", "ours", "ours, evaluated", "SB3, zoo settings")
     header += ("SB3, our engine and settings", "SBX, our engine and settings")
@@ -136,25 +136,21 @@ def load_rows(options: Options) -> Rows:
 def run_benchmark(options: Options) -> int:
     """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
     rows = load_rows(options)
-    sides: tuple[Library | None, ...] = (None, *options.peers)
+    sides = ("ours", *(side for side, library in ON_ENGINE.items() if library in options.peers))
     plan = [(seed, name, side) for seed in options.seeds for name in options.environments for side in sides]
 
-    def runs_of(name: str, library: Library | None) -> list[dict[str, Any]]:
-        runs: list[dict[str, Any]] = rows[name]["ours" if library is None else ON_ENGINE[library]]
-        return runs
+    def run(name: str, seed: int, side: str) -> dict[str, Any]:
+        score = rows[name]["score"]
+        if side == "ours":
+            return run_ours(name, seed, score, options)
+        return run_peer(name, seed, score, options, ON_ENGINE[side])
 
-    def run(name: str, seed: int, library: Library | None) -> dict[str, Any]:
-        if library is None:
-            return run_ours(name, seed, rows[name]["score"], options)
-        return run_peer(name, seed, rows[name]["score"], options, library)
-
-    def measured(name: str, library: Library | None) -> None:
+    def measured(name: str, side: str) -> None:
         about = {"source": source_state(), "versions": library_versions()}
         save(options.output, about | {"rows": rows}, table(rows))
-        who, times = f" ({library})" if library else "", median_time(runs_of(name, library))
-        print(f"{name} to {rows[name]['score']:g}{who}: {times}", flush=True)
+        print(f"{name} to {rows[name]['score']:g}, {side}: {median_time(rows[name][side])}", flush=True)
 
-    failed = measure.in_turns(plan, runs_of, run, measured)
+    failed = measure.in_turns(plan, rows, run, measured)
     print(table(rows))
     return int(failed)
 

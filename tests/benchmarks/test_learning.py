@@ -51,7 +51,7 @@ def test_a_failed_run_is_listed_with_its_last_line(
 
     script = f"import sys; print('well'); sys.exit('the disk is full: {tmp_path}/work/x')"
     fails = (sys.executable, "-S", "-c", script)
-    monkeypatch.setattr(Run, "command", lambda run: fails)
+    monkeypatch.setattr(Run, "command", lambda run, clobber: fails)
     arguments = ["--environments", "CartPole", "--seeds", "1", "2", "--work", str(tmp_path / "work")]
     assert learning.main([*arguments, "--results", str(tmp_path / "results")]) == 1
     failure = json.loads((tmp_path / "results" / "CartPole" / "seed-2" / "failure.json").read_bytes())

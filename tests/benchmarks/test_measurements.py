@@ -136,8 +136,8 @@ def test_images_are_not_compared(tmp_path: Path) -> None:
 
 def test_curves_are_compared_in_standard_errors() -> None:
     x = np.linspace(0, 1000, 50)
-    ours = [np.stack([x, np.full(50, level)], 1) for level in (1.0, 2.0, 3.0)]
-    theirs = [np.stack([x, np.full(50, level)], 1) for level in (3.0, 4.0, 5.0)]
+    ours = [(x, np.full(50, level)) for level in (1.0, 2.0, 3.0)]
+    theirs = [(x, np.full(50, level)) for level in (3.0, 4.0, 5.0)]
     one = compare(ours, theirs)
     # Means 2 and 4; each side's variance is 1 over 3 seeds: the error is sqrt(2 / 3).
     assert one["standard_errors"] == pytest.approx(-2 / np.sqrt(2 / 3))
