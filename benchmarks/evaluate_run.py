@@ -20,7 +20,6 @@ from ppo_and_friends import evaluate
 from ppo_and_friends.cli.request import Request
 from ppo_and_friends.cli.test import load_trained
 from ppo_and_friends.common.atomic_files import replace_file
-from ppo_and_friends.errors import PPOError
 from ppo_and_friends.reporting.progress_csv import read_rows
 from ppo_and_friends.runs.saved_experiment import load_experiment
 from ppo_and_friends.settings.plain import experiment_settings
@@ -109,16 +108,6 @@ def _compact(result: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def main() -> int:
-    """Evaluate; a mistake is one line and status 1."""
-    try:
-        result = evaluate_run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
-    except PPOError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 1
-    print(f"{result['launcher']} seed {result['seed']}: {result['mean']:.1f} +- {result['std']:.1f}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    result = evaluate_run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    print(f"{result['launcher']} seed {result['seed']}: {result['mean']:.1f} +- {result['std']:.1f}")

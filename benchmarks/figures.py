@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.learning_results import Array, LauncherResults
-from benchmarks.report import count, new_figure, save_figure
+from benchmarks.report import count
 
 POINTS = 300
 COLUMNS = 4
@@ -122,3 +122,18 @@ def draw_sides(curves: dict[str, dict[str, list[tuple[Array, Array]]]], path: Pa
         panel.legend(fontsize=7)
     axes[0].set_ylabel("episode return", fontsize=8)
     save_figure(figure, path)
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty Matplotlib figure, in inches, that needs no screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG."""
+    figure.savefig(path, dpi=110)

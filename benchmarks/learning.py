@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +16,10 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.jobs import Job, Pool, begin_log, last_line
+from benchmarks.jobs import Job, Pool, last_line
 from benchmarks.learning_report import write_report
 from benchmarks.learning_results import ship_best
-from benchmarks.report import ROOT, command_line, now, source_state, write_json
+from benchmarks.report import ROOT, now, script, source_state, write_json
 from benchmarks.runs import Changes, Run, read_record
 from benchmarks.targets import TARGETS, Target
 from ppo_and_friends.distributed.cores import usable_cores
@@ -62,7 +61,8 @@ class Options:
     """Copy each launcher's best policy to RESULTS/policies, where --pretrained finds it."""
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Train, evaluate, ship and report, as far as asked for."""
     changes = Changes(options.set, options.with_, options.without)
     places = {options.results, options.work}
@@ -87,24 +87,20 @@ def train_all(runs: list[Run], options: Options) -> tuple[list[Run], bool]:
     """Train and evaluate what isn't yet; the runs that failed, and whether it ended uninterrupted."""
     if source_state()["dirty"]:
         print("note: the sources differ from the commit; results say so (dirty)")
-    failed: list[Run] = []
-    of_job = {run.name: run for run in runs}
-    jobs = [make_job(run, options) for run in runs]
-    for name in (run.name for run, job in zip(runs, jobs, strict=True) if job is None):
+    failed, jobs = [], [(run, make_job(run, options)) for run in runs]
+    for name in (run.name for run, job in jobs if job is None):
         print(f"{name}: done before")
-
-    def ended(job: Job) -> None:
-        run = of_job[job.name]
+    slots = options.jobs or usable_cores()
+    pool = Pool(slots, lambda line: print(f"{datetime.now():%H:%M:%S} {line}", flush=True))
+    whole = pool.run([job for _, job in jobs if job is not None]) is None
+    for run, job in jobs:
         failure = destination(run, options.results) / "failure.json"
-        if job.returncode == 0:
+        if job is not None and job.returncode == 0:
             failure.unlink(missing_ok=True)
-        elif job.returncode not in (130, 143, -2, -9, -15):
+        elif job is not None and job.returncode not in (None, 130, 143, -2, -9, -15):
             failed.append(run)
             _write_failure(failure, run, job)
-
-    slots = options.jobs or usable_cores()
-    pool = Pool(slots, lambda line: print(f"{datetime.now():%H:%M:%S} {line}", flush=True), ended)
-    return failed, pool.run([job for job in jobs if job is not None]) is None
+    return failed, whole
 
 
 def make_job(run: Run, options: Options) -> Job | None:
@@ -118,7 +114,7 @@ def make_job(run: Run, options: Options) -> Job | None:
     places = run.folder.path.absolute(), to.absolute()
     evaluation = (sys.executable, str(ROOT / "benchmarks/evaluate_run.py"), *map(str, (*places, episodes)))
     if trained:
-        return Job(run.name, [evaluation], run.log.absolute(), before=lambda: begin_log(run.log))
+        return Job(run.name, [evaluation], run.log.absolute())
     return run.job(run.name, evaluation, clobber=options.clobber)
 
 
@@ -143,8 +139,6 @@ def _write_failure(path: Path, run: Run, job: Job) -> None:
     record |= {"timesteps": run.timesteps(), "exit_status": job.returncode, "error": error}
     write_json(path, source_state() | record | {"failed_at": now()})
 
-
-main = partial(command_line, Options, "learning.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

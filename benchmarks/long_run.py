@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.report import command_line, markdown
+from benchmarks.report import markdown, script
 from ppo_and_friends.api.run import Run
 from ppo_and_friends.settings.registry import launcher_experiment
 
@@ -121,7 +120,8 @@ def growing(
     return {name: rise for name, bound in bounds.items() if (rise := slope(seen[name])) > bound}
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Watch a run; 1 if something grows."""
     begun = time.monotonic()
     seen = watch(options.environment, options.iterations)
@@ -142,8 +142,6 @@ def run_benchmark(options: Options) -> int:
     print(f"\nCPU time of an iteration, last quarter over second: {slower:.2f}, of {SLOWER} at most")
     return int(bool(grows) or (slower > SLOWER and done >= JUDGED_FROM))
 
-
-main = partial(command_line, Options, "long_run.py", run_benchmark)
 
 if __name__ == "__main__":
     raise SystemExit(main())

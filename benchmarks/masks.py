@@ -11,7 +11,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +19,11 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import measurements as measure
+from benchmarks import jobs as measure
 from benchmarks.evaluate_run import SEED
 from benchmarks.jobs import variables
 from benchmarks.peers import NORMALIZED_REWARDS, measure_peer, moving, same_spec
-from benchmarks.report import ROOT, command_line, markdown, origin, save, stamp
+from benchmarks.report import ROOT, markdown, origin, save, script, stamp
 from benchmarks.runs import Changes, Run
 
 SIDES = {"ours": "ours", "maskable": "MaskablePPO"}
@@ -111,7 +110,8 @@ def table(rows: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
     return markdown(HEADER, cells, text=(0, 1))
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
     about = stamp()
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -133,8 +133,6 @@ def run_benchmark(options: Options) -> int:
     print(table(rows))
     return int(failed)
 
-
-main = partial(command_line, Options, "masks.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

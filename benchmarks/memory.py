@@ -9,15 +9,13 @@ from __future__ import annotations
 import sys
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.jobs import last_line
-from benchmarks.measurements import run_alone
-from benchmarks.report import ROOT, command_line, markdown, now, save, source_state
+from benchmarks.jobs import last_line, run_alone
+from benchmarks.report import ROOT, markdown, now, save, script, source_state
 from ppo_and_friends.settings.registry import all_launchers, resolve
 
 LIMITS = {"images": 1500.0, "the others": 600.0}
@@ -70,7 +68,8 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     return markdown(("launcher", "environments", "timesteps", "peak MB", "at most"), cells) + "\n"
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Measure; 1 if a launcher is above its limit."""
     iterations, rows = options.iterations, {}
     for name in options.environments or [launcher.name for launcher in all_launchers()]:
@@ -80,8 +79,6 @@ def run_benchmark(options: Options) -> int:
     save(options.output, about | {"rows": rows}, table(rows))
     return int(any(row["megabytes"] > row["limit"] for row in rows.values()))
 
-
-main = partial(command_line, Options, "memory.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +20,11 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import measurements as measure
+from benchmarks import jobs as measure
 from benchmarks.figures import draw_sides, seeds_on_grid
-from benchmarks.jobs import Job, begin_log, run_all
+from benchmarks.jobs import Job, run_all
 from benchmarks.peers import require, same_spec
-from benchmarks.report import MeasurementError, command_line, markdown, save
+from benchmarks.report import MeasurementError, markdown, save, script
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.run_record import Array, load_run
@@ -94,7 +93,7 @@ def theirs(python: Path, run: Run, place: Path) -> Job | None:
     spec = json.dumps(same_spec(run))
     if asked.exists() and asked.read_text() == spec and answer.exists():
         return None
-    begin_log(log)
+    place.mkdir(parents=True, exist_ok=True)
     answer.unlink(missing_ok=True)
     asked.write_text(spec)
     command = [str(part.absolute()) for part in (python, measure.HERE / "peer_sb3.py", asked, answer)]
@@ -194,7 +193,8 @@ def report(curves: Curves, about: dict[str, Any], output: Path) -> str:
     return text
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Train what isn't trained yet, and compare."""
     record = options.output / "parity.json"
     if options.report_only:
@@ -210,8 +210,6 @@ def run_benchmark(options: Options) -> int:
     print(report(curves, {"commits": commits, "settings": COMMON}, options.output))
     return 0
 
-
-main = partial(command_line, Options, "parity.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

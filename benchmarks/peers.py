@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.jobs import variables
-from benchmarks.measurements import HERE, answer
+from benchmarks.jobs import HERE, answer, variables
 from benchmarks.runs import Run
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.schedules import Schedule

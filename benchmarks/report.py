@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,6 +44,11 @@ def command_line(
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def script(options: type[Chosen]) -> Callable[[Callable[[Chosen], int]], Callable[..., int]]:
+    """Makes the ``main`` of a script of what it does with the options, which returns the exit status."""
+    return lambda body: partial(command_line, options, Path(body.__code__.co_filename).name, body)
 
 
 def source_state() -> dict[str, Any]:
@@ -134,20 +139,3 @@ def insert(text: str, content: str, start: str, end: str) -> str:
     if not (found and closed):
         raise UsageError(f"The markers {start} and {end} must both be there, in this order.")
     return f"{head}{start}\n{content.strip()}\n{end}{tail}"
-
-
-def new_figure(width: float, height: float) -> Any:
-    """An empty Matplotlib figure, in inches, that needs no screen."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    replace_file(path, buffer.getvalue())

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from benchmarks.jobs import Job, begin_log
+from benchmarks.jobs import Job
 from benchmarks.report import ROOT, now, source_state, write_json
 from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.options import Options
@@ -140,12 +140,10 @@ class Run:
     def job(self, name: str, *then: tuple[str, ...], clobber: bool = False) -> Job:
         """Trains the run, or continues it (with ``clobber`` starts over), then runs the commands ``then``."""
 
-        def before() -> None:
-            begin_log(self.log)
-            self.note_start(source_state())  # now: the sources may have changed while it waited
-
         commands = [self.command(clobber), *then]
-        return Job(name, commands, self.log.absolute(), before=before, status=self.status)
+        # Noted when its turn comes: the sources may have changed while it waited.
+        noted = {"before": lambda: self.note_start(source_state()), "status": self.status}
+        return Job(name, commands, self.log.absolute(), **noted)
 
     def command(self, clobber: bool = False) -> tuple[str, ...]:
         """The command a user would type."""

@@ -16,7 +16,6 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import measurements as measure
-from benchmarks.report import command_line, markdown, origin, save, stamp
+from benchmarks import jobs as measure
+from benchmarks.report import markdown, origin, save, script, stamp
 from ppo_and_friends.errors import UsageError
 
 READ_AT = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -205,7 +204,8 @@ def report(results: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Measure, fit and read out."""
     about = stamp() | {"seconds": options.seconds}
     if options.measured:
@@ -218,8 +218,6 @@ def run_benchmark(options: Options) -> int:
     print(report(results))
     return 0
 
-
-main = partial(command_line, Options, "scaling_model.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +17,8 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measurements import run_alone
-from benchmarks.report import ROOT, MeasurementError, command_line, markdown, origin, save, stamp
+from benchmarks.jobs import run_alone
+from benchmarks.report import ROOT, MeasurementError, markdown, origin, save, script, stamp
 from ppo_and_friends import evaluate, load_policy
 from ppo_and_friends.evaluation.evaluate import Evaluation
 from ppo_and_friends.evaluation.opponents import WON
@@ -88,7 +87,8 @@ def result(opponent: str, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Train, play, write; 1 if a win rate is too low."""
     about = stamp()
     run = trained(options)
@@ -131,8 +131,6 @@ def missed(rows: dict[str, dict[str, Any]], name: str) -> bool:
     """Whether a win rate isn't what it should be."""
     return bool(rows[name]["win_rate"] < LEAST[name])
 
-
-main = partial(command_line, Options, "self_play.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,16 +10,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import measurements as measure
+from benchmarks import jobs as measure
 from benchmarks.parity import plain_changes
 from benchmarks.peers import measure_peer, same_spec
-from benchmarks.report import MeasurementError, command_line, markdown, median, origin, save, stamp
+from benchmarks.report import MeasurementError, markdown, median, origin, save, script, stamp
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.ppo.stopwatch import TIMED
@@ -75,7 +74,7 @@ def rate_and_split(rows: list[dict[str, float]]) -> Results:
 
 
 def ours(
-    name: str, ranks: int, seconds: float, *, one_core: bool = False, changes: Changes | None = None
+    name: str, ranks: int, seconds: float, *, one_core: bool = False, changes: Iterable[str] = ()
 ) -> Results:
     """Train for a while. Raises MeasurementError if it failed, or did too few iterations."""
 
@@ -100,7 +99,7 @@ def equal_work(options: Options, python: Path) -> Results:
         plain = plain_changes("HalfCheetah", 10**9)
         changes = Changes((*plain.set, *sized), plain.with_, plain.without)
         if side == "ours":
-            found = ours("HalfCheetah", 1, options.seconds, one_core=True, changes=changes)
+            found = ours("HalfCheetah", 1, options.seconds, one_core=True, changes=changes.arguments())
         else:
             spec = same_spec(Run.of("HalfCheetah", 1, Path(), changes))
             spec |= {"library": side, "engine": "envpool", "limit": options.seconds + 10.0}
@@ -118,13 +117,13 @@ def equal_work_table(rates: Results) -> str:
 
 def measure_all(options: Options) -> Results:
     """All rounds; a measurement that fails is recorded as such and tried again in the next round."""
-    columns: dict[str, tuple[int, bool, Changes | None]]
-    columns = {SINGLE: (1, True, None)} if 1 in options.ranks else {}
+    columns: dict[str, tuple[int, bool, tuple[str, ...]]]
+    columns = {SINGLE: (1, True, ())} if 1 in options.ranks else {}
     for ranks in options.ranks:
         if ranks != 1 or usable_cores() > 1:
-            columns[f"ours, {ranks} rank{'s' * (ranks > 1)}"] = (ranks, False, None)
+            columns[f"ours, {ranks} rank{'s' * (ranks > 1)}"] = (ranks, False, ())
     if options.shards:
-        changed = Changes((f"deterministic_shards={options.shards}",))
+        changed = ("--set", f"deterministic_shards={options.shards}")
         columns[f"{list(columns)[-1]}, {options.shards} shards"] = (max(options.ranks), False, changed)
     names = [resolve(name).name for name in options.environments]
     rows: dict[str, Any] = {name: {column: [] for column in columns} for name in names}
@@ -183,14 +182,13 @@ def write_speed(results: Results, folder: Path) -> str:
     return text
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Measure and report; 1 if something failed."""
     results = measure_all(options)
     print(write_speed(results, options.output))
     return int(bool(results["failures"]))
 
-
-main = partial(command_line, Options, "speed.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

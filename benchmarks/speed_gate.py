@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.measure_scaling import warm_trainer
-from benchmarks.report import command_line
+from benchmarks.report import script
 from ppo_and_friends.distributed.cores import affinity
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.ppo.trainer import Trainer
@@ -118,7 +117,8 @@ def measure(name: str, rounds: int) -> list[tuple[float, float]]:
     return result
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Measure; 1 if a launcher is below its floor."""
     one_core()
     slow = False
@@ -129,8 +129,6 @@ def run_benchmark(options: Options) -> int:
         print(f"{name}: {reached:.3f} of the bare engine's rate, {verdict}", flush=True)
     return int(slow)
 
-
-main = partial(command_line, Options, "speed_gate.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +18,9 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import measurements as measure
+from benchmarks import jobs as measure
 from benchmarks.peers import Library, best_spec, measure_peer
-from benchmarks.report import command_line, markdown, median, save, source_state
+from benchmarks.report import markdown, median, save, script, source_state
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import UsageError
@@ -77,7 +76,7 @@ def run_ours(name: str, seed: int, score: float, options: Options) -> dict[str, 
     def enough(rows: list[dict[str, str]]) -> bool:
         return first_reaching(rows, score) is not None
 
-    how = {"ranks": options.ranks, "changes": Changes(options.set), "limit": options.limit}
+    how = {"ranks": options.ranks, "changes": Changes(options.set).arguments(), "limit": options.limit}
     return {"seed": seed, "reached": first_reaching(measure.train(name, enough, seed=seed, **how), score)}
 
 
@@ -133,7 +132,8 @@ def load_rows(options: Options) -> Rows:
     return rows
 
 
-def run_benchmark(options: Options) -> int:
+@script(Options)
+def main(options: Options) -> int:
     """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
     rows = load_rows(options)
     sides = ("ours", *(side for side, library in ON_ENGINE.items() if library in options.peers))
@@ -154,8 +154,6 @@ def run_benchmark(options: Options) -> int:
     print(table(rows))
     return int(failed)
 
-
-main = partial(command_line, Options, "time_to_score.py", run_benchmark)
 
 if __name__ == "__main__":
     sys.exit(main())

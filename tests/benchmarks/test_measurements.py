@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import measurements
+from benchmarks import jobs
 from benchmarks.jobs import Job, Pool
 from benchmarks.long_run import slope, slowdown
 from benchmarks.parity import COMMON, compare, plain_changes, same_spec
@@ -156,8 +156,6 @@ def test_growth_is_seen_and_a_jump_is_not() -> None:
 
 @pytest.mark.slow
 def test_a_launcher_is_trained_until_it_is_enough() -> None:
-    rows = measurements.train(
-        "CartPole", lambda rows: len(rows) >= 5, seed=2, changes=Changes(("ppo.epochs=1",))
-    )
+    rows = jobs.train("CartPole", lambda rows: len(rows) >= 5, seed=2, changes=("--set", "ppo.epochs=1"))
     assert len(rows) >= 5 and int(rows[-1]["timesteps"]) > 0
     assert 0 < rate_and_split(counted(rows))["split"]["update"] < 1

@@ -101,7 +101,7 @@ def test_measurements_from_elsewhere_are_read_out(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.mpi
 def test_two_ranks_are_measured(tmp_path: Path) -> None:
-    from benchmarks.measurements import on_ranks
+    from benchmarks.jobs import on_ranks
 
     spec = {"environments": ["CartPole"], "seconds": 0.2, "sizes": [256, 40_000]}
     result = on_ranks("measure_scaling.py", spec, 2, limit=100.0)
