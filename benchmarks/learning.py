@@ -45,8 +45,6 @@ class Options:
     """Where runs and their checkpoints are kept."""
     results: Path = Path("results")
     """Where curves, evaluations and the report go."""
-    readme: Path = Path("README.md")
-    """Gets the table between its markers, if the results are the standard ones."""
     set: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """Change a setting of every launcher, for an experiment with other results."""
     with_: Annotated[Texts, tyro.conf.arg(name="with", metavar="FRIEND")] = ()
@@ -78,7 +76,7 @@ def main(options: Options) -> int:
         for name in dict.fromkeys(run.experiment.name for run in runs):
             print(ship_best(name, options.work, options.results))
     standard = options.results.resolve() == (ROOT / Options.results).resolve()
-    pages = (options.readme, ROOT / "docs" / "environments.md") if standard else ()
+    pages = (ROOT / "README.md", ROOT / "docs" / "environments.md") if standard else ()
     print(write_report(options.results, *pages))
     return 130 if not whole else 1 if failed else 0
 

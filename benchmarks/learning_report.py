@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,11 @@ from benchmarks.learning_results import (
     interquartile_mean,
     load_results,
 )
-from benchmarks.report import count, insert, markdown, number
+from benchmarks.report import count, markdown, number
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.schedules import schedule_text
 
-START, END = "<!-- results:start -->", "<!-- results:end -->"
 HEADER = (
     *("environment", "target", "best PPO published", "timesteps", "worst seed", "mean", "best seed"),
     *("IQM [95%]", "training", "reached"),
@@ -74,10 +73,10 @@ def table(launchers: Sequence[LauncherResults]) -> str:
     return "\n\n".join([markdown(HEADER, map(row, launchers), text=(0, -1)), *notes]) + "\n"
 
 
-def write_report(results: Path, readme: Path | None = None, sections: Path | None = None) -> str:
-    """Write ``summary.md`` and ``curves.png``; returns the table.
+def write_report(results: Path, *pages: Path) -> str:
+    """Write ``summary.md`` and the curves; returns the table.
 
-    Between their markers, if any, ``readme`` gets the table, and the page ``sections`` each launcher's block.
+    Pages that are there get the table and each launcher's block, where they have the markers of them.
     """
     launchers = load_results(results) if results.is_dir() else []
     if not launchers:
@@ -87,23 +86,27 @@ def write_report(results: Path, readme: Path | None = None, sections: Path | Non
     figure = "\n![Learning curves](curves.png)\n"
     replace_file(results / "summary.md", (title + text + figure).encode())
     draw_learning(launchers, results, results / "curves.png")
-    if readme is not None and readme.is_file():
-        replace_file(readme, insert(readme.read_text(), text, START, END).encode())
-    if sections is not None and sections.is_file():
-        write_sections(launchers, sections, results)
+    blocks = {"results": text} | {one.name: block(one) for one in launchers if one.evaluations}
+    for page in filter(Path.is_file, pages):
+        replace_file(page, insert(page.read_text(), blocks).encode())
+    if pages:
+        (results / "curves").mkdir(exist_ok=True)
+        for one in launchers:
+            draw_learning([one], results, results / "curves" / f"{one.name}.png")
     return text
 
 
-def write_sections(launchers: Sequence[LauncherResults], page: Path, results: Path) -> None:
-    """Put each launcher's block between its markers, where the page has them, and draw its curve."""
-    text = page.read_text()
-    for one in launchers:
-        start, end = f"<!-- {one.name}:start -->", f"<!-- {one.name}:end -->"
-        if start in text and one.evaluations:
-            text = insert(text, block(one), start, end)
-            (results / "curves").mkdir(exist_ok=True)
-            draw_learning([one], results, results / "curves" / f"{one.name}.png")
-    replace_file(page, text.encode())
+def insert(text: str, blocks: Mapping[str, str]) -> str:
+    """Replace what stands between the markers that a text has of each block."""
+    for name, content in blocks.items():
+        start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+        head, found, rest = text.partition(start)
+        _, closed, tail = rest.partition(end)
+        if found and closed:
+            text = f"{head}{start}\n{content.strip()}\n{end}{tail}"
+        elif found or end in text:
+            raise UsageError(f"The markers {start} and {end} must both be there, in this order.")
+    return text
 
 
 def block(one: LauncherResults) -> str:
@@ -132,20 +135,15 @@ def describe(settings: Record) -> str:
     """The numbers that people ask for."""
     ppo, network = settings["ppo"], settings["network"]
     start, entropy = float(network["log_std_init"]), ppo["entropy_coefficient"]
-    parts = [
-        f"{settings['environment']['num_envs']} environments",
-        f"rollout {ppo['rollout_timesteps']:,}",
-        f"minibatch {ppo['minibatch_size']:,}",
-        f"{ppo['epochs']} epochs",
-        f"learning rate {schedule(ppo['learning_rate'])}",
-        f"clip range {schedule(ppo['clip_range'])}",
-        f"gamma {ppo['gamma']:g}",
-        f"GAE lambda {ppo['gae_lambda']:g}",
-        f"{'-'.join(map(str, network['actor_hidden']))} {network['activation']}",
-        *([f"initial log standard deviation {start:g}"] if start else []),
-        *([f"entropy coefficient {schedule(entropy)}"] if entropy["start"] else []),
-    ]
-    return ", ".join(parts)
+    text = (
+        f"{settings['environment']['num_envs']} environments, rollout {ppo['rollout_timesteps']:,}, "
+        f"minibatch {ppo['minibatch_size']:,}, {ppo['epochs']} epochs, "
+        f"learning rate {schedule(ppo['learning_rate'])}, clip range {schedule(ppo['clip_range'])}, "
+        f"gamma {ppo['gamma']:g}, GAE lambda {ppo['gae_lambda']:g}, "
+        f"{'-'.join(map(str, network['actor_hidden']))} {network['activation']}"
+    )
+    text += f", initial log standard deviation {start:g}" if start else ""
+    return text + (f", entropy coefficient {schedule(entropy)}" if entropy["start"] else "")
 
 
 def schedule(value: Record) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.jobs import last_line, run_alone
-from benchmarks.report import ROOT, markdown, now, save, script, source_state
+from benchmarks.report import ROOT, markdown, save, script, stamp
 from ppo_and_friends.settings.registry import all_launchers, resolve
 
 LIMITS = {"images": 1500.0, "the others": 600.0}
@@ -75,8 +75,7 @@ def main(options: Options) -> int:
     for name in options.environments or [launcher.name for launcher in all_launchers()]:
         rows[name] = peak(name, iterations)
         print(f"{name}: {rows[name]['megabytes']:,.0f} MB of {rows[name]['limit']:,.0f}", flush=True)
-    about = {"measured_at": now(), "source": source_state(), "iterations": iterations}
-    save(options.output, about | {"rows": rows}, table(rows))
+    save(options.output, stamp() | {"iterations": iterations, "rows": rows}, table(rows))
     return int(any(row["megabytes"] > row["limit"] for row in rows.values()))
 
 

@@ -25,7 +25,7 @@ from benchmarks.figures import draw_sides, seeds_on_grid
 from benchmarks.jobs import Job, run_all
 from benchmarks.peers import require, same_spec
 from benchmarks.report import MeasurementError, markdown, save, script
-from benchmarks.runs import Changes, Run
+from benchmarks.runs import Changes, Run, sessions_of
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.run_record import Array, load_run
 from ppo_and_friends.settings.registry import resolve
@@ -206,7 +206,7 @@ def main(options: Options) -> int:
     runs = asked_runs(options)
     curves = train_all(runs, options)
     # What was trained before may be of another commit than this one.
-    commits = sorted({str(one["commit"]) for run in runs for one in run.sessions()})
+    commits = sorted({str(one["commit"]) for run in runs for one in sessions_of(run.folder.path)})
     print(report(curves, {"commits": commits, "settings": COMMON}, options.output))
     return 0
 

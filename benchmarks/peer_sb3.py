@@ -21,9 +21,62 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 EPISODES = 100
+MAX_SEED = 2**31 - 1
+
+
+class EnvPoolVecEnv(VecEnv):  # type: ignore[misc]  # stable_baselines3 isn't installed where types are checked
+    """Single-threaded EnvPool environments: a peer gets the engine that our training has.
+
+    Episodes that ended are restarted within the same step.
+    """
+
+    def __init__(self, env_id: str, n_envs: int, seed: int) -> None:
+        import envpool  # here: not every peer's Python has it
+
+        self.engine = envpool.make_gymnasium(
+            env_id, num_envs=n_envs, seed=seed * 1000 % MAX_SEED, num_threads=1
+        )
+        super().__init__(n_envs, self.engine.observation_space, self.engine.action_space)
+
+    def reset(self) -> np.ndarray[Any, Any]:
+        """First observations."""
+        return np.array(self.engine.reset()[0])
+
+    def step_async(self, actions: np.ndarray[Any, Any]) -> None:
+        """Remember the actions, in the engine's type."""
+        self.actions = actions.astype(self.action_space.dtype)
+
+    def step_wait(self) -> tuple[Any, ...]:
+        """Step all; an ended episode's final observation goes into its info, as Stable-Baselines3 has it."""
+        observations, rewards, terminated, truncated, _ = self.engine.step(self.actions)
+        observations, dones = np.array(observations), terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        ended = np.flatnonzero(dones)
+        if len(ended):
+            for i in ended:
+                cut = bool(truncated[i] and not terminated[i])
+                infos[i] = {"terminal_observation": observations[i].copy(), "TimeLimit.truncated": cut}
+            observations[ended] = self.engine.reset(ended.astype(np.int32))[0]
+        return observations, np.asarray(rewards, dtype=np.float32), dones, infos
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """Only what Stable-Baselines3 itself asks for."""
+        return [None] * self.num_envs
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Nothing is."""
+        return [False] * self.num_envs
+
+    def _unused(self, *arguments: Any, **named: Any) -> Any:
+        raise NotImplementedError
+
+    set_attr = env_method = _unused
+
+    def close(self) -> None:
+        """EnvPool closes itself."""
 
 
 class Watch(BaseCallback):
@@ -64,8 +117,6 @@ def activation(name: str, library: str) -> Any:
 def make_envs(spec: dict[str, Any], make_env: Callable[[dict[str, Any]], Any] | None) -> Any:
     """The environments, with Stable-Baselines3's normaliser if it is asked for."""
     if spec.get("engine", "gymnasium") == "envpool":
-        from peer_engine import EnvPoolVecEnv
-
         envs: Any = VecMonitor(EnvPoolVecEnv(spec["env_id"], spec["n_envs"], spec["seed"]))
     else:
         # Monitored below the normaliser.

@@ -128,14 +128,3 @@ def median(results: Sequence[dict[str, Any]], key: str) -> float | None:
     """Median of a measured number; None where nothing was measured."""
     known = [result[key] for result in results if result.get(key) is not None]
     return float(np.median(known)) if known else None
-
-
-def insert(text: str, content: str, start: str, end: str) -> str:
-    """Replace what stands between two markers of ``text``; a text without them stays as it is."""
-    if start not in text and end not in text:
-        return text
-    head, found, rest = text.partition(start)
-    _, closed, tail = rest.partition(end)
-    if not (found and closed):
-        raise UsageError(f"The markers {start} and {end} must both be there, in this order.")
-    return f"{head}{start}\n{content.strip()}\n{end}{tail}"

@@ -139,7 +139,6 @@ class Run:
 
     def job(self, name: str, *then: tuple[str, ...], clobber: bool = False) -> Job:
         """Trains the run, or continues it (with ``clobber`` starts over), then runs the commands ``then``."""
-
         commands = [self.command(clobber), *then]
         # Noted when its turn comes: the sources may have changed while it waited.
         noted = {"before": lambda: self.note_start(source_state()), "status": self.status}
@@ -160,13 +159,9 @@ class Run:
     def note_start(self, source: dict[str, Any]) -> None:
         """Write down from which sources the run is trained, each time it starts or goes on."""
         timesteps = 0 if self.stale else self.timesteps()
-        sessions = self.sessions() if timesteps else []
+        sessions = sessions_of(self.folder.path) if timesteps else []
         sessions.append(source | {"began": now(), "timesteps": timesteps})
         write_json(self.folder.path / RECORD, {"sessions": sessions})
-
-    def sessions(self) -> list[dict[str, Any]]:
-        """Commit, dirty flag and timesteps at each start."""
-        return sessions_of(self.folder.path)
 
     def status(self) -> str:
         """How far it is, from the last line of ``progress.csv``."""

@@ -20,9 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import jobs as measure
 from benchmarks.peers import Library, best_spec, measure_peer
-from benchmarks.report import markdown, median, save, script, source_state
+from benchmarks.report import markdown, median, save, script, stamp
 from benchmarks.runs import Changes, Run
-from ppo_and_friends.common.versions import library_versions
 from ppo_and_friends.errors import UsageError
 
 SCORES = {"CartPole": 475.0, "LunarLander": 200.0, "BipedalWalker": 300.0, "Hopper": 2500.0}
@@ -85,9 +84,9 @@ def run_peer(name: str, seed: int, score: float, options: Options, library: Libr
     run = Run.of(name, seed, Path(), Changes(options.set))
     spec = best_spec(run, library, score, options.limit)
     curve = measure_peer(options.peer_python, spec, options.limit + 300.0)["curve"]
-    reached = [row for row in curve if row[2] >= score]
-    first = dict(zip(("timesteps", "seconds", "score"), reached[0], strict=True)) if reached else None
-    return {"seed": seed, "reached": first}
+    first = next((row for row in curve if row[2] >= score), None)
+    names = ("timesteps", "seconds", "score")
+    return {"seed": seed, "reached": first and dict(zip(names, first, strict=True))}
 
 
 def median_time(runs: Sequence[dict[str, Any]], which: str = "reached") -> str:
@@ -146,8 +145,7 @@ def main(options: Options) -> int:
         return run_peer(name, seed, score, options, ON_ENGINE[side])
 
     def measured(name: str, side: str) -> None:
-        about = {"source": source_state(), "versions": library_versions()}
-        save(options.output, about | {"rows": rows}, table(rows))
+        save(options.output, stamp() | {"rows": rows}, table(rows))
         print(f"{name} to {rows[name]['score']:g}, {side}: {median_time(rows[name][side])}", flush=True)
 
     failed = measure.in_turns(plan, rows, run, measured)

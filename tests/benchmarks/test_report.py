@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from benchmarks.evaluate_run import write_curve
-from benchmarks.learning_report import END, START, block, table, write_report
+from benchmarks.learning_report import block, insert, table, write_report
 from benchmarks.learning_results import load_results
-from benchmarks.report import ROOT, insert
+from benchmarks.report import ROOT
 from benchmarks.runs import settings_hash
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.plain import experiment_settings
 from ppo_and_friends.settings.registry import resolve
+
+START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
 def put(results: Path, launcher: str, seed: int, mean: float, **changes: Any) -> dict[str, Any]:
@@ -107,13 +109,13 @@ def test_seeds_of_other_settings_are_left_out_and_old_settings_are_marked(tmp_pa
 
 def test_inserting_is_idempotent_and_touches_nothing_else() -> None:
     text = f"# Title\n\n{START}\nold\n{END}\n\nThe rest.\n"
-    once = insert(text, "| new |\n", START, END)
+    once = insert(text, {"results": "| new |\n"})
     assert once == f"# Title\n\n{START}\n| new |\n{END}\n\nThe rest.\n"
-    assert insert(once, "| new |\n", START, END) == once
-    assert insert("no markers", "new", START, END) == "no markers"
+    assert insert(once, {"results": "| new |\n"}) == once
+    assert insert("no markers", {"results": "new"}) == "no markers"
     for broken in (f"{START} only", f"{END} first {START}", f"{END} only"):
         with pytest.raises(UsageError, match="markers"):
-            insert(broken, "new", START, END)
+            insert(broken, {"results": "new"})
 
 
 def test_the_report_writes_table_figure_and_readme_alike_twice(tmp_path: Path) -> None:
@@ -156,11 +158,8 @@ def test_results_of_an_earlier_format_are_described_by_todays_names() -> None:
 
 def test_the_pages_are_what_the_results_say() -> None:
     launchers = load_results(ROOT / "results")
-    page = (ROOT / "docs" / "environments.md").read_text()
-    assert (
-        insert((ROOT / "README.md").read_text(), table(launchers), START, END)
-        == (ROOT / "README.md").read_text()
-    )
-    for one in launchers:
-        start, end = f"<!-- {one.name}:start -->", f"<!-- {one.name}:end -->"
-        assert insert(page, block(one), start, end) == page, one.name
+    blocks = {"results": table(launchers)} | {one.name: block(one) for one in launchers}
+    for page in (ROOT / "README.md", ROOT / "docs" / "environments.md"):
+        text = page.read_text()
+        for name, content in blocks.items():
+            assert insert(text, {name: content}) == text, name

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.runs import Changes, Run, settings_hash
+from benchmarks.runs import Changes, Run, sessions_of, settings_hash
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.settings.experiment import Experiment
@@ -80,13 +80,13 @@ def test_each_start_is_written_down_until_the_run_starts_over(tmp_path: Path) ->
     run.note_start({"commit": "a", "dirty": False})
     pretend(run, run.experiment, 30_000)
     run.note_start({"commit": "b", "dirty": True})
-    assert [(one["commit"], one["dirty"], one["timesteps"]) for one in run.sessions()] == [
+    assert [(one["commit"], one["dirty"], one["timesteps"]) for one in sessions_of(run.folder.path)] == [
         ("a", False, 0),
         ("b", True, 30_000),
     ]
     over = Run.of("CartPole", 1, tmp_path, Changes(("ppo.gamma=0.9",)))
     over.note_start({"commit": "c", "dirty": False})
-    assert [one["commit"] for one in over.sessions()] == ["c"]
+    assert [one["commit"] for one in sessions_of(over.folder.path)] == ["c"]
 
 
 def test_a_schedule_of_an_earlier_format_is_the_same_setting() -> None:
