@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.report import now
@@ -34,9 +36,8 @@ IF_THERE = ("Evaluator/score",)
 
 def thin(rows: list[dict[str, str]], limit: int = 500) -> list[dict[str, str]]:
     """At most ``limit`` rows at even distances, the last one always among them."""
-    if len(rows) <= limit:
-        return rows
-    return [rows[round(i * (len(rows) - 1) / (limit - 1))] for i in range(limit)]
+    places = np.linspace(0, len(rows) - 1, min(limit, len(rows))).round()
+    return [rows[int(place)] for place in places]
 
 
 def write_curve(progress: Path, path: Path) -> list[dict[str, str]]:

@@ -53,8 +53,6 @@ class Options:
     """Of the run."""
     environment: str = "CartPole"
     """Launcher."""
-    memory: float = BOUNDS["memory, kB"]
-    """Kilobytes by which an iteration may add to the memory."""
 
 
 def look(folder: Path, iteration: int) -> dict[str, float]:
@@ -113,11 +111,9 @@ def slowdown(clock: NDArray[np.float64]) -> float:
     return float(np.median(laps[3 * quarter :]) / np.median(laps[quarter : 2 * quarter]))
 
 
-def growing(
-    seen: Mapping[str, NDArray[np.float64]], bounds: Mapping[str, float] = BOUNDS
-) -> dict[str, float]:
+def growing(seen: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
     """What rises, and by how much an iteration."""
-    return {name: rise for name, bound in bounds.items() if (rise := slope(seen[name])) > bound}
+    return {name: rise for name, bound in BOUNDS.items() if (rise := slope(seen[name])) > bound}
 
 
 @script(Options)
@@ -125,14 +121,13 @@ def main(options: Options) -> int:
     """Watch a run; 1 if something grows."""
     begun = time.monotonic()
     seen = watch(options.environment, options.iterations)
-    bounds = BOUNDS | {"memory, kB": options.memory}
     done = len(seen["files"])
     if done < 8:
         print(f"{done} iterations are too few to see anything rise.")
         return 1
-    grows = growing(seen, bounds)
+    grows = growing(seen)
     rows = []
-    for name, bound in bounds.items():
+    for name, bound in BOUNDS.items():
         values = seen[name]
         cells = [f"{values[done // 2]:,.0f}", f"{values[-1]:,.0f}", f"{slope(values):.4f}", f"{bound:g}"]
         rows.append([name, *cells, "GROWS" if name in grows else "flat"])

@@ -109,12 +109,6 @@ def equal_work(options: Options, python: Path) -> Results:
     return rates
 
 
-def equal_work_table(rates: Results) -> str:
-    """Median steps a second by sizes and library."""
-    rows = [[sizes, *rates_of(row, EQUAL_SIDES)] for sizes, row in rates.items()]
-    return markdown(("HalfCheetah, 64-64, one core, same engine", *EQUAL_SIDES.values()), rows)
-
-
 def measure_all(options: Options) -> Results:
     """All rounds; a measurement that fails is recorded as such and tried again in the next round."""
     columns: dict[str, tuple[int, bool, tuple[str, ...]]]
@@ -174,7 +168,9 @@ def write_speed(results: Results, folder: Path) -> str:
     how = f"median of {results['rounds']} rounds of {results['seconds']:g} s each."
     parts = ["# Speed", f"{origin(results)}; {how}", rates_table(results)]
     if "equal_work" in results:
-        parts += ["Equal work, steps a second:", equal_work_table(results["equal_work"])]
+        rows = [[sizes, *rates_of(row, EQUAL_SIDES)] for sizes, row in results["equal_work"].items()]
+        header = ("HalfCheetah, 64-64, one core, same engine", *EQUAL_SIDES.values())
+        parts += ["Equal work, steps a second:", markdown(header, rows)]
     parts += ["Shares of the time:", split_table(results)]
     parts += [f"Failed: {failure}" for failure in results["failures"]]
     text = "\n\n".join(parts) + "\n"
