@@ -5,8 +5,6 @@ Called by ``learning.py`` in a process of its own: ``evaluate_run.py FOLDER DEST
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from pathlib import Path
@@ -44,14 +42,10 @@ def write_curve(progress: Path, path: Path) -> list[dict[str, str]]:
     """Write the thinned curve, without iterations of which no score is known; returns all rows."""
     names, rows = read_rows(progress)
     columns = (*CURVE, *(name for name in IF_THERE if name in names))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(
-        thin([row for row in rows if any(row.get(name) for name in ("episode_return_mean", *IF_THERE))])
-    )
+    known = [row for row in rows if any(row.get(name) for name in ("episode_return_mean", *IF_THERE))]
+    lines = [columns, *([row.get(name, "") for name in columns] for row in thin(known))]
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, buffer.getvalue().encode())
+    replace_file(path, "".join(",".join(line) + "\n" for line in lines).encode())
     return rows
 
 

@@ -56,10 +56,8 @@ def source_state() -> dict[str, Any]:
 
     def git(*arguments: str) -> str:
         try:
-            return subprocess.check_output(
-                ["git", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL, text=True
-            )
-        except (OSError, subprocess.SubprocessError):
+            return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout
+        except OSError:
             return ""
 
     changed = git("status", "--porcelain", "--", "ppo_and_friends", "environments", "main.py")
