@@ -20,6 +20,7 @@ from ppo_and_friends.settings.experiment import EnvironmentSettings, NetworkSett
 from ppo_and_friends.settings.registry import Launcher, all_launchers, resolve
 from ppo_and_friends.vector.factory import make_vector_env
 from tests.engine import Identity, experiment, on_ranks
+from tests.environments.test_launchers import package_of
 
 INF = np.inf
 ITERATIONS = 20
@@ -99,7 +100,7 @@ def test_every_launcher_trains_and_tests(known: Launcher) -> None:
     """Two iterations and one episode, with its own network, friends and environment; all else small."""
     settings = known.experiment()
     if settings.environment.api == "petting_zoo":
-        pytest.importorskip(known.id.partition(".")[0], reason="the extra [petting] is not installed")
+        pytest.importorskip(package_of(known), reason="it is an extra, which isn't installed")
     if settings.agents.several:
         pytest.skip("several policies are trained by tests/agents/test_policies.py")
     limit = 60 if settings.environment.atari is None else None

@@ -73,12 +73,16 @@ def test_vector_and_canonical_environments_run_and_agree(known: Launcher) -> Non
         vector.close()
 
 
+def package_of(known: Launcher) -> str:
+    """The package that several agents' environment needs."""
+    package = known.id.partition(".")[0]
+    # An adapter of ours is named after the package that it needs.
+    return known.id.rpartition(":")[2] if package == "ppo_and_friends" else package
+
+
 def run_several_agents(known: Launcher) -> None:
     experiment = known.experiment()
-    package = known.id.partition(".")[0]
-    if package == "ppo_and_friends":  # an adapter of ours, named after the package that it needs
-        package = known.id.rpartition(":")[2]
-    pytest.importorskip(package, reason="it is an extra, which isn't installed")
+    pytest.importorskip(package_of(known), reason="it is an extra, which isn't installed")
     teams, every = make_policy_envs(experiment.environment, experiment.agents, Layout(4, 2, 2))
     with closing(teams):
         if len(every) > 1:

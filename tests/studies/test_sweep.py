@@ -119,7 +119,7 @@ NONSENSE = [
     (("--seeds", "1-2", "--jobs", "0"), "--jobs: at least 1"),
     (("--seeds", "1-2", "--jobs", "1", "--group", "1"), "give one of them"),
     (("--seeds", "1-2", "--group", "2"), "mpirun -n N python main.py ... --group 2"),
-    (("--seeds", ""), "--seeds : write them as 1-5"),
+    (("--seeds", ""), "--seeds: the value is empty"),
     (("--grid", "random_seed=1,2"), "a study's seeds are given by --seeds"),
     (("--grid", "ppo.gama=1"), "Did you mean ppo.gamma"),
     (("--grid", "ppo.gamma=1.5"), "ppo.gamma=1.5"),
