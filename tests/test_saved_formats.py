@@ -52,6 +52,7 @@ OPTIONS = {
     "format-3/CartPole": SINCE_FORMAT_2,
     "format-1/CartPole": (
         "--without=RewardScale",
+        "--set=ppo.minibatch_size=256",
         "--num_envs=8",
         "--random_seed=3",
         "--eval_every=2000",
