@@ -44,8 +44,8 @@ def compare(
     """
     if len(patterns) < 2:
         raise UsageError("--compare needs at least two folders (or quoted globs) of runs.")
-    statistics.require_rliable()
     groups = _renamed([find_group(pattern) for pattern in patterns])
+    statistics.require_rliable()
     comparison = align(groups, column)
     means, found = statistics.interquartile_means(comparison), statistics.pairs(comparison)
     _print(comparison, means, found, file)

@@ -63,6 +63,8 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
     assert settings == "Settings: num_timesteps (128 and 256), random_seed (1 and 2) differ."
     assert metrics.startswith("Metrics: first differ in iteration 1: ")
     assert checkpoints.startswith("Checkpoints: the runs have none of the same number of timesteps.")
+    missing = run("--compare", ours, tmp_path / "nowhere")
+    assert missing.status == 2 and "there are no runs" in missing.err and len(missing.complaint) == 1
     twice = run("--compare", ours, ours)
     assert twice.status == 2 and len(twice.complaint) == 1 and "are the same run" in twice.err
 
