@@ -9,8 +9,8 @@ from pathlib import Path
 PATTERN = "mpich_shm_*"
 """Files by which a node's ranks find one another, some megabytes each; MPICH removes them at the end."""
 
-SECONDS = 10.0
-"""How old a file must be: a younger one may be about to be used."""
+SECONDS = 1.0
+"""How old a file must be. Slurm takes longer to start a job again, whose predecessor's files must go."""
 
 
 def remove_leftovers(folder: Path = Path("/dev/shm"), processes: Path = Path("/proc")) -> int:
@@ -46,9 +46,15 @@ def _is_old(path: Path) -> bool:
 
 
 def _used(folder: Path, processes: Path) -> set[Path]:
-    """The files that a process has in its memory, as far as this one may know."""
+    """The files that a process has open or in its memory, as far as this one may know."""
     used: set[Path] = set()
     start = f"{folder}/"
+    # Open files first: whoever closes one after having mapped it is seen by one of the two.
+    for handle in processes.glob("[0-9]*/fd/*"):
+        try:
+            used.add(handle.readlink())
+        except OSError:  # it was closed, or is another user's
+            continue
     for maps in processes.glob("[0-9]*/maps"):
         try:
             lines = maps.read_text(errors="replace").splitlines()
