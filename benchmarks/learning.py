@@ -20,7 +20,7 @@ from benchmarks.jobs import Job, Pool, last_line
 from benchmarks.learning_report import write_report
 from benchmarks.learning_results import ship_best
 from benchmarks.report import ROOT, now, script, source_state, write_json
-from benchmarks.runs import Changes, Run, read_record
+from benchmarks.runs import Changes, Run, policy_digest, read_record
 from benchmarks.targets import TARGETS, Target
 from ppo_and_friends.distributed.cores import usable_cores
 from ppo_and_friends.errors import UsageError
@@ -76,7 +76,8 @@ def main(options: Options) -> int:
         for name in dict.fromkeys(run.experiment.name for run in runs):
             print(ship_best(name, options.work, options.results))
     standard = options.results.resolve() == (ROOT / Options.results).resolve()
-    pages = (ROOT / "README.md", ROOT / "docs" / "environments.md") if standard else ()
+    documentation = [ROOT / "docs" / f"{name}.md" for name in ("environments", "several_agents")]
+    pages = (ROOT / "README.md", *documentation) if standard else ()
     print(write_report(options.results, *pages))
     return 130 if not whole else 1 if failed else 0
 
@@ -123,12 +124,10 @@ def destination(run: Run, results: Path) -> Path:
 
 def is_evaluated(run: Run, folder: Path, episodes: int) -> bool:
     """Whether the policy that is saved now has been evaluated over as many episodes."""
-    result, checkpoints = read_record(folder / "evaluation.json"), run.folder.checkpoints
-    if result.get("episodes", 0) < episodes:
-        return False
-    latest = (checkpoints / "latest").read_text().strip()
-    files = read_record(checkpoints / latest / "manifest.json").get("files", {})
-    return bool(result.get("policy_sha256") == files.get("tensors.safetensors", {}).get("sha256", ""))
+    result = read_record(folder / "evaluation.json")
+    return result.get("episodes", 0) >= episodes and result.get("policy_sha256") == policy_digest(
+        run.folder.path
+    )
 
 
 def _write_failure(path: Path, run: Run, job: Job) -> None:

@@ -73,6 +73,27 @@ def table(launchers: Sequence[LauncherResults]) -> str:
     return "\n\n".join([markdown(HEADER, map(row, launchers), text=(0, -1)), *notes]) + "\n"
 
 
+SEVERAL_HEADER = ("launcher", "critic", "timesteps", "worst seed", "mean", "best seed", "mean of each agent")
+
+
+def several_agents(launchers: Sequence[LauncherResults]) -> str:
+    """The table of launchers with several agents: scores are means over agents, timesteps those of all."""
+    rows = []
+    for one in launchers:
+        means, settings = np.array(one.means), one.evaluations[0]["settings"]
+        agents = {
+            name: np.mean([each["agents"][name] for each in one.evaluations])
+            for name in one.evaluations[0]["agents"]
+            if name != "team"
+        }
+        by_agent = ", ".join(f"{name} {number(float(mean))}" for name, mean in agents.items())
+        steps = count(max(each["timesteps"] for each in one.evaluations))
+        scores = map(number, (means.min(), means.mean(), means.max()))
+        seeds = f" ({len(means)} seeds)" if len(means) < 3 else ""
+        rows.append([one.name + seeds, settings["agents"]["critic"], steps, *scores, by_agent])
+    return markdown(SEVERAL_HEADER, rows, text=(0, 1, -1))
+
+
 def write_report(results: Path, *pages: Path) -> str:
     """Write ``summary.md`` and the curves; returns the table.
 
@@ -86,7 +107,10 @@ def write_report(results: Path, *pages: Path) -> str:
     figure = "\n![Learning curves](curves.png)\n"
     replace_file(results / "summary.md", (title + text + figure).encode())
     draw_learning(launchers, results, results / "curves.png")
-    blocks = {"results": text} | {one.name: block(one) for one in launchers if one.evaluations}
+    several = [one for one in launchers if one.evaluations and one.of_several_agents]
+    blocks = {"results": text, "several agents": several_agents(several)} | {
+        one.name: block(one) for one in launchers if one.evaluations
+    }
     for page in filter(Path.is_file, pages):
         replace_file(page, insert(page.read_text(), blocks).encode())
     if pages:

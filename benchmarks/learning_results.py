@@ -51,6 +51,11 @@ class LauncherResults:
         return [one["mean"] for one in self.evaluations]
 
     @property
+    def of_several_agents(self) -> bool:
+        """Whether the scores are means over agents."""
+        return all("agents" in one for one in self.evaluations)
+
+    @property
     def target(self) -> Target | None:
         """The launcher's yardsticks."""
         return TARGETS.get(self.name)

@@ -16,7 +16,7 @@ from benchmarks.jobs import Job
 from benchmarks.report import ROOT, now, source_state, write_json
 from ppo_and_friends.cli.apply_options import apply_options
 from ppo_and_friends.cli.options import Options
-from ppo_and_friends.runs.run_folder import RunFolder
+from ppo_and_friends.runs.run_folder import RunFolder, policies_in
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.migration import migrated
 from ppo_and_friends.settings.plain import experiment_settings
@@ -72,6 +72,22 @@ def read_record(path: Path) -> dict[str, Any]:
     return {}
 
 
+def policy_folders(folder: Path) -> list[RunFolder]:
+    """Where a run's policies are kept: in the run's folder, or in one each if there are several."""
+    return [RunFolder(path) for path in policies_in(folder).values()] or [RunFolder(folder)]
+
+
+def policy_digest(folder: Path) -> str:
+    """Digest of a run's latest policy, or of its policies together; empty where there is none."""
+    digests = []
+    for each in policy_folders(folder):
+        latest = each.checkpoints / "latest"
+        name = latest.read_text().strip() if latest.is_file() else "none"
+        files = read_record(each.checkpoints / name / "manifest.json").get("files", {})
+        digests.append(str(files.get("tensors.safetensors", {}).get("sha256", "")))
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
 def sessions_of(folder: Path) -> list[dict[str, Any]]:
     """Commit, dirty flag and timesteps at each start of the run in a folder."""
     return list(read_record(folder / RECORD).get("sessions", []))
@@ -120,11 +136,12 @@ class Run:
         return settings_hash(experiment_settings(self.experiment))
 
     def timesteps(self) -> int:
-        """Agent steps at the latest checkpoint, 0 without one."""
-        try:
-            return int((self.folder.checkpoints / "latest").read_text().split("-")[0])
-        except (OSError, ValueError):
-            return 0
+        """Agent steps at the latest checkpoint, of all policies together; 0 without one."""
+        done = 0
+        for each in policy_folders(self.folder.path):
+            with contextlib.suppress(OSError, ValueError):
+                done += int((each.checkpoints / "latest").read_text().split("-")[0])
+        return done
 
     @property
     def stale(self) -> bool:
@@ -164,8 +181,9 @@ class Run:
         write_json(self.folder.path / RECORD, {"sessions": sessions})
 
     def status(self) -> str:
-        """How far it is, from the last line of ``progress.csv``."""
+        """How far it is, from the last line of ``progress.csv``, and each policy's score."""
         from ppo_and_friends.studies.plan import progress_of  # late: it loads torch
 
-        at = progress_of(self.folder.path)
-        return f"{100 * at.timesteps / self.experiment.num_timesteps:.0f}% score {at.score:.1f}"
+        at = [progress_of(each.path) for each in policy_folders(self.folder.path)]
+        done = sum(one.timesteps for one in at) / self.experiment.num_timesteps
+        return f"{100 * done:.0f}% score {', '.join(f'{one.score:.1f}' for one in at)}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.evaluate_run import write_curve
+from benchmarks.evaluate_run import training_seconds, write_curve
 from benchmarks.learning_report import block, insert, table, write_report
 from benchmarks.learning_results import load_results
 from benchmarks.report import ROOT
@@ -142,11 +142,24 @@ def test_a_curve_has_the_evaluations_of_a_run_that_made_them(tmp_path: Path) -> 
     progress.write_text(
         "iteration,timesteps,seconds,episode_return_mean,episode_return_mean_100,kl,Evaluator/score\n1,9,1,2,3,4,5\n"
     )
-    write_curve(progress, tmp_path / "curve.csv")
+    write_curve(tmp_path, tmp_path / "curve.csv")
     assert (tmp_path / "curve.csv").read_text().splitlines() == [
         "iteration,timesteps,seconds,episode_return_mean,episode_return_mean_100,Evaluator/score",
         "1,9,1,2,3,5",
     ]
+
+
+def test_a_curve_of_several_policies_counts_all_of_them(tmp_path: Path) -> None:
+    for name, score in (("adversary", 7), ("prey", -7)):
+        folder = tmp_path / "policies" / name
+        (folder / "checkpoints").mkdir(parents=True)
+        columns = "iteration,timesteps,seconds,episode_return_mean,episode_return_mean_100,time_evaluation"
+        (folder / "progress.csv").write_text(
+            f"{columns}\n1,9,1.5,{score},{score},\n2,18,3,{score},{score},1\n"
+        )
+    rows = write_curve(tmp_path, tmp_path / "curve.csv")
+    assert (tmp_path / "curve.csv").read_text().splitlines()[1:] == ["1,18,3,7,7", "2,36,6,7,7"]
+    assert training_seconds(rows) == 3 + 3 - (1 + 1)
 
 
 def test_results_of_an_earlier_format_are_described_by_todays_names() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.runs import Changes, Run, sessions_of, settings_hash
+from benchmarks.runs import Changes, Run, policy_digest, sessions_of, settings_hash
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.settings.experiment import Experiment
@@ -73,6 +74,20 @@ def test_a_new_run_a_half_one_a_whole_one_and_one_of_other_settings(tmp_path: Pa
     other = Run.of("CartPole", 1, tmp_path, Changes(("ppo.gamma=0.9",)))
     assert (other.stale, other.trained) == (True, False)
     assert other.command()[-1] == "--clobber"
+
+
+def test_several_policies_are_one_run(tmp_path: Path) -> None:
+    run = Run.of("SimpleTag", 1, tmp_path, Changes())
+    for name, timesteps in (("adversary", 600_000), ("prey", 100_000)):
+        checkpoints = run.folder.path / "policies" / name / "checkpoints"
+        (checkpoints / f"{timesteps:012d}").mkdir(parents=True)
+        (checkpoints / "latest").write_text(f"{timesteps:012d}\n")
+        manifest = {"files": {"tensors.safetensors": {"sha256": name}}}
+        (checkpoints / f"{timesteps:012d}" / "manifest.json").write_text(json.dumps(manifest))
+    assert run.timesteps() == 700_000
+    assert policy_digest(run.folder.path) == hashlib.sha256(b"adversary prey").hexdigest()
+    assert policy_digest(run.folder.path / "policies" / "prey") == "prey"
+    assert policy_digest(tmp_path) == ""
 
 
 def test_each_start_is_written_down_until_the_run_starts_over(tmp_path: Path) -> None:
