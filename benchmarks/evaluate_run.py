@@ -85,7 +85,7 @@ def evaluate_run(folder: Path, destination: Path, episodes: int) -> dict[str, An
     else:
         policy, checkpoint = load_trained(Request(load_experiment(folder), folder))
         digest = checkpoint.manifest["files"]["tensors.safetensors"]["sha256"]
-    outcome, experiment = evaluate(policy, episodes, seed=SEED), policy.experiment
+    outcome, experiment = evaluate(policy, episodes, seed=SEED), load_experiment(folder)
     settings = experiment_settings(experiment)
     agents = {
         name.removeprefix(AGENT): mean for name, mean in outcome.infos.items() if name.startswith(AGENT)
