@@ -1,10 +1,10 @@
 """Trains with Stable-Baselines3 or SBX and writes its learning curve, in the peer's own virtual environment.
 
 ``peer_sb3.py SPECIFICATION.json RESULT.json``; nothing of this project is imported. The specification:
-env_id, env_arguments, n_envs, n_timesteps, ppo (keyword arguments; a pair as learning rate falls from the
-first to the second), pi, vf, activation, log_std_init, norm_obs, norm_reward, seed, threads; and if they
+env_id, env_arguments, n_envs, n_timesteps, ppo (keyword arguments; a pair moves from its first number to the
+second one), pi, vf, activation, log_std_init, norm_obs, norm_reward, seed, threads; and if they
 aren't the first of these, library (sb3, sbx), engine (gymnasium, envpool), until (a mean score over 100
-episodes to stop at), and limit (seconds to stop after).
+episodes to stop at), and limit (seconds to stop after); memory (an LSTM's settings).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 EPISODES = 100
@@ -131,18 +132,20 @@ def make_envs(spec: dict[str, Any], make_env: Callable[[dict[str, Any]], Any] | 
 def make_model(spec: dict[str, Any], envs: Any, learner: Any) -> Any:
     """The learner."""
     library, ppo = spec.get("library", "sb3"), dict(spec["ppo"])
-    if isinstance(ppo["learning_rate"], list):
-        first, last = ppo["learning_rate"]
-        ppo["learning_rate"] = lambda remaining: last + remaining * (first - last)
+    for name, value in ppo.items():
+        if isinstance(value, list):
+            ppo[name] = LinearSchedule(*value, end_fraction=1.0)
     policy = {
         "net_arch": {"pi": spec["pi"], "vf": spec["vf"]},
         "activation_fn": activation(spec["activation"], library),
     }
     if spec["log_std_init"] is not None:
         policy["log_std_init"] = spec["log_std_init"]
+    policy |= spec.get("memory") or {}
+    kind = "MlpLstmPolicy" if spec.get("memory") else "MlpPolicy"
     if library == "sbx":
         from sbx import PPO as learner  # noqa: N811
-    return learner("MlpPolicy", envs, policy_kwargs=policy, seed=spec["seed"], device="cpu", **ppo)
+    return learner(kind, envs, policy_kwargs=policy, seed=spec["seed"], device="cpu", **ppo)
 
 
 def train(

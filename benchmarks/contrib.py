@@ -1,6 +1,8 @@
-"""Ours beside sb3-contrib's MaskablePPO on environments with masks: ``python benchmarks/masks.py --help``.
+"""Ours beside sb3-contrib's MaskablePPO and RecurrentPPO: ``python benchmarks/contrib.py --help``.
 
-Both have the same settings, environments, timesteps and evaluation episodes, on one core and one thread
+Launchers with memory are compared with RecurrentPPO, which has LSTMs only and learns from whole rollouts of
+an environment instead of chunks (``ppo.sequence_length``); the others, with masks, with MaskablePPO. Both
+sides have the same settings, environments, timesteps and evaluation episodes, on one core and one thread
 each. They run in turns, so that a busy machine slows both; the times of CPU don't count what others take.
 """
 
@@ -25,17 +27,18 @@ from benchmarks.jobs import variables
 from benchmarks.peers import NORMALIZED_REWARDS, measure_peer, moving, same_spec
 from benchmarks.report import ROOT, markdown, origin, save, script, stamp
 from benchmarks.runs import Changes, Run
+from ppo_and_friends.errors import UsageError
 
-SIDES = {"ours": "ours", "maskable": "MaskablePPO"}
+SIDES = {"ours": "ours", "maskable": "MaskablePPO", "recurrent": "RecurrentPPO"}
 HEADER = ("environment", "side", "seeds", "evaluated return, mean", "worst", "steps / s", "steps / s of CPU")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Compare returns and rates with MaskablePPO's at the same settings."""
+    """Compare returns and rates with sb3-contrib's at the same settings."""
 
     environments: tuple[str, ...] = ("Taxi", "ManyActions")
-    """Launchers of environments with masks in their infos."""
+    """Launchers of environments with masks in their infos, or with an LSTM."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """A run for each, on each side."""
     timesteps: int | None = None
@@ -46,7 +49,7 @@ class Options:
     """Change a setting, on both sides."""
     peer_python: Path = Path(".parity/sb3-venv/bin/python")
     """A Python with sb3-contrib (docs/action_masks.md)."""
-    output: Path = Path("results/masks/masks.json")
+    output: Path = Path("results/contrib/contrib.json")
     """Gets each run when it ends, and a table beside it. Runs that it has aren't done again."""
 
 
@@ -60,35 +63,67 @@ def run_ours(name: str, seed: int, options: Options) -> dict[str, Any]:
     """Train and evaluate. Raises MeasurementError if that failed."""
     spec = {"name": name, "seed": seed, "changes": changes(options).set, "episodes": options.episodes}
     how = {"limit": math.inf, "pinned": True, "variables": variables(1)}
-    result: dict[str, Any] = measure.on_ranks("masks_ours.py", spec, **how)
+    result: dict[str, Any] = measure.on_ranks("contrib_ours.py", spec, **how)
     return result
 
 
-def maskable_spec(run: Run, episodes: int) -> dict[str, Any]:
-    """The settings of one of our runs for sb3-contrib's MaskablePPO, with schedules and normalised rewards.
+def place_of(target: str) -> str:
+    """``module:Class`` of this package, which the peer's Python lacks, as ``file.py:Class``."""
+    module, _, name = target.rpartition(":")
+    if not module.startswith("ppo_and_friends.environments."):
+        return target
+    place = ROOT / Path(*module.split(".")[1:])
+    return f"{place / '__init__.py' if place.is_dir() else place.with_suffix('.py')}:{name}"
+
+
+def contrib_spec(run: Run, episodes: int) -> dict[str, Any]:
+    """The settings of one of our runs for sb3-contrib, with schedules and normalised rewards.
 
     Args:
         run: Ours.
         episodes: To evaluate it in after training, from the initial states that ours are evaluated from.
+
+    Raises:
+        UsageError: Its memory is no LSTM, or its environment has several wrappers or one with arguments.
     """
     spec, friends = same_spec(run), {friend.name for friend in run.experiment.friends}
-    spec["ppo"]["learning_rate"] = moving(run.experiment.ppo.learning_rate)
-    module, _, name = spec["env_id"].rpartition(":")
-    if module.startswith("ppo_and_friends.environments."):
-        place = ROOT / Path(*module.split(".")[1:])
-        spec["env_id"] = f"{place / '__init__.py' if place.is_dir() else place.with_suffix('.py')}:{name}"
+    settings, network = run.experiment.environment, run.experiment.network
+    for name in ("learning_rate", "clip_range"):
+        spec["ppo"][name] = moving(getattr(run.experiment.ppo, name))
+    if (
+        network.memory not in (None, "lstm")
+        or len(settings.wrappers) > 1
+        or "(" in "".join(settings.wrappers)
+    ):
+        raise UsageError(
+            f"{run.experiment.name}: sb3-contrib needs network.memory=lstm and at most one plain wrapper."
+        )
+    memory = network.memory and {
+        "lstm_hidden_size": network.memory_width,
+        "n_lstm_layers": network.memory_layers,
+        "shared_lstm": network.memory_shared,
+        "enable_critic_lstm": not network.memory_shared,
+    }
     return spec | {
+        "env_id": place_of(settings.id),
+        "wrapper": place_of(settings.wrappers[0]) if settings.wrappers else None,
+        "memory": memory,
+        "log_std_init": spec["log_std_init"] if memory else None,  # MaskablePPO has no such parameters
         "norm_reward": bool(NORMALIZED_REWARDS & friends),
-        "log_std_init": None,  # there are no such parameters
         "evaluate": [SEED + episode for episode in range(episodes)],
     }
 
 
+def peer_of(name: str, options: Options) -> str:
+    """Which peer has what a launcher needs."""
+    return "recurrent" if Run.of(name, 1, Path(), changes(options)).experiment.network.memory else "maskable"
+
+
 def run_peer(name: str, seed: int, options: Options) -> dict[str, Any]:
-    """Train and evaluate MaskablePPO. Raises MeasurementError if that failed."""
+    """Train and evaluate the peer. Raises MeasurementError if that failed."""
     run = Run.of(name, seed, Path(), changes(options))
-    spec = maskable_spec(run, options.episodes)
-    found = measure_peer(options.peer_python, spec, script="peer_masks.py")
+    spec = contrib_spec(run, options.episodes)
+    found = measure_peer(options.peer_python, spec, limit=math.inf, script="peer_contrib.py")
     return {key: found[key] for key in ("steps_per_second", "steps_per_cpu_second", "mean")}
 
 
@@ -117,7 +152,12 @@ def main(options: Options) -> int:
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
     if options.output.exists():
         rows = json.loads(options.output.read_bytes())["rows"]
-    plan = [(seed, name, side) for seed in options.seeds for name in options.environments for side in SIDES]
+    plan = [
+        (seed, name, side)
+        for seed in options.seeds
+        for name in options.environments
+        for side in ("ours", peer_of(name, options))
+    ]
 
     def measured(name: str, side: str) -> None:
         run = rows[name][side][-1]

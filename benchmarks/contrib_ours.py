@@ -1,4 +1,4 @@
-"""Trains a launcher and evaluates it, for ``masks.py``: ``masks_ours.py SPECIFICATION.json RESULT.json``."""
+"""Trains a launcher and evaluates it for ``contrib.py``: ``contrib_ours.py SPEC.json RESULT.json``."""
 
 from __future__ import annotations
 
