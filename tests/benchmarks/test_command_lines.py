@@ -13,7 +13,7 @@ from benchmarks.report import command_line
 
 NAMES = (
     "learning",
-    "masks",
+    "contrib",
     "memory",
     "parity",
     "scaling_model",
