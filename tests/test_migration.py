@@ -63,7 +63,7 @@ def test_every_name_that_is_answered_with_exists() -> None:
 
 def test_results_of_an_earlier_format_count_as_the_launchers_own() -> None:
     """StdClip's and RewardClip's schedules, as they are saved now and as they were."""
-    record = read_json(ROOT / "results" / "BipedalWalker" / "seed-1" / "evaluation.json")
+    record = read_json(Path(__file__).parent / "fixtures" / "settings_of_an_earlier_format.json")
     today = experiment_settings(resolve("BipedalWalker"))
     assert settings_hash(record["settings"]) == settings_hash(today)
     assert "log_std_init" not in record["settings"]["network"]  # so that this shows something
