@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import jobs as measure
 from benchmarks.evaluate_run import SEED
 from benchmarks.jobs import variables
-from benchmarks.peers import NORMALIZED_REWARDS, measure_peer, moving, same_spec
+from benchmarks.peers import NORMALIZED_REWARDS, measure_peer, moving, require, same_spec
 from benchmarks.report import ROOT, markdown, origin, save, script, stamp
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.errors import UsageError
@@ -149,6 +149,9 @@ def table(rows: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
 def main(options: Options) -> int:
     """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
     about = stamp()
+    require(options.peer_python)
+    for name in options.environments:  # what a peer can't do is said before anything is trained
+        contrib_spec(Run.of(name, 1, Path(), changes(options)), options.episodes)
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
     if options.output.exists():
         rows = json.loads(options.output.read_bytes())["rows"]

@@ -42,7 +42,7 @@ def row(one: LauncherResults) -> list[str]:
     means = np.array(one.means)
     low, high = bootstrap_interval(means)
     seconds = [s["training_seconds"] for s in one.evaluations if s["training_seconds"] is not None]
-    reached = "yes" if one.reached else "no"
+    reached = "-" if target is None else "yes" if one.reached else "no"
     if one.failures:
         reached += f", {len(one.failures)} failed"
     if len(means) < 3:

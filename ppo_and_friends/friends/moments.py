@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.devices import host_array
+from ppo_and_friends.errors import UsageError
 
 Array = NDArray[Any]
 Moment = Array | np.float64
@@ -84,3 +85,13 @@ def moments_of_sums(sums: Array, centre: Array) -> tuple[float, Array, Array]:
     count = float(sums[0])
     mean, square = sums[1:].reshape(2, -1) / max(count, 1.0)
     return count, centre + mean, np.maximum(square - mean**2, 0.0)
+
+
+def check_epsilon(friend: str, epsilon: float) -> None:
+    """Refuse a negative summand of a variance or standard deviation.
+
+    Raises:
+        UsageError: It is negative.
+    """
+    if epsilon < 0.0:
+        raise UsageError(f"{friend}: epsilon must not be negative, but it is {epsilon:g}.")

@@ -13,7 +13,7 @@ from torch import Tensor
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.friends.moments import global_moments, merge_moments
+from ppo_and_friends.friends.moments import check_epsilon, global_moments, merge_moments
 from ppo_and_friends.friends.observation_normalizer import ObservationNormalizer
 from ppo_and_friends.ppo.estimators import discounted_sums
 from ppo_and_friends.ppo.minibatches import Minibatch
@@ -50,6 +50,7 @@ class RewardNormalizer(Friend):
         """
         super().__init__()
         self.gamma = gamma
+        check_epsilon("RewardNormalizer", epsilon)
         self.epsilon = epsilon
         self.count = self.statistic("count", np.zeros(()))
         self.mean = self.statistic("mean", np.zeros(()))
@@ -127,6 +128,7 @@ class AdvantageNormalizer(Friend):
             per_minibatch: Over each minibatch; False: over the rollout, which needs fewer collectives.
         """
         super().__init__()
+        check_epsilon("AdvantageNormalizer", epsilon)
         self.epsilon = epsilon
         self.per_minibatch = per_minibatch
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
-from ppo_and_friends.friends.moments import merge_moments, moments_of_sums, moved_sums
+from ppo_and_friends.friends.moments import check_epsilon, merge_moments, moments_of_sums, moved_sums
 from ppo_and_friends.ppo.hooks import EpisodeHistory, RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.vector.protocol import Data, VectorStep
@@ -53,6 +53,7 @@ class ObservationNormalizer(Friend):
             epsilon: Added to the variance, >= 0.
         """
         super().__init__()
+        check_epsilon("ObservationNormalizer", epsilon)
         self.epsilon = epsilon
 
     def setup(self, context: FriendContext) -> None:

@@ -312,3 +312,13 @@ def test_global_moments(size: int) -> None:
     for found in run_threaded(size, work):
         np.testing.assert_allclose(found, (len(exact), exact.mean(), exact.var()), rtol=1e-10)
     assert run_threaded(1, lambda comm: global_moments(samples, valid & False, comm)) == [(0.0, 0.0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    "kind", [ObservationNormalizer, normalizers.RewardNormalizer, normalizers.AdvantageNormalizer]
+)
+def test_a_negative_epsilon_is_refused(kind: Any) -> None:
+    """It would turn advantages around, or be the root of a negative number."""
+    with pytest.raises(UsageError, match=f"{kind.__name__}: epsilon must not be negative, but it is -1"):
+        kind(epsilon=-1.0)
+    kind(epsilon=0.0)
