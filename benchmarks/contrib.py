@@ -4,6 +4,7 @@ Launchers with memory are compared with RecurrentPPO, which has LSTMs only and l
 an environment instead of chunks (``ppo.sequence_length``); the others, with masks, with MaskablePPO. Both
 sides have the same settings, environments, timesteps and evaluation episodes, on one core and one thread
 each. They run in turns, so that a busy machine slows both; the times of CPU don't count what others take.
+Launchers with both, or with neither, are refused.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from benchmarks.peers import NORMALIZED_REWARDS, measure_peer, moving, require, 
 from benchmarks.report import ROOT, markdown, origin, save, script, stamp
 from benchmarks.runs import Changes, Run
 from ppo_and_friends.errors import UsageError
+from ppo_and_friends.settings.experiment import EnvironmentSettings
+from ppo_and_friends.vector.checked_env import make_checked
 
 SIDES = {"ours": "ours", "maskable": "MaskablePPO", "recurrent": "RecurrentPPO"}
 HEADER = ("environment", "side", "seeds", "evaluated return, mean", "worst", "steps / s", "steps / s of CPU")
@@ -59,6 +62,12 @@ def changes(options: Options) -> Changes:
     return Changes((*steps, *options.set))
 
 
+def row_of(name: str, options: Options) -> str:
+    """What a launcher's runs are filed under: its name, and whatever was changed about it."""
+    changed = ", ".join(changes(options).set)
+    return f"{name} ({changed})" if changed else name
+
+
 def run_ours(name: str, seed: int, options: Options) -> dict[str, Any]:
     """Train and evaluate. Raises MeasurementError if that failed."""
     spec = {"name": name, "seed": seed, "changes": changes(options).set, "episodes": options.episodes}
@@ -76,6 +85,33 @@ def place_of(target: str) -> str:
     return f"{place / '__init__.py' if place.is_dir() else place.with_suffix('.py')}:{name}"
 
 
+def why_not(run: Run) -> str | None:
+    """What about a run neither peer can do, as a sentence; None: one of them can do it."""
+    settings, memory = run.experiment.environment, run.experiment.network.memory
+    masked = has_masks(settings)
+    if memory and masked:
+        return (
+            "it has memory and action masks, and sb3-contrib has no PPO with both. Compare without one of "
+            "them: --set network.memory=none, or --set environment.action_masks=off."
+        )
+    if memory not in (None, "lstm"):
+        return "RecurrentPPO has LSTMs only. Add --set network.memory=lstm."
+    if len(settings.wrappers) > 1 or "(" in "".join(settings.wrappers):
+        return "the peers' environments take one wrapper at most, without arguments."
+    if not memory and not masked:
+        return "it has neither memory nor action masks: benchmarks/parity.py is for such launchers."
+    return None
+
+
+def has_masks(settings: EnvironmentSettings) -> bool:
+    """Whether its environment says which actions are legal, where the settings say to look."""
+    env = make_checked(settings, 0)
+    try:
+        return env.masked
+    finally:
+        env.close()
+
+
 def contrib_spec(run: Run, episodes: int) -> dict[str, Any]:
     """The settings of one of our runs for sb3-contrib, with schedules and normalised rewards.
 
@@ -84,20 +120,14 @@ def contrib_spec(run: Run, episodes: int) -> dict[str, Any]:
         episodes: To evaluate it in after training, from the initial states that ours are evaluated from.
 
     Raises:
-        UsageError: Its memory is no LSTM, or its environment has several wrappers or one with arguments.
+        UsageError: Neither peer can do the same.
     """
     spec, friends = same_spec(run), {friend.name for friend in run.experiment.friends}
     settings, network = run.experiment.environment, run.experiment.network
+    if problem := why_not(run):
+        raise UsageError(f"{run.experiment.name}: {problem}")
     for name in ("learning_rate", "clip_range"):
         spec["ppo"][name] = moving(getattr(run.experiment.ppo, name))
-    if (
-        network.memory not in (None, "lstm")
-        or len(settings.wrappers) > 1
-        or "(" in "".join(settings.wrappers)
-    ):
-        raise UsageError(
-            f"{run.experiment.name}: sb3-contrib needs network.memory=lstm and at most one plain wrapper."
-        )
     memory = network.memory and {
         "lstm_hidden_size": network.memory_width,
         "n_lstm_layers": network.memory_layers,
@@ -150,27 +180,28 @@ def main(options: Options) -> int:
     """Measure in turns, seed by seed; each run is written when it ends. 1 if one failed."""
     about = stamp()
     require(options.peer_python)
-    for name in options.environments:  # what a peer can't do is said before anything is trained
+    names = {row_of(name, options): name for name in options.environments}
+    for name in names.values():  # what a peer can't do is said before anything is trained
         contrib_spec(Run.of(name, 1, Path(), changes(options)), options.episodes)
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
     if options.output.exists():
         rows = json.loads(options.output.read_bytes())["rows"]
     plan = [
-        (seed, name, side)
+        (seed, row, side)
         for seed in options.seeds
-        for name in options.environments
+        for row, name in names.items()
         for side in ("ours", peer_of(name, options))
     ]
 
-    def measured(name: str, side: str) -> None:
-        run = rows[name][side][-1]
+    def measured(row: str, side: str) -> None:
+        run = rows[row][side][-1]
         save(options.output, about | {"rows": rows}, f"{table(rows)}\n\n{origin(about)}.\n")
-        print(f"{name} seed {run['seed']}, {SIDES[side]}: {run['mean']:.2f}", flush=True)
+        print(f"{row} seed {run['seed']}, {SIDES[side]}: {run['mean']:.2f}", flush=True)
 
     failed = measure.in_turns(
         plan,
         rows,
-        lambda name, seed, side: (run_ours if side == "ours" else run_peer)(name, seed, options),
+        lambda row, seed, side: (run_ours if side == "ours" else run_peer)(names[row], seed, options),
         measured,
     )
     print(table(rows))

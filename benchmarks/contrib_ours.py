@@ -19,16 +19,18 @@ from ppo_and_friends.settings.registry import resolve
 
 
 def measured(spec: dict[str, Any]) -> dict[str, float]:
-    """Rates after the first iteration, and the mean return of the evaluation."""
+    """Rates, and the mean return of the evaluation.
+
+    The first iteration warms up: it counts only where there is no other one.
+    """
     torch.set_num_threads(1)
     experiment = apply_settings(resolve(spec["name"]), spec["changes"]).with_changes(random_seed=spec["seed"])
     run = train(experiment, folder=None, verbosity=-1)
-    begin: tuple[int, float, float] | None = None
-    for metrics in run.iterations():
-        now = int(metrics["timesteps"]), time.perf_counter(), time.process_time()
-        begin = begin or now
-        end = now
-    assert begin is not None
+    marks = [(0, time.perf_counter(), time.process_time())]
+    marks += [
+        (int(metrics["timesteps"]), time.perf_counter(), time.process_time()) for metrics in run.iterations()
+    ]
+    begin, end = marks[min(1, len(marks) - 2)], marks[-1]
     steps, wall, cpu = (last - first for first, last in zip(begin, end, strict=True))
     outcome = evaluate(run.policy(), spec["episodes"], seed=SEED)
     return {"steps_per_second": steps / wall, "steps_per_cpu_second": steps / cpu, "mean": outcome.mean}

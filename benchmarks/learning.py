@@ -29,6 +29,10 @@ Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
+DOCUMENTED = ("environments", "memory", "action_masks", "several_agents")
+"""Pages of the documentation that have blocks of results."""
+
+
 @dataclass(frozen=True)
 class Options:
     """Train launchers over seeds, evaluate them on the canonical environments, and write a report."""
@@ -76,7 +80,7 @@ def main(options: Options) -> int:
         for name in dict.fromkeys(run.experiment.name for run in runs):
             print(ship_best(name, options.work, options.results))
     standard = options.results.resolve() == (ROOT / Options.results).resolve()
-    documentation = [ROOT / "docs" / f"{name}.md" for name in ("environments", "several_agents")]
+    documentation = [ROOT / "docs" / f"{name}.md" for name in DOCUMENTED]
     pages = (ROOT / "README.md", *documentation) if standard else ()
     print(write_report(options.results, *pages))
     return 130 if not whole else 1 if failed else 0

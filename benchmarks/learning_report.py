@@ -139,11 +139,13 @@ def block(one: LauncherResults) -> str:
     target, means = one.target, one.means
     lines = []
     if target is not None:
-        verdict = "reached" if one.reached else f"missed by {number(target.ours - min(means))}"
+        missed = number(target.ours - min(means), like=target.ours)
+        verdict = "reached" if one.reached else f"missed by {missed}"
         if not one.reached and min(means) >= target.ours:
             verdict = "not shown: fewer than three seeds, or too many timesteps"
         aim = f"{number(target.ours)} within {count(target.timesteps)} timesteps"
-        lines.append(f"- **Target** {aim}, worst seed: **{verdict}**.")
+        reason = f" {target.reason}" if target.reason else ""
+        lines.append(f"- **Target** {aim}, worst seed: **{verdict}**.{reason}")
     lines += [
         f"- **Result** of {len(means)} seeds after {count(max(e['timesteps'] for e in one.evaluations))} "
         f"timesteps: {', '.join(number(mean) for mean in sorted(means))}.",

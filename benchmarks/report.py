@@ -108,11 +108,12 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], text: Sequenc
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def number(value: float | None) -> str:
-    """A score for people: no decimals where they say nothing."""
+def number(value: float | None, like: float | None = None) -> str:
+    """A score for people: no decimals where they say nothing, in a difference those of the score ``like``."""
     if value is None:
         return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}"
+    size = abs(value if like is None else like)
+    return f"{value:,.{0 if size >= 1000 else 1 if size >= 10 else 2}f}"
 
 
 def count(value: float) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 MILLION = 1_000_000
 
+RIGHT = "19 of 20 answers right: each right one adds, each wrong one takes an equal part of 1."
+
 
 @dataclass(frozen=True)
 class Target:
@@ -27,6 +29,8 @@ class Target:
     """After this many agent steps; None: not given."""
     episodes: int = 100
     """Evaluation episodes."""
+    reason: str = ""
+    """Why just this score, where no published one is comparable: a sentence for the documentation."""
 
 
 TARGETS: dict[str, Target] = {
@@ -52,4 +56,14 @@ TARGETS: dict[str, Target] = {
     "AssaultPixels": Target(6300, 10 * MILLION, None, 6249, 10 * MILLION),
     "BreakoutRAM": Target(350, 10 * MILLION),
     "AssaultRAM": Target(4000, 10 * MILLION),
+    "CartPolePositions": Target(475, 150_000, 475, reason="CartPole-v1's own threshold, of at most 500."),
+    "PendulumPositions": Target(
+        -200, 300_000, reason="With velocities we aim at -155; here they must be found out first."
+    ),
+    "TMaze": Target(3.9, 500_000, reason="At most 4; a policy without memory gets 1.95."),
+    "RepeatPreviousEasy": Target(0.9, MILLION, reason=RIGHT),
+    "RepeatPreviousMedium": Target(0.9, MILLION, reason=RIGHT),
+    "AutoencodeEasy": Target(0.9, MILLION, reason=RIGHT),
+    "StatelessCartPole": Target(0.9, MILLION, reason="180 of 200 steps balanced, of which each adds 1/200."),
+    "CardMemory": Target(0.95, 150_000, reason="At most 1; memory or masks alone get a third or less."),
 }

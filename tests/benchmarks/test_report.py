@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from benchmarks.evaluate_run import training_seconds, write_curve
+from benchmarks.learning import DOCUMENTED
 from benchmarks.learning_report import block, insert, table, write_report
 from benchmarks.learning_results import load_results
-from benchmarks.report import ROOT
+from benchmarks.report import ROOT, number
 from benchmarks.runs import settings_hash
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.plain import experiment_settings
@@ -169,10 +170,25 @@ def test_results_of_an_earlier_format_are_described_by_todays_names() -> None:
     assert results["Hopper"].current
 
 
+@pytest.mark.parametrize(
+    ("value", "like", "text"),
+    [(0.964, None, "0.96"), (-12.34, None, "-12.3"), (9876.5, None, "9,876"), (6.06, 320.0, "6.1")],
+)
+def test_a_score_of_at_most_one_keeps_two_decimals(value: float, like: float | None, text: str) -> None:
+    assert number(value, like) == text
+
+
+def test_a_target_of_our_own_says_why(tmp_path: Path) -> None:
+    put(tmp_path, "RepeatPreviousEasy", 1, 0.854)
+    (results,) = load_results(tmp_path)
+    text = block(results)
+    assert "0.90 within 1M timesteps" in text and "**missed by 0.05**. 19 of 20 answers right" in text
+
+
 def test_the_pages_are_what_the_results_say() -> None:
     launchers = load_results(ROOT / "results")
     blocks = {"results": table(launchers)} | {one.name: block(one) for one in launchers}
-    for page in (ROOT / "README.md", ROOT / "docs" / "environments.md"):
+    for page in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in DOCUMENTED)):
         text = page.read_text()
         for name, content in blocks.items():
             assert insert(text, {name: content}) == text, name
