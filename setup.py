@@ -42,6 +42,7 @@ setup(
         "dill>=0.4",
         f"envpool>=1.2; {ENVPOOL_PLATFORM}",
         "filelock>=3.16",
+        "greenlet>=3.1",
         "gymnasium>=1.4,<2",
         "imageio>=2.36",
         "imageio-ffmpeg>=0.6",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import torch
+from greenlet import greenlet
 
+from ppo_and_friends.distributed import shards as shards_module
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.fixed_tree import subtrees, tree_sum
 from ppo_and_friends.distributed.shards import HostedShards, ShardFailed, shards_of
@@ -28,10 +31,7 @@ def on_shards(shards: int, processes: int, task: Callable[[Communicator], T]) ->
 
     def process(communicator: Communicator) -> list[T]:
         hosted = HostedShards(communicator, shards)
-        try:
-            return hosted.run(lambda local: task(hosted.communicators[local]))
-        finally:
-            hosted.close()
+        return hosted.run(lambda local: task(hosted.communicators[local]))
 
     return [each for part in run_threaded(processes, process) for each in part]
 
@@ -123,7 +123,7 @@ def test_only_one_shard_runs_at_a_time() -> None:
         for _ in range(20):
             running[0] += 1
             most[0] = max(most[0], running[0])
-            threading.Event().wait(1e-4)
+            time.sleep(1e-4)
             running[0] -= 1
             communicator.barrier()
 
@@ -151,7 +151,6 @@ def test_a_shard_that_fails_ends_the_others_and_the_next_task_runs(failing: int,
     # Those that had begun are at an end; those that had not don't begin.
     assert set(ended) == (set(range(failing + 1)) if after == 0 else set(range(4)))
     assert hosted.run(lambda local: hosted.communicators[local].gather(local)) == [[0, 1, 2, 3]] * 4
-    hosted.close()
 
 
 def test_an_error_of_all_is_raised_once() -> None:
@@ -184,51 +183,80 @@ def test_a_shard_that_ends_early_is_noticed(fewer: int) -> None:
         on_shards(2, 1, task)
 
 
-def test_an_interrupt_of_the_main_thread_ends_all_shards() -> None:
-    """Python raises KeyboardInterrupt in the main thread, wherever that waits."""
+@pytest.mark.parametrize("interrupted", [0, 1, 2])
+def test_an_interrupt_ends_all_shards(interrupted: int) -> None:
+    """Python raises KeyboardInterrupt wherever the main thread is: in any shard's turn."""
     hosted = HostedShards(SoloCommunicator(), 3)
-    acquire, calls = hosted._turns[0].acquire, []
-
-    class Interrupted:
-        def acquire(self) -> None:
-            calls.append(1)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            acquire()
-
-        release = hosted._turns[0].release
-
-    hosted._turns[0] = Interrupted()  # type: ignore[assignment]
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    turns = [0] * 3
 
     def task(local: int) -> None:
-        for _ in range(5):
+        for k in range(5):
+            turns[local] += 1
+            if (local, k) == (interrupted, 2):
+                os.kill(os.getpid(), signal.SIGUSR1)
             hosted.communicators[local].barrier()
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hosted.run(task)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert max(turns) == 3
+    assert hosted.run(lambda local: local) == [0, 1, 2]
+
+
+def test_an_interrupt_between_two_turns_ends_all_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosted = HostedShards(SoloCommunicator(), 3)
+    turns, ended = [0], [0]
+
+    class Interrupted(greenlet):
+        def switch(self, *values: Any) -> Any:
+            turns[0] += 1
+            if turns[0] == 5:
+                raise KeyboardInterrupt
+            return super().switch(*values)
+
+    monkeypatch.setattr(shards_module, "greenlet", Interrupted)
+
+    def task(local: int) -> None:
+        try:
+            for _ in range(5):
+                hosted.communicators[local].barrier()
+        finally:
+            ended[0] += 1
 
     with pytest.raises(KeyboardInterrupt):
         hosted.run(task)
+    assert ended == [3]
+    monkeypatch.undo()
     assert hosted.run(lambda local: local) == [0, 1, 2]
-    hosted.close()
 
 
-def test_a_signal_interrupts_the_wait_of_the_main_thread_for_other_shards() -> None:
-    handled = threading.Event()
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: handled.set())
-    hosted = HostedShards(SoloCommunicator(), 2)
+def test_what_a_shard_sets_for_itself_is_its_own() -> None:
+    """PyTorch's modes belong to a thread, NumPy's handling of errors to a context; shards share a thread."""
 
-    def task(local: int) -> bool:
-        if local == 0:
-            return True
-        for _ in range(50):  # one may come in the moment before the main thread waits
-            os.kill(os.getpid(), signal.SIGUSR1)
-            if handled.wait(0.1):
-                return True
-        return False
+    def modes() -> tuple[bool, bool, str]:
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), np.geterr()["over"]
 
-    try:
-        assert hosted.run(task) == [True, True]
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-        hosted.close()
+    def task(communicator: Communicator) -> list[tuple[bool, bool, str]]:
+        found = [modes()]
+        with torch.no_grad():
+            communicator.barrier()
+            found.append(modes())
+            with torch.inference_mode(), np.errstate(over="raise"):
+                communicator.barrier()
+                found.append(modes())
+            communicator.barrier()
+            found.append(modes())
+        return [*found, modes()]
+
+    with np.errstate(over="ignore"):
+        usual = (True, False, "ignore")
+        expected = [usual, (False, False, "ignore"), (False, True, "raise"), (False, False, "ignore"), usual]
+        hosted = HostedShards(SoloCommunicator(), 3)
+        assert hosted.run(lambda local: task(hosted.communicators[local])) == [expected] * 3
+        assert modes() == usual
 
 
 def test_programs_that_a_shard_starts_get_signals() -> None:

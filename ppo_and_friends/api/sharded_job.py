@@ -57,14 +57,13 @@ def open_sharded_job(
 
     Args:
         opener: `open_job` or `open_joint_job`, but for ``communicator`` and ``interrupts``.
-        hosted: This process's shards; closed with the job.
+        hosted: This process's shards.
         interrupts: The process's.
 
     Returns:
         As the opener: the job, or the checkpoint of a run that is trained already.
     """
     with ExitStack() as resources:
-        resources.callback(hosted.close)
 
         def open_one(local: int) -> Job | Checkpoint:
             communicator = hosted.communicators[local]

@@ -6,13 +6,11 @@ from __future__ import annotations
 class Pulse:
     """Counts what was done, such as a step or a minibatch: anything whose absence means standing still."""
 
-    __slots__ = ("beats", "thread")
+    __slots__ = ("beats",)
 
     def __init__(self) -> None:
         """Start at 0."""
         self.beats = 0
-        self.thread: int | None = None
-        """Of threads that take turns (shards), the one whose turn it is; None: there are none."""
 
     def beat(self) -> None:
         """Something was done."""

@@ -5,25 +5,25 @@ has its share of the environments, its own copy of the network, and a `ShardComm
 hosts one shard or several consecutive ones. Hence the shapes of all arithmetic are those of a shard, and sums
 have a fixed order (`fixed_tree`), however many processes there are: the results are equal bit for bit.
 
-A process's shards are threads, of which only one runs at a time: a shard runs until its next collective,
-then it is the next one's turn. So there is no contention for the interpreter, and the order of everything
-is fixed.
+A process's shards take turns in one thread, as greenlets: a shard runs until its next collective, then it is
+the next one's turn. So the order of everything is fixed, and changing turns costs less than a microsecond;
+threads would have to wake each other, mostly on another core.
 """
 
 from __future__ import annotations
 
+import contextvars
 import os
 import pickle
-import threading
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
+from greenlet import getcurrent, greenlet
 
 from ppo_and_friends.distributed.communicator import Array, Communicator, check_buffer
 from ppo_and_friends.distributed.fixed_tree import Range, subtrees, tree_sum
-from ppo_and_friends.distributed.pulse import PULSE
 from ppo_and_friends.errors import UsageError
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def shards_of(process: int, processes: int, shards: int) -> Range:
 
 
 class HostedShards:
-    """The shards of this process. To be closed when they are no longer needed.
+    """The shards of this process.
 
     Args:
         communicator: The processes'.
@@ -87,24 +87,14 @@ class HostedShards:
         parts = [shards_of(process, communicator.size, shards) for process in range(communicator.size)]
         self._nodes = [list(subtrees(part, shards)) for part in parts]
         self.communicators = [ShardCommunicator(self, local) for local in range(self.count)]
-        self._turns = [threading.Semaphore(0) for _ in range(self.count)]
-        self._turn = 0
         self._calls, self._values = [""] * self.count, [None] * self.count
         self._result: Any = None
         self._exchanges = 0
-        self._task: Callable[[int], Any] | None = None
         self._results: list[Any] = [None] * self.count
         self._errors: dict[int, BaseException] = {}
         self._ended: set[int] = set()
         self._broken = False
-        self._threads = [
-            threading.Thread(
-                target=self._serve, args=(local,), name=f"shard {self.first + local}", daemon=True
-            )
-            for local in range(1, self.count)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._turns = getcurrent()
 
     def sum(self, terms: list[Array]) -> Array:
         """Return the sum over all shards, in the order of `fixed_tree`. Collective over the processes.
@@ -133,34 +123,32 @@ class HostedShards:
     def run(self, task: Callable[[int], T]) -> list[T]:
         """Run ``task(local index)`` on every shard of this process; return the results in order. Collective.
 
-        The first shard runs in the calling thread, the others each in one of their own.
-
         Raises:
             BaseException: What the task raised on the first shard that failed. The others are ended at their
                 next collective.
         """
-        self._task, self._broken = task, False
+        self._broken, self._turns = False, getcurrent()
         self._errors.clear()
         self._ended.clear()
-        self._attempt(0)
-        while len(self._ended) < self.count:
-            self._pass_on(0)
-            self._regain_turn()
-        self._task = self._result = None
+        shards = [greenlet(self._attempt) for _ in range(self.count)]
+        waiting = list(enumerate(shards))
+        while waiting:
+            for local, shard in waiting:
+                try:
+                    if shard:
+                        shard.switch()
+                    elif not self._broken:
+                        shard.gr_context = contextvars.copy_context()
+                        shard.switch(task, local)
+                except BaseException as error:  # of a signal's handler, between two turns
+                    self._errors.setdefault(local, error)
+                    self._broken = True
+            waiting = [(local, shard) for local, shard in waiting if shard]  # has begun, and hasn't ended
+        self._result = None
         if self._errors:
             errors = [self._errors[local] for local in sorted(self._errors)]
             raise next((error for error in errors if not isinstance(error, ShardFailed)), errors[0])
         return list(self._results)
-
-    def close(self) -> None:
-        """End the threads. Not a collective."""
-        self._task = None
-        for local in range(1, self.count):
-            self._turns[local].release()
-        for thread in self._threads:
-            thread.join()
-        self._threads.clear()
-        PULSE.thread = None
 
     def exchange(self, local: int, call: str, value: Any, combine: Callable[[list[Any]], T]) -> T:
         """Let all shards of this process arrive, and return what ``combine`` makes of their values.
@@ -169,7 +157,7 @@ class HostedShards:
             local: The shard that calls.
             call: What it calls; all must call the same.
             value: Its part.
-            combine: Called once, on the first shard (only its thread may call MPI), with all values in order.
+            combine: Called once, on the first shard, with all values in order.
 
         Raises:
             ShardFailed: Another shard has failed, has ended or called something else.
@@ -177,8 +165,7 @@ class HostedShards:
         self._calls[local], self._values[local] = call, value
         number = self._exchanges
         if self.count > 1:
-            self._pass_on(local)
-            self._take_turn(local)
+            self._pass_on()
         if local == 0 and not self._broken and not self._ended and len(set(self._calls)) == 1:
             self._exchanges, self._result = number + 1, combine(self._values)
         if self._exchanges == number or self._broken:
@@ -186,49 +173,22 @@ class HostedShards:
             raise ShardFailed(f"the shards of a process called different collectives: {self._calls}")
         return self._result  # type: ignore[no-any-return]
 
-    def _serve(self, local: int) -> None:
-        """What the thread of a shard does."""
-        # Signals aren't blocked here: a program that an environment starts would never get them, SIGTERM
-        # included. The system prefers the main thread, whose wait they interrupt.
-        while True:
-            self._take_turn(local)
-            if self._task is None:
-                return
-            if self._broken:
-                self._ended.add(local)
-            else:
-                torch.set_num_threads(1)  # the number is a thread's own
-                self._attempt(local)
-            self._pass_on(local)
-
-    def _attempt(self, local: int) -> None:
-        assert self._task is not None
+    def _attempt(self, task: Callable[[int], Any], local: int) -> None:
+        """What a shard does in its turns."""
         try:
-            self._results[local] = self._task(local)
+            self._results[local] = task(local)
         except BaseException as error:
-            self._errors[local], self._broken = error, True
-            if self._turn != local:
-                # Ctrl-C ended the wait for a turn; the shard that runs now gets to its next collective.
-                self._regain_turn()
+            self._errors.setdefault(local, error)
+            self._broken = True
         self._ended.add(local)
 
-    def _take_turn(self, local: int) -> None:
-        self._turns[local].acquire()
-        PULSE.thread = threading.get_ident()
-
-    def _pass_on(self, local: int) -> None:
-        self._turn = (local + 1) % self.count
-        self._turns[self._turn].release()
-
-    def _regain_turn(self) -> None:
-        """Wait in the main thread until the other shards have had their turn, whatever happens meanwhile."""
-        while True:
-            try:
-                self._take_turn(0)
-                return
-            except BaseException as error:  # of a signal's handler
-                self._errors.setdefault(0, error)
-                self._broken = True
+    def _pass_on(self) -> None:
+        """Let the others have their turns."""
+        if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            self._turns.switch()
+        else:  # a thread's state, and not what the next shard is in
+            with torch.inference_mode(False), torch.enable_grad():
+                self._turns.switch()
 
 
 class ShardCommunicator(Communicator):

@@ -120,9 +120,7 @@ class Watchdog:
 
     def _frames(self) -> Iterator[FrameType]:
         """The watched thread's frames, innermost first; of shards, those of the one whose turn it is."""
-        every = sys._current_frames()
-        thread = self._watched if PULSE.thread is None else PULSE.thread
-        frame = every.get(thread, every.get(self._watched))
+        frame = sys._current_frames().get(self._watched)
         while frame is not None:
             yield frame
             frame = frame.f_back
