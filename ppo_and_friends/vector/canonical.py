@@ -42,7 +42,7 @@ def make_canonical_env(
 
     Returns:
         The environment. Its observations are as it declares them; for Atari, uint8 pixels
-        ``[stack, 84, 84]`` or uint8 RAM ``[stack * 128]``.
+        ``[stack, 84, 84]``, uint8 RAM ``[stack * 128]``, or its bits ``[stack * 1024]``, each 0 or 1.
 
     Raises:
         UsageError: The id is unknown, a dependency isn't installed, or the arguments are wrong.
@@ -120,7 +120,7 @@ def _with_atari(arguments: dict[str, Any], atari: AtariSettings) -> dict[str, An
     ours = {
         "frameskip": 1,  # frames are skipped by the preprocessing
         "repeat_action_probability": atari.repeat_action_probability,
-        "obs_type": "ram" if atari.observation == "ram" else "rgb",
+        "obs_type": "rgb" if atari.observation == "pixels" else "ram",
     }
     settings = {
         "frameskip": ("frame_skip", arguments.get("frameskip")),

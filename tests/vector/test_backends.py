@@ -286,6 +286,28 @@ def test_ram_is_the_last_four_states(make: Make) -> None:
         before = after
 
 
+@pytest.mark.parametrize("backend", ["auto", "async"])
+def test_bits_are_those_of_the_bytes(make: Make, backend: str) -> None:
+    """On every row, over lost lives and new games, whoever steps them; the other flags are the same."""
+    packed = make(atari("gymnasium", observation="ram", stack=2), 2)
+    bits = make(atari(backend, observation="ram_bits", stack=2), 2)
+    assert bits.observation_space == spaces.Box(-np.inf, np.inf, (2048,), np.float32)
+    rng = np.random.default_rng(0)
+    expected, found = packed.reset(5)["policy"], bits.reset(5)["policy"]
+    np.testing.assert_array_equal(found, np.unpackbits(expected, axis=1))
+    starts = 0
+    for _ in range(400):
+        actions = rng.integers(0, 4, 2)
+        step, other = packed.step(actions), bits.step(actions)
+        np.testing.assert_array_equal(
+            other.observations["policy"], np.unpackbits(step.observations["policy"], axis=1)
+        )
+        for name in ("rewards", "terminated", "truncated", "active", "episode_starts", "finished"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(step, name))
+        starts += int(step.episode_starts.sum())
+    assert starts > 0
+
+
 @needs_envpool
 @pytest.mark.parametrize("id", sorted(envpool.VERIFIED))
 def test_envpool_has_the_canonical_spaces_and_limits(make: Make, id: str) -> None:

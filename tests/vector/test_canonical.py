@@ -121,7 +121,7 @@ def test_wrappers_by_name() -> None:
         make_canonical_env(toy(dict))
 
 
-@pytest.mark.parametrize("observation", ["pixels", "ram"])
+@pytest.mark.parametrize("observation", ["pixels", "ram", "ram_bits"])
 def test_canonical_atari_plays_whole_games_for_true_rewards(observation: Any) -> None:
     settings = EnvironmentSettings(
         id="AssaultNoFrameskip-v4", atari=AtariSettings(observation=observation, life_loss_ends_episode=True)
@@ -152,6 +152,28 @@ def test_no_op_starts_vary_and_frame_skip_counts_frames() -> None:
     before = ale.getEpisodeFrameNumber()
     env.step(1)
     assert ale.getEpisodeFrameNumber() == before + 4
+
+
+@pytest.mark.parametrize("stack", [1, 3])
+@pytest.mark.parametrize("game", ["Assault", "Breakout"])
+def test_bits_are_those_of_the_emulators_ram(game: str, stack: int) -> None:
+    """Over lost lives and new games, oldest state first; a new game fills the stack with its first state."""
+    atari = AtariSettings(observation="ram_bits", stack=stack, fire_on_reset=game == "Breakout")
+    env = make(id=f"{game}NoFrameskip-v4", atari=atari)
+    ale = env.unwrapped.ale  # type: ignore[attr-defined]
+    assert env.observation_space == spaces.MultiBinary(1024 * stack)
+    rng, over, games = np.random.default_rng(0), True, 0
+    for seed in range(1500):
+        if over:
+            observed, over, games = env.reset(seed=seed)[0], False, games + 1
+            states = [ale.getRAM()] * stack
+        else:
+            observed, _, terminated, truncated, _ = env.step(int(rng.integers(4)))
+            over = terminated or truncated
+            states = [*states[1:], ale.getRAM()]
+        assert env.observation_space.contains(observed)
+        np.testing.assert_array_equal(observed, np.unpackbits(np.concatenate(states)))
+    assert games > 1
 
 
 def test_fire_on_reset() -> None:

@@ -22,7 +22,7 @@ def preprocess(env: Env, atari: AtariSettings) -> Env:
 
     Returns:
         An environment whose observations are uint8, oldest frame first: ``[stack, 84, 84]`` greyscale
-        pixels or ``[stack * 128]`` RAM.
+        pixels or ``[stack * 128]`` RAM; or int8, ``[stack * 1024]`` bits of RAM.
     """
     if atari.observation == "pixels":
         env = AtariPreprocessing(env, noop_max=atari.noop_max, frame_skip=atari.frame_skip)
@@ -31,9 +31,10 @@ def preprocess(env: Env, atari: AtariSettings) -> Env:
         env = ActionRepeat(env, atari.frame_skip)
     if atari.fire_on_reset:
         env = FireOnReset(env)
-    if atari.observation == "ram":
-        return StackRam(env, atari.stack)
-    return FrameStackObservation(env, atari.stack)
+    if atari.observation == "pixels":
+        return FrameStackObservation(env, atari.stack)
+    env = StackRam(env, atari.stack)
+    return Bits(env) if atari.observation == "ram_bits" else env
 
 
 class NoOpStart(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -93,6 +94,19 @@ class StackRam(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._rows[:-1] = self._rows[1:]
         self._rows[-1] = observation
         return self._rows.reshape(-1).copy(), reward, terminated, truncated, info
+
+
+class Bits(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Unpacks bytes into bits, each byte's highest first."""
+
+    def __init__(self, env: Env) -> None:
+        """Unpack observations that are uint8, ``[N]``, into int8, ``[8 * N]``, of 0 and 1."""
+        super().__init__(env)
+        self.observation_space = spaces.MultiBinary(8 * int(np.prod(env.observation_space.shape or ())))
+
+    def observation(self, observation: NDArray[np.uint8]) -> NDArray[np.int8]:
+        """Unpack one observation."""
+        return np.unpackbits(observation).view(np.int8)
 
 
 class LifeLossInfo(gymnasium.Wrapper[Any, Any, Any, Any]):
