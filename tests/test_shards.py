@@ -16,7 +16,7 @@ from greenlet import greenlet
 
 from ppo_and_friends.distributed import shards as shards_module
 from ppo_and_friends.distributed.communicator import Communicator
-from ppo_and_friends.distributed.fixed_tree import subtrees, tree_sum
+from ppo_and_friends.distributed.fixed_tree import subtrees, tree_sum_
 from ppo_and_friends.distributed.shards import HostedShards, ShardFailed, shards_of
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
@@ -54,8 +54,7 @@ def test_the_order_of_a_tree_sum() -> None:
     """(1e8 + 1) + (-1e8 + 1) in single precision is 0, as each 1 is lost; in other orders it is 2 or 1."""
     terms = [np.array([value], np.float32) for value in (1e8, 1.0, -1e8, 1.0)]
     known = {(k, k + 1): term for k, term in enumerate(terms)}
-    assert tree_sum((0, 4), known.get) == 0.0
-    assert terms[0] == np.float32(1e8)  # the terms are left alone
+    assert tree_sum_((0, 4), known.get) == 0.0
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from ppo_and_friends.api.job import Job, Reporting, open_job, say
-from ppo_and_friends.api.joint_job import open_joint_job
+from ppo_and_friends.api.job import Job, Reporting, Snapshot, open_job, say
+from ppo_and_friends.api.joint_job import open_joint_job, saved_policies
 from ppo_and_friends.api.metrics_table import MetricsTable, row_of
 from ppo_and_friends.api.sharded_job import open_sharded_job
 from ppo_and_friends.api.summary import already_trained
@@ -60,7 +60,7 @@ class Driver:
 
     Attributes:
         job: The open job; None if there is none.
-        last: The final state of a training without a folder.
+        last: The final policies of a training without a folder.
         table: The metrics of a training without a folder.
         iterations: Number of iterations trained by this object.
         stopped_by: Exit status of the signal that stopped it; 0 if it was not interrupted.
@@ -87,7 +87,7 @@ class Driver:
             raise UsageError(f"stall_timeout: seconds, or 0 for never, not {stall_timeout:g}.")
         self.experiment, self.folder = experiment, None if folder is None else RunFolder(folder)
         self.job: Job | None = None
-        self.last: Checkpoint | None = None
+        self.last: dict[str, Snapshot] = {}
         self.table = MetricsTable()
         self.iterations = 0
         self.stopped_by = 0
@@ -100,11 +100,16 @@ class Driver:
         self._thread = 0
         self._finalizer: weakref.finalize[..., Driver] | None = None
 
-    def checkpoint(self) -> Checkpoint | None:
-        """The newest state of the policy, in memory or in the folder."""
+    def snapshots(self) -> dict[str, Snapshot]:
+        """The newest state of each policy, by name, in memory or in the folder; empty if there is none."""
         if self.job is not None and self.job.session.trainer.iteration:
-            return self.job.snapshot()
-        return self.last if self.folder is None else load_latest(self.folder.checkpoints, check_contents)
+            return self.job.snapshots()
+        if self.folder is None:
+            return self.last
+        if self.experiment.agents.several:
+            return saved_policies(self.experiment, self.folder)
+        checkpoint = load_latest(self.folder.checkpoints, check_contents)
+        return {} if checkpoint is None else {self.experiment.name: Snapshot(self.experiment, checkpoint)}
 
     @contextmanager
     def attended(self) -> Iterator[None]:
@@ -218,7 +223,7 @@ class Driver:
     @property
     def begun(self) -> bool:
         """Whether anything was trained, by this object or by an earlier run in the folder."""
-        return self.job is not None or self._closed or self.checkpoint() is not None
+        return self.job is not None or self._closed or bool(self.snapshots())
 
     def release(self) -> None:
         """Close the job without saving. Not a collective."""
@@ -228,7 +233,7 @@ class Driver:
         if self.folder is not None:
             _paused.pop(self.folder.path.resolve(), None)
         elif job.session.trainer.iteration:
-            self.last = job.snapshot()
+            self.last = job.snapshots()
         if self._finalizer is not None:
             self._finalizer.detach()
         job.close()
@@ -244,7 +249,7 @@ class Driver:
             raise UsageError(
                 f"The run of {self.experiment.name} was closed and has no folder to resume from."
             )
-        if self.last is not None:
+        if self.last:
             return None
         self._release_suspended()
         if self._program is None:

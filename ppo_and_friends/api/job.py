@@ -63,6 +63,17 @@ class Reporting:
     """The user's own: objects, or names of classes."""
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A policy of a run, as it was between two iterations."""
+
+    experiment: Experiment
+    """Its settings."""
+
+    checkpoint: Checkpoint
+    """In memory or in a folder."""
+
+
 @dataclass
 class Job:
     """An open training; one per rank."""
@@ -83,6 +94,11 @@ class Job:
     def stopped(self) -> bool:
         """Whether a signal asked to stop; equal on all ranks."""
         return self.session.stopped
+
+    @property
+    def timesteps(self) -> int:
+        """Agent steps so far, of all policies."""
+        return self.session.trainer.timesteps
 
     def attend(self, interrupts: Interrupts) -> None:
         """Go on after a pause, reacting to signals by means of these interrupts."""
@@ -134,9 +150,10 @@ class Job:
         """Show a message from inside a signal handler; returns whether the user will see it."""
         return self.session.reporter.interrupted(text)
 
-    def snapshot(self) -> Checkpoint:
-        """A copy of the current policy in memory."""
-        return policy_checkpoint(self.session.trainer)
+    def snapshots(self) -> dict[str, Snapshot]:
+        """Copies of the current policies, in memory, by name."""
+        trainer = self.session.trainer
+        return {trainer.experiment.name: Snapshot(trainer.experiment, policy_checkpoint(trainer))}
 
     def close(self) -> None:
         """Release everything. Not a collective."""
@@ -160,6 +177,22 @@ def reporter_of(reporting: Reporting, folder: Path | None, communicator: Communi
         labels=reporting.labels,
         more=own,
     )
+
+
+def check_trackers(reporting: Reporting, folder: RunFolder | None) -> None:
+    """Refuse to begin a run that can't be tracked as asked for.
+
+    Raises:
+        UsageError: A tracker isn't installed, or there is no folder.
+    """
+    for name, asked, require in (
+        ("wandb", reporting.wandb, require_wandb),
+        ("mlflow", reporting.mlflow, require_mlflow),
+    ):
+        if asked is not None:
+            if folder is None:
+                raise UsageError(f"{name} needs a folder for the run, in which it stores its id.")
+            require()
 
 
 def open_job(
@@ -193,14 +226,7 @@ def open_job(
     Raises:
         PPOError: A mistake in the settings, an environment that fails, a state that doesn't fit.
     """
-    for name, asked, require in (
-        ("wandb", reporting.wandb, require_wandb),
-        ("mlflow", reporting.mlflow, require_mlflow),
-    ):
-        if asked is not None:
-            if folder is None:
-                raise UsageError(f"{name} needs a folder for the run, in which it stores its id.")
-            require()
+    check_trackers(reporting, folder)
     # Before the folder is made: a mistake in a name or an argument leaves nothing behind.
     friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
     for reporter in reporting.reporters:

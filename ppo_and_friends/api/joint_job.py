@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
-from ppo_and_friends.api.job import Job, Reporting
+from ppo_and_friends.api.job import Job, Reporting, Snapshot, check_trackers
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.randomness import Randomness
-from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.runs.build import build_trainer
-from ppo_and_friends.runs.checkpoint import Checkpoint
-from ppo_and_friends.runs.checkpoint_contents import check_identity, settings_identity
+from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
+from ppo_and_friends.runs.checkpoint_contents import AGENTS, check_identity, settings_identity
+from ppo_and_friends.runs.checkpoint_validity import check_contents
 from ppo_and_friends.runs.joint_session import JointSession, MemberSession, common_checkpoints
 from ppo_and_friends.runs.restore import restore
 from ppo_and_friends.runs.resumed_settings import changes_since, refuse_another_run
-from ppo_and_friends.runs.run_folder import POLICIES, RunFolder
+from ppo_and_friends.runs.run_folder import POLICIES, RunFolder, policies_in
 from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.runs.several_policies import JointCollection, Policies, PolicyTrainer, policy_experiments
 from ppo_and_friends.settings.experiment import Experiment
@@ -36,11 +35,20 @@ class JointJob(Job):
 
     members: list[Job] = field(default_factory=list)
 
+    @property
+    def timesteps(self) -> int:
+        """Agent steps so far, of all policies."""
+        return sum(member.timesteps for member in self.members)
+
     def begin_reports(self, verbosity: int) -> None:
         """Open every policy's reporters; the terminal shows the first one's iterations. A collective."""
         for member in self.members:
             member.begin_reports(verbosity)
         self.session.reporter = self.members[0].session.reporter
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """Copies of the current policies, in memory, by name."""
+        return {name: each for member in self.members for name, each in member.snapshots().items()}
 
     def end_reports(self) -> None:
         """Report the summaries and close the reporters."""
@@ -58,6 +66,34 @@ class JointJob(Job):
         self.resources.close()
 
 
+def saved_policies(experiment: Experiment, folder: RunFolder) -> dict[str, Snapshot]:
+    """The newest policies in a run's folder, by name, the one trained first before the others.
+
+    Args:
+        experiment: The run's. Each policy's is derived from it, so that no code in the folder is executed.
+        folder: The run's.
+
+    Returns:
+        What is known of each; empty if there are none.
+    """
+    folders = policies_in(folder.path)
+    found = dict[str, Checkpoint]()
+    for name in dict.fromkeys(experiment.agents.policies.values()):
+        saved = load_latest(folders[name] / "checkpoints", check_contents) if name in folders else None
+        if saved is not None:
+            found[name] = saved
+
+    def comes_later(name: str) -> bool:
+        """The first one's seed is the run's; the others' are derived from it."""
+        settings = found[name].manifest.get("experiment")
+        return not isinstance(settings, dict) or settings.get("random_seed") != experiment.random_seed
+
+    found = {name: found[name] for name in sorted(found, key=comes_later)}
+    agents = {name: tuple(saved.state["identity"][AGENTS]) for name, saved in found.items()}
+    experiments = policy_experiments(experiment, agents, experiment.environment.num_envs) if found else {}
+    return {name: Snapshot(experiments[name], saved) for name, saved in found.items()}
+
+
 def open_joint_job(
     experiment: Experiment,
     folder: RunFolder | None,
@@ -71,12 +107,10 @@ def open_joint_job(
     place: dict[str, str],
 ) -> JointJob | Checkpoint:
     """Create everything that training several policies needs; see `job.open_job`. A collective."""
-    if folder is None:
-        raise UsageError("Several policies (agents.policies) need a folder for the run.")
-    if reporting.wandb is not None:
-        raise UsageError("wandb can't follow several policies (agents.policies) yet.")
+    check_trackers(reporting, folder)
     with ExitStack() as resources:
-        resources.enter_context(folder.lock(communicator))
+        if folder is not None:
+            resources.enter_context(folder.lock(communicator))
         layout = divide(experiment.environment.num_envs, communicator.rank, communicator.size)
         if experiment.exact_resume:
             on_main(communicator, lambda: check_environment(experiment.environment))
@@ -84,10 +118,12 @@ def open_joint_job(
         resources.callback(teams.close)
         policies = experiment.agents.policy_of(teams.agents)
         experiments = policy_experiments(experiment, policies, layout.total)
-        folders = {name: RunFolder(folder.path / POLICIES / name) for name in policies}
-        if clobber:
-            for each in (folder, *folders.values()):
-                on_main(communicator, each.clobber)
+        folders = dict[str, RunFolder]()
+        if folder is not None:
+            folders = {name: RunFolder(folder.path / POLICIES / name) for name in policies}
+            if clobber:
+                for each in (folder, *folders.values()):
+                    on_main(communicator, each.clobber)
         checkpoints = common_checkpoints(communicator, folders)
         for name, saved in (checkpoints or {}).items():
             check_identity(saved, settings_identity(experiments[name]))
@@ -99,28 +135,31 @@ def open_joint_job(
             teams.reset(0)  # what the policies see then is replaced by what they saw
         joint = JointCollection(teams, Randomness(experiment.random_seed), layout)
         save = partial(_save, command_line=command_line, communicator=communicator)
-        save(folder.path, experiment, None)
+        save(folder, experiment, None)
         jobs, names, together = list[Job](), tuple(policies), Policies(teams.agents)
         for index, (name, own) in enumerate(experiments.items()):
             make = partial(PolicyTrainer, joint=joint, learns=partial(experiment.agents.learns, name, names))
             company = partial(together.company, policies[name])
-            trainer = build_trainer(own, communicator, envs[name], folders[name].path, make, company)
+            home = folders.get(name)
+            path = None if home is None else home.path
+            trainer = build_trainer(own, communicator, envs[name], path, make, company)
             together.add(policies[name], trainer.agent)
             checkpoint, notes = (checkpoints or {}).get(name), list(envs[name].notes)
             if checkpoint is not None:
                 notes += [*checkpoint.notes, *restore(trainer, checkpoint)]
-            save(folders[name].path, own, checkpoint)
+            save(home, own, checkpoint)
             member = MemberSession(
                 trainer,
                 communicator,
-                folders[name],
+                home,
                 SilentReporter(),
                 interrupts,
                 seconds=0.0 if checkpoint is None else checkpoint.state["seconds"],
                 place=place,
                 notices=envs[name].new_notices if index == 0 else list,
             )
-            quiet = reporting if index == 0 else replace(reporting, verbosity=-1)
+            told = replace(reporting, labels=replace(reporting.labels, part_of=experiment.name))
+            quiet = told if index == 0 else replace(told, verbosity=-1)
             jobs.append(Job(member, 1, ExitStack(), quiet, notes))
         members = [job.session for job in jobs]
         first = members[0]
@@ -137,14 +176,17 @@ def open_joint_job(
 
 
 def _save(
-    path: Path,
+    folder: RunFolder | None,
     experiment: Experiment,
     checkpoint: Checkpoint | None,
     *,
     command_line: Sequence[str],
     communicator: Communicator,
 ) -> None:
-    """Write an experiment into its folder, by rank 0. A collective."""
+    """Write an experiment into its folder, if there is one, by rank 0. A collective."""
+    if folder is None:
+        return
+    path = folder.path
     timesteps = 0 if checkpoint is None else checkpoint.timesteps
 
     def write() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 from ppo_and_friends.api.driver import Driver, Program
 from ppo_and_friends.api.job import Reporting
@@ -16,11 +16,13 @@ from ppo_and_friends.api.metrics_table import Table
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.policy.find import restored_policy
+from ppo_and_friends.policy.trained_policies import TrainedPolicies
 from ppo_and_friends.policy.trained_policy import TrainedPolicy
 from ppo_and_friends.reporting.labels import NO_LABELS, Labels
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.run_record import load_run
 from ppo_and_friends.runs.checkpoint_contents import check_identity, settings_identity
+from ppo_and_friends.runs.run_folder import policies_in
 from ppo_and_friends.settings.experiment import Experiment
 
 
@@ -142,12 +144,16 @@ class Run:
     def metrics(self) -> Table:
         """The metrics of all iterations so far: arrays [iterations] by name, NaN where unknown.
 
-        The columns are those of ``progress.csv``, which is read if there is a folder.
+        The columns are those of ``progress.csv``, which is read if there is a folder. Of several policies,
+        they are the first one's.
         ``pandas.DataFrame(run.metrics)`` converts them. A run that was never started is trained to its end.
         """
         self._begin()
+        folder = self.folder
+        if folder is not None and (several := policies_in(folder)):
+            folder = next((several[name] for name in self._driver.snapshots() if name in several), folder)
         try:
-            return self._driver.table.columns() if self.folder is None else load_run(self.folder).columns
+            return self._driver.table.columns() if folder is None else load_run(folder).columns
         except UsageError:  # no iteration yet
             return self._driver.table.columns()
 
@@ -158,27 +164,30 @@ class Run:
             device: Where to place its network.
 
         Returns:
-            A copy, unaffected by further training.
+            A copy, unaffected by further training. If agents have different ones, all of them
+            (`TrainedPolicies`): ``run.policy()["adversary"]`` is one.
         """
         self._begin()
-        checkpoint = self._driver.checkpoint()
-        if checkpoint is None:
+        policies = dict[str, TrainedPolicy]()
+        for name, snapshot in self._driver.snapshots().items():
+            check_identity(snapshot.checkpoint, settings_identity(snapshot.experiment))
+            experiment, older = replace(snapshot.experiment, device=device), self._driver.folder is not None
+            checkpoint, policies[name] = restored_policy(experiment, snapshot.checkpoint, older=older)
+            if checkpoint.notes:
+                warnings.warn("\n".join(checkpoint.notes), stacklevel=2)
+        if not policies:
             raise UsageError(f"{self!r} has no policy: no iteration was trained.")
-        check_identity(checkpoint, settings_identity(self.experiment))
-        experiment = replace(self.experiment, device=device)
-        checkpoint, policy = restored_policy(experiment, checkpoint, older=self._driver.folder is not None)
-        if checkpoint.notes:
-            warnings.warn("\n".join(checkpoint.notes), stacklevel=2)
-        return policy
+        if self.experiment.agents.several:
+            return cast(TrainedPolicy, TrainedPolicies(replace(self.experiment, device=device), policies))
+        return next(iter(policies.values()))
 
     @property
     def timesteps(self) -> int:
-        """Agent steps so far, over all ranks and including earlier sessions."""
+        """Agent steps so far, of all policies, over all ranks and including earlier sessions."""
         job = self._driver.job
         if job is not None:
-            return job.session.trainer.timesteps
-        checkpoint = self._driver.checkpoint()
-        return 0 if checkpoint is None else checkpoint.timesteps
+            return job.timesteps
+        return sum(snapshot.checkpoint.timesteps for snapshot in self._driver.snapshots().values())
 
     @property
     def new_iterations(self) -> int:

@@ -44,8 +44,8 @@ def subtrees(part: Range, total: int) -> Iterator[Range]:
     return visit((0, total))
 
 
-def tree_sum(node: Range, term: Callable[[Range], Array | None]) -> Array:
-    """Return the sum of a node of the tree, a new array.
+def tree_sum_(node: Range, term: Callable[[Range], Array | None]) -> Array:
+    """Return the sum of a node of the tree, in the array of its lowest term. Other terms are used up, too.
 
     Args:
         node: The node; the whole sum's is ``(0, n)``.
@@ -54,8 +54,8 @@ def tree_sum(node: Range, term: Callable[[Range], Array | None]) -> Array:
     """
     known = term(node)
     if known is not None:
-        return known.copy()
+        return known
     low, high = _halves(node)
-    total = tree_sum(low, term)
-    total += tree_sum(high, term)
+    total = tree_sum_(low, term)
+    total += tree_sum_(high, term)
     return total

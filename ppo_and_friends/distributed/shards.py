@@ -23,7 +23,7 @@ import torch
 from greenlet import getcurrent, greenlet
 
 from ppo_and_friends.distributed.communicator import Array, Communicator, check_buffer
-from ppo_and_friends.distributed.fixed_tree import Range, subtrees, tree_sum
+from ppo_and_friends.distributed.fixed_tree import Range, subtrees, tree_sum_
 from ppo_and_friends.errors import UsageError
 
 T = TypeVar("T")
@@ -96,29 +96,38 @@ class HostedShards:
         self._broken = False
         self._turns = getcurrent()
 
-    def sum(self, terms: list[Array]) -> Array:
-        """Return the sum over all shards, in the order of `fixed_tree`. Collective over the processes.
+    def sum_(self, arrays: list[Array]) -> None:
+        """Replace the shards' arrays by the sum over all shards, in the order of `fixed_tree`. Collective.
 
         Args:
-            terms: Those of this process's shards, in order.
+            arrays: Those of this process's shards, in order.
         """
         numbers = range(self.first, self.first + self.count)
-        own = {(number, number + 1): term for number, term in zip(numbers, terms, strict=True)}
-        sums = [tree_sum(node, own.get) for node in self._nodes[self.processes.rank]]
+        own = {(number, number + 1): array for number, array in zip(numbers, arrays, strict=True)}
+        sums = [tree_sum_(node, own.get) for node in self._nodes[self.processes.rank]]
+        total = sums[0]
+        if all(len(nodes) == 1 for nodes in self._nodes) and len(self._nodes) <= 2:
+            self.processes.sum_(total)  # of two terms, the order doesn't matter
+        else:
+            total = self._sum_of_nodes(sums, arrays[0])
+        for array in arrays:
+            if array is not total:
+                array[...] = total
+
+    def _sum_of_nodes(self, sums: list[Array], like: Array) -> Array:
+        """The sum over all processes' nodes of the tree, of which these are this process's."""
         size = self.processes.size
-        if size == 1:
-            return sums[0]
         # Every process adds up a slice of the array: for many processes, all of all sums would be too much.
-        width = -(-terms[0].size // size)
-        parts = np.zeros((len(sums), size * width), terms[0].dtype)
+        width = -(-like.size // size)
+        parts = np.zeros((len(sums), size * width), like.dtype)
         for part, each in zip(parts, sums, strict=True):
             part[: each.size] = each.reshape(-1)
         counts = [len(nodes) for nodes in self._nodes]
         rows = self.processes.all_to_all(parts.reshape(len(sums), size, width), counts)
         nodes = [node for nodes in self._nodes for node in nodes]
-        own_slice = tree_sum((0, self.total), dict(zip(nodes, rows, strict=True)).get)
+        own_slice = tree_sum_((0, self.total), dict(zip(nodes, rows, strict=True)).get)
         whole = self.processes.all_to_all(np.broadcast_to(own_slice, (1, size, width)), [1] * size)
-        return whole.reshape(-1)[: terms[0].size].reshape(terms[0].shape)
+        return whole.reshape(-1)[: like.size].reshape(like.shape)
 
     def run(self, task: Callable[[int], T]) -> list[T]:
         """Run ``task(local index)`` on every shard of this process; return the results in order. Collective.
@@ -216,7 +225,7 @@ class ShardCommunicator(Communicator):
     def sum_(self, array: Array) -> None:
         """See ``Communicator.sum_``; in the order of `fixed_tree`."""
         check_buffer(array, reduce=True)
-        array[...] = self._exchange(f"sum {array.dtype}{array.shape}", array, self._host.sum)
+        self._exchange(f"sum {array.dtype}{array.shape}", array, self._host.sum_)
 
     def max_(self, array: Array) -> None:
         """See ``Communicator.max_``."""

@@ -22,10 +22,19 @@ class Labels:
     notes: str | None = None
     """A description."""
 
+    part_of: str | None = None
+    """Name of the experiment of which this is one of several policies: without another name, their group."""
+
 
 NO_LABELS = Labels()
 
 
-def run_title(experiment: Experiment) -> str:
+def run_title(experiment: Experiment, labels: Labels = NO_LABELS) -> str:
     """What a tracker calls a run."""
-    return f"{experiment.name} seed {experiment.random_seed}"
+    part_of = "" if labels.part_of is None else f"{labels.part_of} "
+    return f"{part_of}{experiment.name} seed {experiment.random_seed}"
+
+
+def group_name(experiment: Experiment, labels: Labels) -> str:
+    """The group of a run for which none was named."""
+    return labels.part_of or experiment.name

@@ -11,7 +11,7 @@ from typing import Any
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.hyperparameters import hyperparameters
-from ppo_and_friends.reporting.labels import Labels, run_title
+from ppo_and_friends.reporting.labels import Labels, group_name, run_title
 from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.tensorboard import tag_of
@@ -76,11 +76,13 @@ class MLflowReporter(SilentReporter):
     def _new(self, run: RunStart) -> str:
         from mlflow.entities import Param
 
-        tags = {"group": self._labels.group or run.experiment.name}
-        tags |= dict.fromkeys(self._labels.tags, "true")
-        if self._labels.notes is not None:
-            tags[NOTES] = self._labels.notes
-        made = self._client.create_run(self._experiment_id(), tags=tags, run_name=run_title(run.experiment))
+        labels = self._labels
+        tags = {"group": labels.group or group_name(run.experiment, labels)}
+        tags |= dict.fromkeys(labels.tags, "true")
+        if labels.notes is not None:
+            tags[NOTES] = labels.notes
+        title = run_title(run.experiment, labels)
+        made = self._client.create_run(self._experiment_id(), tags=tags, run_name=title)
         settings = hyperparameters(run.experiment, run.ranks)
         params = [Param(name, str(value)[:6000]) for name, value in settings.items()]
         for first in range(0, len(params), 100):

@@ -11,7 +11,7 @@ from typing import Any
 from ppo_and_friends.common.atomic_files import replace_file
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.reporting.hyperparameters import hyperparameters
-from ppo_and_friends.reporting.labels import Labels, run_title
+from ppo_and_friends.reporting.labels import Labels, group_name, run_title
 from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.reporting.tensorboard import tag_of
@@ -63,14 +63,15 @@ class WandbReporter(SilentReporter):
             project=project,
             id=known,
             resume="allow" if known else None,
-            name=run_title(experiment),
-            group=labels.group or os.environ.get("WANDB_RUN_GROUP") or experiment.name,
+            name=run_title(experiment, labels),
+            group=labels.group or os.environ.get("WANDB_RUN_GROUP") or group_name(experiment, labels),
             tags=labels.tags or None,
             notes=labels.notes,
             config=hyperparameters(experiment, run.ranks),
             dir=str(self._folder),
-            # W&B's console capture would interfere with the live display.
-            settings=wandb.Settings(console="off", quiet=True),
+            # W&B's console capture would interfere with the live display. Each of several policies has a run;
+            # without "create_new", one would end the one before it.
+            settings=wandb.Settings(console="off", quiet=True, reinit="create_new"),
         )
         self._run.define_metric("timesteps")
         self._run.define_metric("*", step_metric="timesteps")

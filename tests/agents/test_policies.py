@@ -218,8 +218,30 @@ def test_what_needs_whole_environments(tmp_path: Path) -> None:
     chosen = settings()
     with pytest.raises(UsageError, match="Curriculum can't be used with several policies"):
         done(tmp_path, replace(chosen, friends=(friend("Curriculum", attributes={"length": "4,5@80"}),)))
-    with pytest.raises(UsageError, match="need a folder"):
-        train(chosen, None, verbosity=-1).finish()
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_the_policies_of_a_run_with_and_without_a_folder(saved: bool, tmp_path: Path) -> None:
+    """Both train the same policies; `Run` has all of them, in the order of the environment's agents."""
+    chosen = settings({"policies": {"agent_[12]": "team", "agent_0": "scout"}})
+    done(tmp_path / "reference", chosen)
+    trained = train(chosen, tmp_path / "run" if saved else None, tensorboard=False, verbosity=-1)
+    if not saved:
+        assert len(list(trained.iterations())) == 3 and not (tmp_path / "run").exists()
+    policies: Any = trained.policy()
+    assert sorted(policies) == ["scout", "team"]
+    for name in policies:
+        wanted = tensors(tmp_path / "reference", name)
+        found = {key: tensor.numpy() for key, tensor in policies[name].agent.tensors().items()}
+        assert all(np.array_equal(found[key], wanted[key]) for key in found) and found
+    assert trained.timesteps == policies.timesteps == sum(policies[name].timesteps for name in policies)
+    _, rows = read_rows(tmp_path / "reference" / "policies" / "scout" / "progress.csv")
+    assert list(trained.metrics["kl"]) == pytest.approx([float(row["kl"]) for row in rows], rel=1e-9)
+    assert len(rows) == 3
+    if saved:
+        again = train(chosen, tmp_path / "run", verbosity=-1)
+        assert again.timesteps == trained.timesteps
+        assert list(again.policy()) == list(policies) == ["scout", "team"]  # type: ignore[call-overload]
 
 
 def test_evaluations_play_all_policies_and_count_their_own_agents(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from ppo_and_friends.api.training import train
 from ppo_and_friends.cli.command_line import parse
 from ppo_and_friends.cli.main import main
 from ppo_and_friends.errors import UsageError
@@ -24,6 +26,7 @@ from ppo_and_friends.reporting.report import IterationReport, RunStart
 from ppo_and_friends.reporting.tensorboard import tag_of
 from ppo_and_friends.reporting.wandb import WandbReporter, require_wandb
 from ppo_and_friends.settings.experiment import EnvironmentSettings, Experiment
+from tests.agents.toys import squad
 
 EXPERIMENT = Experiment(name="Toy", environment=EnvironmentSettings(id="Toy-v0"), random_seed=3)
 
@@ -148,6 +151,17 @@ def test_the_option() -> None:
     assert parse(["--wandb", "mine", "-e", "CartPole"]).wandb == "mine"
     with pytest.raises(UsageError, match="one project"):
         parse(["-e", "CartPole", "--wandb", "mine", "yours"])
+
+
+def test_each_of_several_policies_has_a_run_in_the_group_of_all(tmp_path: Path, package: StandIn) -> None:
+    chosen = squad(agents={"policies": {"agent_0": "scout", "*": "team"}})
+    chosen = replace(chosen, name="Squad", num_timesteps=240)
+    train(chosen, tmp_path, wandb="mine", tensorboard=False, verbosity=-1)
+    asked = [(each["name"], each["group"], Path(each["dir"]).name) for each in package.inits]
+    assert asked[0] == (f"Squad scout seed {chosen.random_seed}", "Squad", "scout")
+    assert asked[1][0].startswith("Squad team seed") and asked[1][1:] == ("Squad", "team")
+    assert [each["settings"]["reinit"] for each in package.inits] == ["create_new"] * 2
+    assert [len(run.logged) > 0 and run.finished for run in package.runs] == [1, 1]
 
 
 @pytest.mark.slow
