@@ -91,7 +91,7 @@ setup(
         "tune": ["optuna>=5"],
         "minari": ["minari[hdf5]>=0.5"],
         "hub": ["huggingface-hub>=2"],
-        "track": ["wandb>=0.19"],
+        "track": ["wandb>=0.20"],
         "mlflow": ["mlflow>=2.13"],
         "export": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.4"],
         "bench": ["psutil>=6", "scipy>=1.14"],
