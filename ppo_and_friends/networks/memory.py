@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ppo_and_friends.networks.model import begun
+from ppo_and_friends.networks.row_counts import round_count
 
 Kind = Literal["lstm", "gru"]
 
@@ -89,7 +90,8 @@ class Memory(nn.Module):
         begins[:, 0] = True
         part = begins.flatten().cumsum(0) - 1  # row by row: the part that a step belongs to
         first = begins.flatten().nonzero().flatten()
-        count = len(first)
+        # oneDNN keeps code for each shape, in single precision: see `row_counts`.
+        count = round_count(len(first)) if inputs.dtype == torch.float32 else len(first)
         place = (torch.arange(steps * rows, device=part.device) - first[part]) * count + part
         place, longest = place.view(rows, steps).t().flatten(), int(place.max()) // count + 1
         laid = inputs.new_zeros(longest * count, inputs.shape[-1]).index_copy(0, place, inputs.flatten(0, 1))

@@ -15,6 +15,7 @@ from ppo_and_friends.networks.kernels import fused_layers
 from ppo_and_friends.networks.kernels.fused_layers import FusedLinear, FusedMLP, fuse_layers
 from ppo_and_friends.networks.kernels.inference import flattened
 from ppo_and_friends.networks.layers import ACTIVATIONS, NatureCNN, mlp
+from ppo_and_friends.networks.row_counts import round_count
 
 # By PyTorch's own word: an operation that is no longer what it was must fail here, not be skipped.
 needs_onednn = pytest.mark.skipif(
@@ -37,7 +38,7 @@ def plainly(network: nn.Sequential, inputs: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("rows", "inputs"), [(1, 5), (64, 64), (130, 3), (2048, 5), (2048, 70)])
+@pytest.mark.parametrize(("rows", "inputs"), [(1, 5), (64, 64), (130, 3), (2048, 5), (2043, 70)])
 def test_values_and_gradients_are_those_of_the_plain_layers(activation: str, rows: int, inputs: int) -> None:
     network = layers(inputs, (96, 64, 8), activation)
     observations = draw(rows, inputs).requires_grad_()
@@ -51,6 +52,33 @@ def test_values_and_gradients_are_those_of_the_plain_layers(activation: str, row
         torch.testing.assert_close(found, each, rtol=1e-3, atol=1e-4 * float(each.abs().max()))
     with torch.inference_mode():
         torch.testing.assert_close(flattened(network)(observations.detach()), expected, rtol=1e-4, atol=2e-6)
+
+
+def test_round_numbers_of_rows() -> None:
+    found = [round_count(rows) for rows in range(4097)]
+    assert all(rows <= each <= max(rows, rows * 9 / 8) for rows, each in enumerate(found))
+    assert [round_count(each) for each in found] == found
+    assert [rows for rows in range(1024, 2048) if found[rows] == rows] == list(range(1024, 2048, 128))
+
+
+@needs_onednn
+@pytest.mark.parametrize("activation", ["tanh", "elu"])
+def test_onednn_sees_few_shapes(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps code for each, and how many rows a minibatch has depends on how many were experience."""
+    shapes, product = set(), fused_layers._onednn_linear
+
+    def recorded(inputs: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+        shapes.add((inputs.shape, weight.shape))
+        return product(inputs, weight, *rest)
+
+    monkeypatch.setattr(fused_layers, "_onednn_linear", recorded)
+    network = layers(70, (96, 64), activation)
+    for rows in range(1950, 2049):
+        network(draw(rows, 70)).sum().backward()
+        with torch.no_grad():
+            network(draw(rows, 70))
+    # 2,048 rows alone: two layers forward, both weights' gradients, the second layer's inputs' gradient.
+    assert len(shapes) == 5
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -98,11 +98,14 @@ def test_mujoco(name: str) -> None:
     check(EnvironmentSettings(id=name))
 
 
-@pytest.mark.parametrize("atari", [
+@pytest.mark.parametrize(
+    "atari",
+    [
         AtariSettings(),
         AtariSettings(observation="ram", fire_on_reset=True),
         AtariSettings(observation="ram_bits", stack=2),
-    ])
+    ],
+)
 def test_atari_with_stacks_lives_and_no_ops(atari: AtariSettings) -> None:
     pytest.importorskip("ale_py")
     check(EnvironmentSettings(id="BreakoutNoFrameskip-v4", atari=atari, max_episode_steps=60), 70)

@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ppo_and_friends.networks.layers import ACTIVATIONS, NatureCNN
+from ppo_and_friends.networks.row_counts import padded
 
 MIN_MULTIPLICATIONS = 2**21
 """Multiplications in a product from which oneDNN is faster; below, its call takes longer."""
@@ -132,9 +133,10 @@ def fused_layers(inputs: Tensor, layers: Sequence[Layer]) -> Tensor:
     if torch.is_grad_enabled():
         parameters = [tensor for layer in layers for tensor in layer[:2]]
         return _FusedLayers.apply(inputs, names, *parameters)  # type: ignore[no-any-return, no-untyped-call]
+    rows, outputs = len(inputs), padded(inputs)
     for (weight, bias, _), name in zip(layers, names, strict=True):
-        inputs = dense_layer(inputs, weight, bias, name)
-    return inputs
+        outputs = dense_layer(outputs, weight, bias, name)
+    return outputs[:rows]
 
 
 def _fusible(inputs: Tensor, layers: Sequence[Layer]) -> tuple[str, ...] | None:
@@ -195,12 +197,12 @@ class _FusedLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, activations: tuple[str, ...], *parameters: Tensor) -> Tensor:
         weights = parameters[::2]
-        outputs = [inputs]
+        outputs = [padded(inputs)]
         for weight, bias, activation in zip(weights, parameters[1::2], activations, strict=True):
             outputs.append(dense_layer(outputs[-1], weight, bias, activation))
         ctx.save_for_backward(*weights, *outputs)
         ctx.activations = activations
-        return outputs[-1]
+        return outputs[-1][: len(inputs)]
 
     @staticmethod
     @once_differentiable
@@ -209,6 +211,7 @@ class _FusedLayers(torch.autograd.Function):
         weights, outputs = saved[:count], saved[count:]
         needs_inputs, _, *needed = ctx.needs_input_grad
         gradients: list[Tensor | None] = [None] * (2 * count)
+        rows, gradient = len(gradient), padded(gradient, len(outputs[0]))  # 0 for rows that nobody sees
         for layer in reversed(range(count)):
             gradient = _activation_backward(ctx.activations[layer], gradient, outputs[layer + 1])
             if needed[2 * layer]:
@@ -218,7 +221,7 @@ class _FusedLayers(torch.autograd.Function):
             if not (needs_inputs or any(needed[: 2 * layer])):
                 return None, None, *gradients
             gradient = _input_gradient(gradient, weights[layer])
-        return gradient, None, *gradients
+        return gradient[:rows], None, *gradients
 
 
 def _activation_backward(activation: str, gradient: Tensor, outputs: Tensor) -> Tensor:

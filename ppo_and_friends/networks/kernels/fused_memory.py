@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from ppo_and_friends.networks.kernels.fused_layers import available, dense_layer, is_hooked, weight_gradient
 from ppo_and_friends.networks.memory import WEIGHTS, Memory
+from ppo_and_friends.networks.row_counts import padded
 
 
 def fuse_memory(module: nn.Module) -> None:
@@ -117,7 +118,10 @@ def _carried(state: Tensor, keep: Tensor, begins: list[bool], t: int, into: Tens
 def _projected(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """[L, N, I] to [L, N, O], a tensor of its own."""
     flat = inputs.flatten(0, 1)
-    found = dense_layer(flat, weight, bias, "none") if _single(flat) else torch.addmm(bias, flat, weight.t())
+    if _single(flat):
+        found = dense_layer(padded(flat), weight, bias, "none")[: len(flat)]
+    else:
+        found = torch.addmm(bias, flat, weight.t())
     return found.view(*inputs.shape[:2], -1)
 
 
@@ -130,7 +134,9 @@ def _projection_gradients(
 
 
 def _weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
-    return weight_gradient(gradient, inputs) if _single(inputs) else gradient.t().mm(inputs)
+    if _single(inputs):
+        return weight_gradient(padded(gradient), padded(inputs))
+    return gradient.t().mm(inputs)
 
 
 def _single(tensor: Tensor) -> bool:
