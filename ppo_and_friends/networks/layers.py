@@ -23,9 +23,23 @@ HIDDEN_GAIN = math.sqrt(2.0)
 """Orthogonal gain of hidden layers, as in the reference implementations of PPO."""
 
 
-def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Generator) -> None:
-    """Initialise a layer with an orthogonal matrix times ``gain`` (arXiv:1312.6120) and zero bias."""
-    nn.init.orthogonal_(layer.weight, gain, generator=generator)
+@torch.no_grad()
+def orthogonal_(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """Fill a tensor [O, ...] with an orthogonal matrix times ``gain`` (arXiv:1312.6120).
+
+    What ``torch.nn.init.orthogonal_`` does, but decomposed in double precision: in single precision the last
+    bits depend on the processor and on the number of threads, and so would everything that is learned.
+    """
+    drawn = torch.empty_like(weight).normal_(generator=generator).flatten(1).double()
+    wide = drawn.shape[0] < drawn.shape[1]
+    q, r = torch.linalg.qr(drawn.t() if wide else drawn)
+    q *= r.diagonal().sign()
+    weight.copy_((q.t() if wide else q).reshape(weight.shape)).mul_(gain)
+
+
+def initialise(layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Generator) -> None:
+    """Give a layer an orthogonal weight times ``gain``, and zero bias."""
+    orthogonal_(layer.weight, gain, generator)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
@@ -33,7 +47,7 @@ def orthogonal_(layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Gene
 def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
     """A fully connected layer, orthogonally initialised."""
     layer = nn.Linear(inputs, outputs)
-    orthogonal_(layer, gain, generator)
+    initialise(layer, gain, generator)
     return layer
 
 
@@ -128,7 +142,7 @@ class NatureCNN(nn.Module):
         for outputs, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
             kind = ByteConv2d if from_bytes and not convolutions else nn.Conv2d
             layer = kind(channels, outputs, kernel, stride)
-            orthogonal_(layer, HIDDEN_GAIN, generator)
+            initialise(layer, HIDDEN_GAIN, generator)
             convolutions += [layer, nn.ReLU(inplace=True)]
             channels = outputs
             height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
@@ -136,7 +150,7 @@ class NatureCNN(nn.Module):
         self.convolutions = nn.Sequential(*convolutions)
         self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dense = nn.Linear(channels * height * width, self.features)
-        orthogonal_(self.dense, HIDDEN_GAIN, generator)
+        initialise(self.dense, HIDDEN_GAIN, generator)
 
     def forward(self, observations: Tensor) -> Tensor:
         """[N, *shape] to [N, 512]."""

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ppo_and_friends.networks.layers import orthogonal_
 from ppo_and_friends.networks.model import begun
 from ppo_and_friends.networks.row_counts import round_count
 
@@ -48,11 +49,12 @@ class Memory(nn.Module):
         with torch.no_grad():
             for name, parameter in self.cells.named_parameters():
                 if name.startswith("weight"):
-                    nn.init.orthogonal_(parameter, 1.0, generator=generator)
+                    orthogonal_(parameter, 1.0, generator)
                 else:
                     parameter.zero_()
                     if name.startswith("bias_ih"):
-                        kept = torch.linspace(1.0, float(span), width).log()
+                        # In double precision, as in `orthogonal_`.
+                        kept = torch.linspace(1.0, float(span), width, dtype=torch.float64).log()
                         # An LSTM's forget gate, a GRU's update gate: both the second of PyTorch's.
                         parameter[width : 2 * width] = kept
                         if self.is_lstm:
