@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ppo_and_friends.networks.actor_critic import ActorCritic, fit_first_layer
 from ppo_and_friends.networks.layers import linear
-from ppo_and_friends.networks.memory import Memory
+from ppo_and_friends.networks.memory import Division, Memory
 from ppo_and_friends.networks.model import Tensors
 
 Remember = Callable[[Tensor], Tensor]
@@ -81,10 +81,13 @@ class RecurrentActorCritic(ActorCritic):
 
     def sequence(self, observations: Tensors, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         """L consecutive steps of N rows; see `Model.sequence`."""
-        shape = starts.shape
+        shape, division = starts.shape, Division(starts)
 
         def remember(memory: Memory, own: Tensor) -> Remember:
-            return lambda inputs: memory.sequence(inputs.unflatten(0, shape), own, starts).flatten(0, 1)
+            def over_chunks(inputs: Tensor) -> Tensor:
+                return memory.sequence(inputs.unflatten(0, shape), own, starts, division).flatten(0, 1)
+
+            return over_chunks
 
         own, others = state[:, : self.policy_state_size], state[:, self.policy_state_size :]
         features = self.actor_encoder(observations["policy"].flatten(0, 1))

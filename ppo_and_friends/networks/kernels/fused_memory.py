@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ppo_and_friends.networks.kernels.fused_layers import available, dense_layer, is_hooked, weight_gradient
-from ppo_and_friends.networks.memory import WEIGHTS, Memory
+from ppo_and_friends.networks.memory import WEIGHTS, Division, Memory
 from ppo_and_friends.networks.row_counts import padded
 
 
@@ -38,10 +38,12 @@ class FusedGRU(Memory):
         self.state_size, self.cells = memory.state_size, memory.cells
         self.train(memory.training)
 
-    def sequence(self, inputs: Tensor, state: Tensor, starts: Tensor) -> Tensor:
+    def sequence(
+        self, inputs: Tensor, state: Tensor, starts: Tensor, division: Division | None = None
+    ) -> Tensor:
         """As `Memory.sequence`."""
         if inputs.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-            return super().sequence(inputs, state, starts)
+            return super().sequence(inputs, state, starts, division)
         keep = (~starts).unsqueeze(-1).to(inputs.dtype)
         begins = starts.any(dim=1).tolist()
         parts = state.split(self.features, dim=-1)
