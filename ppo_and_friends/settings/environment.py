@@ -17,9 +17,9 @@ class AtariSettings:
     """The standard preprocessing of Atari games (Machado et al. 2018, arXiv:1709.06009)."""
 
     observation: Literal["pixels", "ram", "ram_bits"] = "pixels"
-    """84 x 84 grey images, the 128 bytes of RAM, or its 1,024 bits (arXiv:1207.4708, section 3.1). Games pack
-    several numbers into a byte, such as a sprite's coarse and fine position, which a network can tell apart
-    in bits but hardly in bytes."""
+    """84 x 84 grey images, the 128 bytes of RAM, or its 1,024 bits (a feature set of arXiv:1207.4708), each
+    byte's highest first. Games pack several numbers into a byte, such as a sprite's coarse and fine position,
+    which a network tells apart in bits but hardly in bytes. The bytes need less memory and time."""
 
     frame_skip: Positive = 4
     """Emulator frames per action."""
