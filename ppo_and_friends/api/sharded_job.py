@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ppo_and_friends.api.job import Job
+from ppo_and_friends.api.job import Job, Snapshot
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.shards import HostedShards
 from ppo_and_friends.reporting.report import IterationReport
@@ -19,6 +19,15 @@ class ShardedJob(Job):
 
     hosted: HostedShards = field(kw_only=True)
     jobs: list[Job] = field(kw_only=True)
+
+    @property
+    def timesteps(self) -> int:
+        """Agent steps so far, of all policies."""
+        return self.jobs[0].timesteps
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """Copies of the current policies, in memory, by name."""
+        return self.jobs[0].snapshots()
 
     def attend(self, interrupts: Interrupts) -> None:
         """Go on after a pause, reacting to signals by means of these interrupts."""

@@ -220,10 +220,11 @@ def test_what_needs_whole_environments(tmp_path: Path) -> None:
         done(tmp_path, replace(chosen, friends=(friend("Curriculum", attributes={"length": "4,5@80"}),)))
 
 
+@pytest.mark.parametrize("shards", [0, 2])
 @pytest.mark.parametrize("saved", [True, False])
-def test_the_policies_of_a_run_with_and_without_a_folder(saved: bool, tmp_path: Path) -> None:
+def test_the_policies_of_a_run_with_and_without_a_folder(saved: bool, shards: int, tmp_path: Path) -> None:
     """Both train the same policies; `Run` has all of them, in the order of the environment's agents."""
-    chosen = settings({"policies": {"agent_[12]": "team", "agent_0": "scout"}})
+    chosen = settings({"policies": {"agent_[12]": "team", "agent_0": "scout"}}, deterministic_shards=shards)
     done(tmp_path / "reference", chosen)
     trained = train(chosen, tmp_path / "run" if saved else None, tensorboard=False, verbosity=-1)
     if not saved:
