@@ -232,6 +232,29 @@ def test_an_interrupt_between_two_turns_ends_all_shards(monkeypatch: pytest.Monk
     assert hosted.run(lambda local: local) == [0, 1, 2]
 
 
+def test_interrupts_at_any_moment_leave_no_shard_half_way() -> None:
+    hosted, ended, begun = HostedShards(SoloCommunicator(), 3), [0], [0]
+
+    def task(local: int) -> None:
+        begun[0] += 1
+        try:
+            while True:
+                hosted.communicators[local].barrier()
+        finally:
+            ended[0] += 1
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for k in range(200):
+            signal.setitimer(signal.ITIMER_REAL, 5e-4 + 7e-6 * k)
+            with pytest.raises(KeyboardInterrupt):
+                hosted.run(task)
+            assert ended == begun
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_what_a_shard_sets_for_itself_is_its_own() -> None:
     """PyTorch's modes belong to a thread, NumPy's handling of errors to a context; shards share a thread."""
 

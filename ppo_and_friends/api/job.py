@@ -195,6 +195,19 @@ def check_trackers(reporting: Reporting, folder: RunFolder | None) -> None:
             require()
 
 
+def check_names(experiment: Experiment, reporting: Reporting) -> FriendGroup:
+    """The friends, made before anything is written or deleted: a mistake in a name leaves all as it was.
+
+    Raises:
+        UsageError: A friend or a reporter isn't there, or has no such argument.
+    """
+    friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
+    for reporter in reporting.reporters:
+        if isinstance(reporter, str):
+            find_reporter(reporter)
+    return friends
+
+
 def open_job(
     experiment: Experiment,
     folder: RunFolder | None,
@@ -227,11 +240,7 @@ def open_job(
         PPOError: A mistake in the settings, an environment that fails, a state that doesn't fit.
     """
     check_trackers(reporting, folder)
-    # Before the folder is made: a mistake in a name or an argument leaves nothing behind.
-    friends = FriendGroup([make_friend(spec) for spec in experiment.friends])
-    for reporter in reporting.reporters:
-        if isinstance(reporter, str):
-            find_reporter(reporter)
+    friends = check_names(experiment, reporting)
     with ExitStack() as resources:
         checkpoint, changes = None, list[Change]()
         if folder is not None:

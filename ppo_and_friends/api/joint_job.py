@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ppo_and_friends.api.job import Job, Reporting, Snapshot, check_trackers
+from ppo_and_friends.api.job import Job, Reporting, Snapshot, check_names, check_trackers
 from ppo_and_friends.distributed.agreement import on_main
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.interrupts import Interrupts
 from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.randomness import Randomness
+from ppo_and_friends.errors import CheckpointError
 from ppo_and_friends.reporting.reporter import SilentReporter
 from ppo_and_friends.runs.build import build_trainer
 from ppo_and_friends.runs.checkpoint import Checkpoint, load_latest
@@ -23,7 +24,13 @@ from ppo_and_friends.runs.restore import restore
 from ppo_and_friends.runs.resumed_settings import changes_since, refuse_another_run
 from ppo_and_friends.runs.run_folder import POLICIES, RunFolder, policies_in
 from ppo_and_friends.runs.saved_experiment import save_experiment
-from ppo_and_friends.runs.several_policies import JointCollection, Policies, PolicyTrainer, policy_experiments
+from ppo_and_friends.runs.several_policies import (
+    JointCollection,
+    Policies,
+    PolicyTrainer,
+    own_seed,
+    policy_experiments,
+)
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.factory import make_policy_envs
 from ppo_and_friends.vector.states.probe import check_environment
@@ -75,18 +82,28 @@ def saved_policies(experiment: Experiment, folder: RunFolder) -> dict[str, Snaps
 
     Returns:
         What is known of each; empty if there are none.
+
+    Raises:
+        CheckpointError: Some have a checkpoint, but not all.
     """
     folders = policies_in(folder.path)
-    found = dict[str, Checkpoint]()
+    found, missing = dict[str, Checkpoint](), list[str]()
     for name in dict.fromkeys(experiment.agents.policies.values()):
         saved = load_latest(folders[name] / "checkpoints", check_contents) if name in folders else None
-        if saved is not None:
+        if saved is None:
+            missing.append(name)
+        else:
             found[name] = saved
+    if found and missing:
+        raise CheckpointError(
+            f"{folder.path / POLICIES / missing[0]} has no checkpoint, but other policies have."
+        )
+    seeds = {name: saved.manifest.get("experiment", {}).get("random_seed") for name, saved in found.items()}
 
     def comes_later(name: str) -> bool:
-        """The first one's seed is the run's; the others' are derived from it."""
-        settings = found[name].manifest.get("experiment")
-        return not isinstance(settings, dict) or settings.get("random_seed") != experiment.random_seed
+        """The others' seeds are derived from the first one's."""
+        others = [other for other in seeds if other != name]
+        return any(seeds[name] is None or seeds[each] != own_seed(seeds[name], each) for each in others)
 
     found = {name: found[name] for name in sorted(found, key=comes_later)}
     agents = {name: tuple(saved.state["identity"][AGENTS]) for name, saved in found.items()}
@@ -118,6 +135,8 @@ def open_joint_job(
         resources.callback(teams.close)
         policies = experiment.agents.policy_of(teams.agents)
         experiments = policy_experiments(experiment, policies, layout.total)
+        for each in experiments.values():
+            check_names(each, reporting)
         folders = dict[str, RunFolder]()
         if folder is not None:
             folders = {name: RunFolder(folder.path / POLICIES / name) for name in policies}

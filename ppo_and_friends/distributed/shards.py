@@ -141,18 +141,21 @@ class HostedShards:
         self._ended.clear()
         shards = [greenlet(self._attempt) for _ in range(self.count)]
         waiting = list(enumerate(shards))
+        local = 0
         while waiting:
-            for local, shard in waiting:
-                try:
-                    if shard:
-                        shard.switch()
-                    elif not self._broken:
-                        shard.gr_context = contextvars.copy_context()
-                        shard.switch(task, local)
-                except BaseException as error:  # of a signal's handler, between two turns
-                    self._errors.setdefault(local, error)
-                    self._broken = True
-            waiting = [(local, shard) for local, shard in waiting if shard]  # has begun, and hasn't ended
+            try:
+                while waiting:
+                    for local, shard in waiting:
+                        if shard:
+                            shard.switch()
+                        elif not self._broken:
+                            shard.gr_context = contextvars.copy_context()
+                            shard.switch(task, local)
+                    waiting = [(local, shard) for local, shard in waiting if shard]  # begun, and not ended
+            except BaseException as error:  # of a signal's handler, between two turns or anywhere here
+                self._errors.setdefault(local, error)
+                self._broken = True
+                waiting = [(local, shard) for local, shard in waiting if shard]
         self._result = None
         if self._errors:
             errors = [self._errors[local] for local in sorted(self._errors)]

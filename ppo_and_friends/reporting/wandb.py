@@ -58,6 +58,11 @@ class WandbReporter(SilentReporter):
         entity, _, project = self._project.rpartition("/")
         known = self._saved_id() if run.resumed_from is not None else None
         self._folder.mkdir(parents=True, exist_ok=True)
+        # W&B's console capture would interfere with the live display.
+        settings: dict[str, Any] = {"console": "off", "quiet": True}
+        if labels.part_of is not None:
+            # One policy's run would end the one before it. Otherwise it is `wandb.run`, for users' own code.
+            settings["reinit"] = "create_new"
         self._run = wandb.init(
             entity=entity or None,
             project=project,
@@ -69,9 +74,7 @@ class WandbReporter(SilentReporter):
             notes=labels.notes,
             config=hyperparameters(experiment, run.ranks),
             dir=str(self._folder),
-            # W&B's console capture would interfere with the live display. Each of several policies has a run;
-            # without "create_new", one would end the one before it.
-            settings=wandb.Settings(console="off", quiet=True, reinit="create_new"),
+            settings=wandb.Settings(**settings),
         )
         self._run.define_metric("timesteps")
         self._run.define_metric("*", step_metric="timesteps")

@@ -47,6 +47,12 @@ WHOLE_RUN = (
 """Beginnings of the names of settings that all policies of a run have in common."""
 
 
+def own_seed(seed: int, name: str) -> int:
+    """The seed of a policy that isn't the first one, whose seed is the run's."""
+    place = 1, zlib.crc32(name.encode())
+    return int(Randomness(seed).generator(Purpose.INITIALISATION, *place).integers(2**62))
+
+
 def policy_experiments(
     experiment: Experiment, policies: dict[str, tuple[str, ...]], num_envs: int
 ) -> dict[str, Experiment]:
@@ -80,12 +86,10 @@ def policy_experiments(
         for spec in changed.friends:
             if spec.name in ALONE:
                 raise UsageError(f"{spec.name} can't be used with several policies: --without {spec.name}.")
-        place = 1, zlib.crc32(name.encode())
-        seed = Randomness(experiment.random_seed).generator(Purpose.INITIALISATION, *place).integers(2**62)
         made[name] = replace(
             changed,
             name=name,
-            random_seed=experiment.random_seed if index == 0 else int(seed),
+            random_seed=experiment.random_seed if index == 0 else own_seed(experiment.random_seed, name),
             num_timesteps=max(1, round(experiment.num_timesteps * len(own) / agents)),
             ppo=replace(changed.ppo, rollout_timesteps=steps * num_envs * len(own)),
         )

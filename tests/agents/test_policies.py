@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 import torch
 
 from ppo_and_friends import evaluate, load_policy
+from ppo_and_friends.api.run import Run
 from ppo_and_friends.api.training import train
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.threaded_communicator import run_threaded
-from ppo_and_friends.errors import UsageError
+from ppo_and_friends.errors import CheckpointError, UsageError
 from ppo_and_friends.friends.friend import Friend
 from ppo_and_friends.ppo.rollout import Rollout
 from ppo_and_friends.reporting.page import write_report
@@ -243,6 +245,26 @@ def test_the_policies_of_a_run_with_and_without_a_folder(saved: bool, shards: in
         again = train(chosen, tmp_path / "run", verbosity=-1)
         assert again.timesteps == trained.timesteps
         assert list(again.policy()) == list(policies) == ["scout", "team"]  # type: ignore[call-overload]
+
+
+def test_a_mistake_deletes_nothing(tmp_path: Path) -> None:
+    done(tmp_path, settings())
+    wrong = replace(settings(), friends=(FriendSpec("NoSuch"),))
+    with pytest.raises(UsageError, match="NoSuch"):
+        train(wrong, tmp_path, clobber=True, verbosity=-1)
+    with pytest.raises(UsageError, match=r"no\.such"):
+        train(settings(), tmp_path, clobber=True, reporters=("no.such:Reporter",), verbosity=-1)
+    assert len(tensors(tmp_path, "scout")) == len(tensors(tmp_path, "team")) > 0
+
+
+def test_the_order_of_saved_policies_with_another_seed_and_without_one_of_them(tmp_path: Path) -> None:
+    chosen = settings({"policies": {"agent_[12]": "team", "agent_0": "scout"}})
+    done(tmp_path, chosen)
+    other = Run(replace(chosen, random_seed=chosen.random_seed + 1), tmp_path, accept_changes=True)
+    assert list(other.policy()) == ["scout", "team"]  # type: ignore[call-overload]
+    shutil.rmtree(tmp_path / "policies" / "scout")
+    with pytest.raises(CheckpointError, match=r"scout has no checkpoint, but other"):
+        Run(chosen, tmp_path).policy()
 
 
 def test_evaluations_play_all_policies_and_count_their_own_agents(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Initial weights: PyTorch's orthogonal ones, but the same bits on every processor."""
+"""Initial weights: PyTorch's orthogonal ones, but with the same bits on most processors."""
 
 from __future__ import annotations
 

@@ -104,6 +104,7 @@ def test_what_is_logged(tmp_path: Path, package: StandIn) -> None:
     (asked,), (run,) = package.inits, package.runs
     assert (asked["project"], asked["id"], asked["resume"]) == ("mine", None, None)
     assert asked["name"] == "Toy seed 3" and asked["dir"] == str(tmp_path / "run")
+    assert "reinit" not in asked["settings"]  # so that it is `wandb.run`, too
     assert asked["config"]["ppo.clip_range"] == 0.2 and asked["config"]["ranks"] == 2
     assert run.logged[0] == {
         "episode/return_mean": 1.0, "episode/return_mean_100": 2.0,
