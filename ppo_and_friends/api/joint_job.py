@@ -135,8 +135,8 @@ def open_joint_job(
         resources.callback(teams.close)
         policies = experiment.agents.policy_of(teams.agents)
         experiments = policy_experiments(experiment, policies, layout.total)
-        for each in experiments.values():
-            check_names(each, reporting)
+        for own in experiments.values():
+            check_names(own, reporting)
         folders = dict[str, RunFolder]()
         if folder is not None:
             folders = {name: RunFolder(folder.path / POLICIES / name) for name in policies}

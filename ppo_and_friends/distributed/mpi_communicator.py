@@ -40,7 +40,7 @@ def initialize(check: Callable[[str], None]) -> None:
         return
     check(MPI.Get_library_version())
     remove_leftovers()
-    # One thread at a time calls MPI, of several if they are shards; a higher level locks on every call.
+    # One thread at a time calls MPI; a higher level locks on every call.
     MPI.Init_thread(MPI.THREAD_SERIALIZED)
 
 

@@ -28,8 +28,8 @@ def orthogonal_(weight: Tensor, gain: float, generator: torch.Generator) -> None
     """Fill a tensor [O, ...] with an orthogonal matrix times ``gain`` (arXiv:1312.6120).
 
     What ``torch.nn.init.orthogonal_`` does, but decomposed in double precision, then rounded: in single
-    precision the last bits depend on the processor and on the number of threads, and so would everything that is
-    learned. A last bit of a large layer can still differ, rarely; so do PyTorch's normals without AVX2.
+    precision the last bits depend on the processor and on the number of threads, and so would everything
+    that is learned. Rarely, a last bit of a large layer still differs; without AVX2, PyTorch's normals do.
     """
     drawn = torch.empty_like(weight).normal_(generator=generator).flatten(1).double()
     wide = drawn.shape[0] < drawn.shape[1]
