@@ -94,7 +94,7 @@ class HostedShards:
         self._errors: dict[int, BaseException] = {}
         self._ended: set[int] = set()
         self._broken = False
-        self._turns = getcurrent()
+        self._hub = getcurrent()
 
     def sum_(self, arrays: list[Array]) -> None:
         """Replace the shards' arrays by the sum over all shards, in the order of `fixed_tree`. Collective.
@@ -136,7 +136,7 @@ class HostedShards:
             BaseException: What the task raised on the first shard that failed. The others are ended at their
                 next collective.
         """
-        self._broken, self._turns = False, getcurrent()
+        self._broken, self._hub = False, getcurrent()
         self._errors.clear()
         self._ended.clear()
         shards = [greenlet(self._attempt) for _ in range(self.count)]
@@ -197,10 +197,10 @@ class HostedShards:
     def _pass_on(self) -> None:
         """Let the others have their turns."""
         if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
-            self._turns.switch()
+            self._hub.switch()
         else:  # a thread's state, and not what the next shard is in
             with torch.inference_mode(False), torch.enable_grad():
-                self._turns.switch()
+                self._hub.switch()
 
 
 class ShardCommunicator(Communicator):
