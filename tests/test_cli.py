@@ -105,8 +105,9 @@ NONSENSE = [
 
 @pytest.mark.parametrize(("arguments", "said"), NONSENSE, ids=lambda value: " ".join(value)[:60])
 def test_nonsense_is_refused_in_two_lines_at_most(
-    arguments: tuple[str, ...], said: str, tmp_path: Path
+    arguments: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # away from the runs of whoever trained here before
     given = [str(tmp_path / "state") if word == "/nowhere" else word for word in arguments]
     done = run(*given)
     assert done.status == 2, done

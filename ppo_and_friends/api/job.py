@@ -36,7 +36,7 @@ from ppo_and_friends.runs.saved_experiment import save_experiment
 from ppo_and_friends.runs.session import Session, load_checkpoint
 from ppo_and_friends.runs.sizes import has_convolutions, size_notes
 from ppo_and_friends.settings.experiment import Experiment
-from ppo_and_friends.vector.factory import make_vector_env
+from ppo_and_friends.vector.factory import check_agents, make_vector_env
 from ppo_and_friends.vector.states.probe import check_environment
 
 
@@ -240,6 +240,7 @@ def open_job(
         PPOError: A mistake in the settings, an environment that fails, a state that doesn't fit.
     """
     check_trackers(reporting, folder)
+    check_agents(experiment.environment, experiment.agents)
     friends = check_names(experiment, reporting)
     with ExitStack() as resources:
         checkpoint, changes = None, list[Change]()

@@ -16,6 +16,20 @@ from ppo_and_friends.vector.protocol import VectorEnv
 from ppo_and_friends.vector.teams import Teams
 
 
+def check_agents(settings: EnvironmentSettings, agents: AgentSettings) -> None:
+    """Refuse settings of several agents where there is one. Creates nothing.
+
+    Raises:
+        UsageError: One of them isn't its default.
+    """
+    if settings.api == "petting_zoo":
+        return
+    default = AgentSettings()
+    for one in fields(AgentSettings):
+        if getattr(agents, one.name) != getattr(default, one.name):
+            raise UsageError(f"agents.{one.name}: {settings.id} has a single agent. Leave it out.")
+
+
 def make_vector_env(
     settings: EnvironmentSettings,
     layout: Layout,
@@ -51,10 +65,7 @@ def make_vector_env(
             raise UsageError("agents.policies: several policies are trained as a whole run only.")
         return every[0]
     if agents is not None:
-        default = AgentSettings()
-        for one in fields(AgentSettings):
-            if getattr(agents, one.name) != getattr(default, one.name):
-                raise UsageError(f"agents.{one.name}: {settings.id} has a single agent. Leave it out.")
+        check_agents(settings, agents)
     notes: list[str] = []
     backend: str = settings.backend
     if backend == "auto":
