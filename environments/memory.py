@@ -42,13 +42,15 @@ def cart_pole_positions() -> Experiment:
     )
 
 
-@launcher("PendulumPositions", id="Pendulum-v1", spaces="2 -> Box(1)")
-def pendulum_positions() -> Experiment:
-    """Swing a pendulum up without being told how fast it turns."""
+def _pendulum(name: str, wrapper: str, critic_observations: tuple[str, ...] = ()) -> Experiment:
+    """Pendulum without its velocity, but for what the critic alone sees."""
     return Experiment(
-        name="PendulumPositions",
+        name=name,
         environment=EnvironmentSettings(
-            id="Pendulum-v1", num_envs=16, wrappers=(f"{HIDDEN}:PendulumPositions",)
+            id="Pendulum-v1",
+            num_envs=16,
+            wrappers=(f"{HIDDEN}:{wrapper}",),
+            critic_observations=critic_observations,
         ),
         num_timesteps=300_000,
         reward_threshold=-200.0,
@@ -67,6 +69,18 @@ def pendulum_positions() -> Experiment:
             friend("AdvantageNormalizer"),
         ),
     )
+
+
+@launcher("PendulumPositions", id="Pendulum-v1", spaces="2 -> Box(1)")
+def pendulum_positions() -> Experiment:
+    """Swing a pendulum up without being told how fast it turns."""
+    return _pendulum("PendulumPositions", "PendulumPositions")
+
+
+@launcher("PendulumPrivileged", id="Pendulum-v1", spaces="2 -> Box(1)")
+def pendulum_privileged() -> Experiment:
+    """The same with a critic that is told."""
+    return _pendulum("PendulumPrivileged", "PendulumParts", ("velocity",))
 
 
 @launcher("TMaze", id=f"{HIDDEN}:TMaze", spaces="3 -> Discrete(4)")

@@ -85,3 +85,21 @@ class PendulumPositions(_Components):
     """Pendulum's angle, as cosine and sine, without its velocity."""
 
     kept = (0, 1)
+
+
+class PendulumParts(gymnasium.ObservationWrapper[dict[str, Array], Any, Array]):
+    """Pendulum's angle and its velocity under names of their own: ``positions`` [2] and ``velocity`` [1]."""
+
+    def __init__(self, env: gymnasium.Env[Array, Any]) -> None:
+        """Divide the observation of a Pendulum."""
+        super().__init__(env)
+        box = env.observation_space
+        assert isinstance(box, spaces.Box)
+        self.observation_space = spaces.Dict(
+            positions=spaces.Box(box.low[:2], box.high[:2], dtype=np.float32),
+            velocity=spaces.Box(box.low[2:], box.high[2:], dtype=np.float32),
+        )
+
+    def observation(self, observation: Array) -> dict[str, Array]:
+        """[3] to both parts."""
+        return {"positions": observation[:2], "velocity": observation[2:]}

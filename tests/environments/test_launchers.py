@@ -14,6 +14,7 @@ from gymnasium import spaces
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.settings.registry import Launcher, all_launchers
 from ppo_and_friends.vector.canonical import make_canonical_env
+from ppo_and_friends.vector.codec import policy_space
 from ppo_and_friends.vector.factory import make_policy_envs, make_vector_env
 from ppo_and_friends.vector.spaces import encoded_space
 
@@ -22,9 +23,9 @@ WANTED = (
     "CartPole Pendulum Acrobot MountainCar MountainCarContinuous LunarLander LunarLanderContinuous "
     "BipedalWalker BipedalWalkerHardcore InvertedPendulum InvertedDoublePendulum Hopper Walker2d "
     "HalfCheetah Swimmer Ant Humanoid HumanoidStandup BreakoutPixels BreakoutRAM AssaultPixels AssaultRAM "
-    "CartPolePositions PendulumPositions TMaze RepeatPreviousEasy RepeatPreviousMedium AutoencodeEasy "
-    "StatelessCartPole Taxi ManyActions CardMemory SimpleSpread SimpleSpreadCentral SimpleSpeakerListener "
-    "SimpleTag Multiwalker ConnectFour LevelBasedForaging RWARE"
+    "CartPolePositions PendulumPositions PendulumPrivileged TMaze RepeatPreviousEasy RepeatPreviousMedium "
+    "AutoencodeEasy StatelessCartPole Taxi ManyActions CardMemory SimpleSpread SimpleSpreadCentral "
+    "SimpleSpeakerListener SimpleTag Multiwalker ConnectFour LevelBasedForaging RWARE"
 )
 
 
@@ -54,7 +55,8 @@ def test_vector_and_canonical_environments_run_and_agree(known: Launcher) -> Non
     canonical = make_canonical_env(settings)
     vector = make_vector_env(settings, Layout(total=4, first=2, local=2))
     try:
-        assert vector.observation_space == encoded_space(canonical.observation_space)
+        seen = policy_space(canonical.observation_space, settings.critic_observations)
+        assert vector.observation_space == encoded_space(seen)
         assert vector.action_space == canonical.action_space
         assert known.spaces == describe(vector.observation_space, vector.action_space)
         canonical.action_space.seed(1)
