@@ -87,7 +87,7 @@ class PendulumPositions(_Components):
     kept = (0, 1)
 
 
-class PendulumParts(gymnasium.ObservationWrapper[dict[str, Array], Any, Array]):
+class PendulumParts(gymnasium.ObservationWrapper[dict[str, Any], Any, Array]):
     """Pendulum's angle and its velocity under names of their own: ``positions`` [2] and ``velocity`` [1]."""
 
     def __init__(self, env: gymnasium.Env[Array, Any]) -> None:
@@ -100,6 +100,6 @@ class PendulumParts(gymnasium.ObservationWrapper[dict[str, Array], Any, Array]):
             velocity=spaces.Box(box.low[2:], box.high[2:], dtype=np.float32),
         )
 
-    def observation(self, observation: Array) -> dict[str, Array]:
+    def observation(self, observation: Array) -> dict[str, Any]:
         """[3] to both parts."""
         return {"positions": observation[:2], "velocity": observation[2:]}
