@@ -84,6 +84,7 @@ def test_plain_is_modules_and_autograd_alone(monkeypatch: pytest.MonkeyPatch) ->
         (building, "fuse_layers"),
         (building, "step_function"),
         (building, "fused_ppo_loss"),
+        (building, "direct_gradients"),
         (fused_layers, "fused_layers"),
         (fused_loss, "distribution_gradients"),
         (inference, "flattened"),
@@ -106,3 +107,23 @@ def test_the_switch_is_a_setting_and_no_part_of_what_a_checkpoint_must_fit() -> 
     plain = apply_settings(fast, ["kernels=plain"])
     assert (fast.kernels, plain.kernels) == ("fast", "plain")
     assert settings_identity(fast) == settings_identity(plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "direct"),
+    [
+        ("CartPole", True),
+        ("HalfCheetah", True),
+        ("fading_pendulum", True),
+        ("curious_with_memory", False),  # a friend's own loss
+        ("squashed_state_dependent", False),
+        ("split_with_two_streams", False),  # a friend's own encoder
+        ("ManyActions", False),  # masks
+        ("pictures", False),
+    ],
+)
+def test_which_updates_do_without_autograd(name: str, direct: bool) -> None:
+    trainer = build(EXPERIMENTS[name]())
+    with closing(trainer.collector.envs):
+        trainer.train_iteration()
+        assert (trainer._gradients is not None) == direct

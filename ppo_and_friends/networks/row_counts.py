@@ -23,5 +23,6 @@ def round_count(rows: int) -> int:
 
 def padded(rows: Tensor, count: int | None = None) -> Tensor:
     """[N, I] with rows of zeros below, up to `round_count` or the given count; itself if it has as many."""
-    missing = (round_count(len(rows)) if count is None else count) - len(rows)
+    have = rows.shape[0]  # a tensor's len() takes longer
+    missing = (round_count(have) if count is None else count) - have
     return functional.pad(rows, (0, 0, 0, missing)) if missing else rows

@@ -147,3 +147,19 @@ class LossFunction(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """As `ppo_loss`."""
         ...
+
+
+class GradientFunction(Protocol):
+    """A network's loss and gradients without autograd."""
+
+    def __call__(
+        self,
+        minibatch: Minibatch,
+        *,
+        clip_range: float,
+        entropy_coefficient: float,
+        value_coefficient: float,
+        value_clip_range: float | None,
+    ) -> Tensor:
+        """Write the gradients of `ppo_loss` to the parameters' ``grad``; returns its statistics."""
+        ...

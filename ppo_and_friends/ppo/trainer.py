@@ -6,23 +6,26 @@ friends change what is learned from, ``session.py`` saves and reports.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Randomness
 from ppo_and_friends.errors import PPOError
+from ppo_and_friends.networks.model import Model
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector, evaluate_network, split_streams
 from ppo_and_friends.ppo.episodes import EpisodeStatistics, EpisodeTracker, Highest, info_means
 from ppo_and_friends.ppo.estimators import explained_variance, stream_advantages
 from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
-from ppo_and_friends.ppo.losses import STATISTICS, LossFunction
+from ppo_and_friends.ppo.losses import STATISTICS, GradientFunction, LossFunction
 from ppo_and_friends.ppo.minibatches import Minibatch, MinibatchSource, active_counts, slice_bounds
 from ppo_and_friends.ppo.optimizer import FlatOptimizer
 from ppo_and_friends.ppo.rollout import Rollout
@@ -51,6 +54,7 @@ class Trainer:
         optimizer: FlatOptimizer,
         stopwatch: Stopwatch,
         loss: LossFunction,
+        shortcut: Callable[[Model], GradientFunction | None] = lambda network: None,
     ) -> None:
         """Assemble the parts, which ``build.py`` creates.
 
@@ -63,13 +67,16 @@ class Trainer:
             optimizer: Holds the parameters of network and friends.
             stopwatch: Told the time spent in each part of an iteration.
             loss: `losses.ppo_loss`, or what computes the same faster.
+            shortcut: Asked before each update for what does without ``loss`` and autograd; None: there is
+                nothing, for this network.
         """
         self.experiment, self.settings = experiment, experiment.ppo
         self.communicator, self.layout = communicator, layout
         self.collector, self.agent, self.optimizer = collector, agent, optimizer
         self.network, self.friends, self.streams = agent.network, agent.friends, agent.streams
         self.distribution, self.stopwatch = agent.mapping.distribution, stopwatch
-        self.loss = loss
+        self.loss, self._shortcut = loss, shortcut
+        self._gradients: GradientFunction | None = None
         self.randomness = Randomness(experiment.random_seed)
         self.tracker = EpisodeTracker(layout)
         self.episodes = EpisodeStatistics()
@@ -184,6 +191,7 @@ class Trainer:
         counts = active_counts(rollout.active, orders, self._bounds)
         self.communicator.sum_(counts)
         source = MinibatchSource(rollout)
+        self._gradients = self._shortcut(self.network)
         history: list[dict[str, float]] = []
         for epoch, order in enumerate(orders):
             if self.friends.before_epoch(epoch, rollout):
@@ -204,17 +212,20 @@ class Trainer:
         """One gradient step; returns its statistics over all ranks."""
         self.friends.before_minibatch(minibatch)
         self.optimizer.zero_gradients()
-        minibatch.evaluate(self.network)
-        extra = self.friends.loss(minibatch)
-        total, statistics = self.loss(
-            self.distribution,
-            minibatch,
-            clip_range=controls.clip_range,
-            entropy_coefficient=controls.entropy_coefficient,
-            value_coefficient=self.settings.value_coefficient,
-            value_clip_range=self.settings.value_clip_range,
-        )
-        sum(extra.values(), start=total).backward()
+        coefficients: dict[str, Any] = {
+            "clip_range": controls.clip_range,
+            "entropy_coefficient": controls.entropy_coefficient,
+            "value_coefficient": self.settings.value_coefficient,
+            "value_clip_range": self.settings.value_clip_range,
+        }
+        extra: dict[str, Tensor] = {}
+        if self._gradients is not None:
+            statistics = self._gradients(minibatch, **coefficients)
+        else:
+            minibatch.evaluate(self.network)
+            extra = self.friends.loss(minibatch)
+            total, statistics = self.loss(self.distribution, minibatch, **coefficients)
+            sum(extra.values(), start=total).backward()
         named = (*STATISTICS, *extra)
         self.optimizer.statistics[: len(STATISTICS)] = statistics
         for place, term in enumerate(extra.values(), len(STATISTICS)):

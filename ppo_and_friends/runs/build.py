@@ -28,6 +28,7 @@ from ppo_and_friends.friends.group import (
 from ppo_and_friends.networks.actor_critic import reads_images
 from ppo_and_friends.networks.build import make_network
 from ppo_and_friends.networks.joint_mapping import action_mapping
+from ppo_and_friends.networks.kernels.direct_gradients import direct_gradients
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
 from ppo_and_friends.networks.kernels.fused_loss import fused_ppo_loss
 from ppo_and_friends.networks.kernels.fused_memory import fuse_memory
@@ -243,7 +244,13 @@ def build_trainer(
         optimizer=optimizer,
         stopwatch=stopwatch,
         loss=fused_ppo_loss if fast else ppo_loss,
+        **({"shortcut": direct_gradients} if fast and not _adds_to_the_loss(agent) else {}),
     )
+
+
+def _adds_to_the_loss(agent: Agent) -> bool:
+    """Whether there is more to differentiate than the network and PPO's loss."""
+    return agent.mask_space is not None or any(friend.has("loss") for friend in friends_of(agent))
 
 
 def _parameter_groups(agent: Agent) -> list[ParameterGroup]:

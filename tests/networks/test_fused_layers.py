@@ -86,19 +86,16 @@ def test_onednn_sees_few_shapes(activation: str, monkeypatch: pytest.MonkeyPatch
 def test_written_out_gradients_in_double_precision(
     activation: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """oneDNN has single precision alone, so the products are PyTorch's here; the rest is what runs."""
+    """oneDNN has single precision alone, so its products are PyTorch's here; the rest is what runs."""
 
     def names(inputs: Tensor, layers: Any) -> tuple[str, ...] | None:
         known = [fused_layers.ACTIVATION_NAMES.get(type(one)) for _, _, one in layers]
         return None if None in known else tuple(known)  # type: ignore[arg-type]
 
-    def product(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, name: str = "none") -> Tensor:
-        return fused_layers.IN_PLACE[name](functional.linear(inputs, weight, bias))
-
     monkeypatch.setattr(fused_layers, "_fusible", names)
-    monkeypatch.setattr(fused_layers, "_onednn_linear", product)
-    for least in (0, 2**60):  # everything by way of oneDNN, then nothing
-        monkeypatch.setattr(fused_layers, "MIN_MULTIPLICATIONS", least)
+    monkeypatch.setattr(fused_layers, "_onednn_linear", functional.linear)
+    for everything in (True, False):
+        monkeypatch.setattr(fused_layers, "_by_onednn", lambda *_, by=everything: by)
         network = layers(5, (9, 40, 33, 3), activation).double()
         inputs = draw(rows, 5).double().requires_grad_()
         leaves = [inputs, *network.parameters()]
@@ -129,7 +126,7 @@ def test_large_products_go_by_onednn(activation: str, monkeypatch: pytest.Monkey
 
 
 def test_without_onednn_the_plain_layers_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = layers(64, (64,), "tanh")
+    network = layers(64, (64,), "elu")
     observations = draw(2048, 64)
     expected = network(observations)
     monkeypatch.setattr(fused_layers, "available", lambda: False)

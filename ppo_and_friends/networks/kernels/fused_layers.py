@@ -1,8 +1,8 @@
-"""Fully connected layers on the CPU by oneDNN, where that is faster than PyTorch's usual path.
+"""Fully connected layers on the CPU by oneDNN and NumPy, where these are faster than PyTorch's usual path.
 
-PyTorch multiplies single-precision matrices by MKL, which on AMD's processors leaves half of their vector
-units unused, and its tanh takes twice as long as the product before it. oneDNN does both together in
-a third of the time (docs/performance.md).
+PyTorch multiplies single-precision matrices by MKL, which leaves half of the vector units of some of AMD's
+processors unused; oneDNN doesn't. PyTorch's tanh takes longer than the product before it, and ten times as
+long as NumPy's (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -23,17 +24,22 @@ from ppo_and_friends.networks.row_counts import padded
 MIN_MULTIPLICATIONS = 2**21
 """Multiplications in a product from which oneDNN is faster; below, its call takes longer."""
 
-MIN_TANH_ROWS = 128
-"""Rows from which a layer with tanh is faster by oneDNN, however narrow it is."""
-
 MIN_WIDTH = 32
 """Inputs or outputs of a layer below which its weights' gradients are faster the usual way."""
 
 ACTIVATION_NAMES = {nn.Tanh: "tanh", nn.ReLU: "relu", nn.ELU: "elu", nn.Identity: "none"}
 """Activations that are done together with the layer before them."""
 
+
+def tanh_(values: Tensor) -> Tensor:
+    """Tanh in place, on the CPU: NumPy's takes a tenth of the time of PyTorch's."""
+    array = values.numpy()
+    np.tanh(array, out=array)
+    return values
+
+
 IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh_,
+    "tanh": tanh_,
     "relu": torch.relu_,
     "elu": partial(functional.elu, inplace=True),
     "none": lambda outputs: outputs,
@@ -140,7 +146,7 @@ def fused_layers(inputs: Tensor, layers: Sequence[Layer]) -> Tensor:
 
 
 def _fusible(inputs: Tensor, layers: Sequence[Layer]) -> tuple[str, ...] | None:
-    """The activations' names, if oneDNN can do all these layers and is faster for one of them."""
+    """The activations' names, if they are all known, and one of the layers is faster here than by PyTorch."""
     if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or inputs.dim() != 2:
         return None
     if torch.is_autocast_enabled("cpu"):  # which knows PyTorch's own operations alone
@@ -149,9 +155,9 @@ def _fusible(inputs: Tensor, layers: Sequence[Layer]) -> tuple[str, ...] | None:
     known = tuple(name for name in names if name is not None)
     if len(known) < len(names):
         return None
-    rows = len(inputs)
-    faster = any(_is_faster(rows, layer[0], name) for layer, name in zip(layers, known, strict=True))
-    return known if faster and available() else None
+    rows = inputs.shape[0]
+    faster = "tanh" in known or any(_by_onednn(rows * layer[0].numel(), inputs) for layer in layers)
+    return known if faster else None
 
 
 @cache
@@ -167,28 +173,23 @@ def available() -> bool:
         return False
 
 
-def _onednn_linear(
-    inputs: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none"
-) -> Tensor:
-    """activation(inputs @ weight.T + bias), by oneDNN."""
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, activation, [], "")
+def _onednn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Inputs @ weight.T + bias, by oneDNN."""
+    # Without its activations: its ReLU makes 0 of what is not a number, and hides it.
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
     return result
 
 
-def _is_faster(rows: int, weight: Tensor, activation: str) -> bool:
-    """Whether oneDNN is faster for a layer."""
-    is_large = rows * weight.numel() >= MIN_MULTIPLICATIONS
-    return is_large or (activation == "tanh" and rows >= MIN_TANH_ROWS and weight.numel() > 0)
+def _by_onednn(multiplications: int, inputs: Tensor) -> bool:
+    """Whether oneDNN can do a product of the inputs, and is faster."""
+    return multiplications >= MIN_MULTIPLICATIONS and inputs.dtype == torch.float32 and available()
 
 
 def dense_layer(inputs: Tensor, weight: Tensor, bias: Tensor, activation: str) -> Tensor:
     """One layer with its activation, by whatever is faster."""
-    faster = _is_faster(len(inputs), weight, activation)
-    if faster and activation == "tanh":
-        return _onednn_linear(inputs, weight, bias, activation)
-    # Not oneDNN's own ReLU, which makes 0 of what is not a number, and hides it.
-    outputs = _onednn_linear(inputs, weight, bias) if faster else torch.addmm(bias, inputs, weight.t())
-    return IN_PLACE[activation](outputs)
+    if _by_onednn(inputs.shape[0] * weight.numel(), inputs):
+        return IN_PLACE[activation](_onednn_linear(inputs, weight, bias))
+    return IN_PLACE[activation](torch.addmm(bias, inputs, weight.t()))
 
 
 class _FusedLayers(torch.autograd.Function):
@@ -213,18 +214,18 @@ class _FusedLayers(torch.autograd.Function):
         gradients: list[Tensor | None] = [None] * (2 * count)
         rows, gradient = len(gradient), padded(gradient, len(outputs[0]))  # 0 for rows that nobody sees
         for layer in reversed(range(count)):
-            gradient = _activation_backward(ctx.activations[layer], gradient, outputs[layer + 1])
+            gradient = activation_backward(ctx.activations[layer], gradient, outputs[layer + 1])
             if needed[2 * layer]:
                 gradients[2 * layer] = weight_gradient(gradient, outputs[layer])
             if needed[2 * layer + 1]:
                 gradients[2 * layer + 1] = gradient.sum(0)
             if not (needs_inputs or any(needed[: 2 * layer])):
                 return None, None, *gradients
-            gradient = _input_gradient(gradient, weights[layer])
+            gradient = input_gradient(gradient, weights[layer])
         return gradient[:rows], None, *gradients
 
 
-def _activation_backward(activation: str, gradient: Tensor, outputs: Tensor) -> Tensor:
+def activation_backward(activation: str, gradient: Tensor, outputs: Tensor) -> Tensor:
     """From the gradient with respect to an activation's outputs to that with respect to its inputs."""
     if activation == "tanh":
         return _aten.tanh_backward(gradient, outputs)  # type: ignore[no-any-return]
@@ -235,18 +236,20 @@ def _activation_backward(activation: str, gradient: Tensor, outputs: Tensor) -> 
     return gradient
 
 
-def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     """The gradient with respect to a layer's inputs."""
-    large = len(gradient) * weight.numel() >= MIN_MULTIPLICATIONS
-    return _onednn_linear(gradient, weight.t()) if large else gradient.mm(weight)
+    if _by_onednn(gradient.shape[0] * weight.numel(), gradient):
+        return _onednn_linear(gradient, weight.t())
+    return gradient.mm(weight)
 
 
-def weight_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
-    """The gradient with respect to a layer's weight."""
+def weight_gradient(gradient: Tensor, inputs: Tensor, out: Tensor | None = None) -> Tensor:
+    """The gradient with respect to a layer's weight; ``out``: where to write it."""
     shape = gradient.shape[1], inputs.shape[1]
-    if len(gradient) * math.prod(shape) >= MIN_MULTIPLICATIONS and min(shape) >= MIN_WIDTH:
-        return _onednn_linear(gradient.t(), inputs.t())
-    return gradient.t().mm(inputs)
+    if min(shape) >= MIN_WIDTH and _by_onednn(gradient.shape[0] * math.prod(shape), gradient):
+        found = _onednn_linear(gradient.t(), inputs.t())
+        return found if out is None else out.copy_(found)
+    return torch.mm(gradient.t(), inputs, out=out)
 
 
 def is_hooked(module: nn.Module) -> bool:
