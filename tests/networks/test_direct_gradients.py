@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
 from ppo_and_friends.networks.distributions import Bernoulli, Categorical, Distribution, Gaussian
+from ppo_and_friends.networks.kernels import array_layers
 from ppo_and_friends.networks.kernels.array_distributions import policy_terms
 from ppo_and_friends.networks.kernels.array_loss import surrogate_and_gradient, value_loss_and_gradient
 from ppo_and_friends.networks.kernels.direct_gradients import direct_gradients
@@ -116,7 +117,12 @@ def test_every_loss(
 @pytest.mark.parametrize("activation", ["tanh", "relu", "elu"])
 @pytest.mark.parametrize("hidden", [(9, 7, 4), (3,), ()])
 @pytest.mark.parametrize("rows", [1, 64, 131])
-def test_every_network(activation: str, hidden: tuple[int, ...], rows: int) -> None:
+@pytest.mark.parametrize("largest", [0, array_layers.MAX_MULTIPLICATIONS])
+def test_every_network(
+    activation: str, hidden: tuple[int, ...], rows: int, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By PyTorch, and by NumPy."""
+    monkeypatch.setattr(array_layers, "MAX_MULTIPLICATIONS", largest)
     model = network(Gaussian(2), hidden=hidden, activation=activation)
     compare(model, minibatch_for(model, rows), **coefficients())
 
@@ -128,9 +134,9 @@ def test_a_shared_encoder_and_a_critic_that_sees_something_else() -> None:
     compare(model, minibatch_for(model, critic_inputs=3), **coefficients())
 
 
-@pytest.mark.parametrize("rows", [64, 2043])
-def test_single_precision_with_large_layers(rows: int) -> None:
-    """Where oneDNN takes part."""
+@pytest.mark.parametrize("rows", [8, 64, 2043])
+def test_single_precision(rows: int) -> None:
+    """By NumPy, by PyTorch, and by oneDNN."""
     model = network(Gaussian(2), hidden=(96, 64), dtype=torch.float32)
     minibatch = minibatch_for(model, rows)
     statistics, wanted = by_autograd(model, minibatch, **coefficients())
@@ -236,6 +242,10 @@ def normalised(model: ActorCritic) -> None:
 
 def watched_head(model: ActorCritic) -> None:
     model.policy_head.outputs.register_forward_hook(lambda module, inputs, outputs: None)
+
+
+def watched_parameter(model: ActorCritic) -> None:
+    model.value_head.weight.register_hook(lambda gradient: 2.0 * gradient)
 
 
 def watched_layers(model: ActorCritic) -> None:

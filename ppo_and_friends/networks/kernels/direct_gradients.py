@@ -6,8 +6,7 @@ Here the chain rule is written out, and the gradients go where autograd would ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,22 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
+from ppo_and_friends.networks.kernels import array_layers, tensor_layers
 from ppo_and_friends.networks.kernels.array_distributions import Terms, policy_terms
 from ppo_and_friends.networks.kernels.array_loss import array_loss
 from ppo_and_friends.networks.kernels.fused_layers import (
     ACTIVATION_NAMES,
     NO_ACTIVATION,
     FusedMLP,
-    activation_backward,
-    dense_layer,
-    input_gradient,
     is_hooked,
-    weight_gradient,
 )
 from ppo_and_friends.networks.kernels.fused_loss import LossInputs
+from ppo_and_friends.networks.kernels.tensor_layers import TensorLayer
 from ppo_and_friends.networks.layers import VectorEncoder
 from ppo_and_friends.networks.model import Model, Tensors
-from ppo_and_friends.networks.row_counts import padded
 
 Array = NDArray[Any]
 
@@ -44,35 +40,22 @@ class ObservedInputs(LossInputs, Protocol):
         """By name, [N, *obs] each."""
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A layer's parameters, where their gradients go, and the activation that follows."""
+class _Network:
+    """Layers, one after another, small ones by NumPy."""
 
-    weight: Tensor
-    bias: Tensor
-    weight_gradient: Tensor
-    bias_gradient: Tensor
-    activation: str
+    def __init__(self, layers: list[TensorLayer]) -> None:
+        self._layers, self._arrays = layers, [layer.as_arrays() for layer in layers]
 
-
-def _forward(layers: Sequence[_Layer], inputs: Tensor) -> list[Tensor]:
-    """The inputs, then each layer's outputs."""
-    outputs = [padded(inputs)]
-    for layer in layers:
-        outputs.append(dense_layer(outputs[-1], layer.weight, layer.bias, layer.activation))
-    return outputs
-
-
-def _backward(layers: Sequence[_Layer], outputs: Sequence[Tensor], gradient: Tensor) -> None:
-    """Write the parameters' gradients, given that with respect to the last layer's outputs."""
-    gradient = padded(gradient, outputs[0].shape[0])  # 0 for rows that nobody sees
-    for place in reversed(range(len(layers))):
-        layer = layers[place]
-        gradient = activation_backward(layer.activation, gradient, outputs[place + 1])
-        weight_gradient(gradient, outputs[place], out=layer.weight_gradient)
-        torch.sum(gradient, 0, out=layer.bias_gradient)
-        if place:
-            gradient = input_gradient(gradient, layer.weight)
+    def run(self, inputs: Tensor) -> tuple[Array, Callable[[Array], None]]:
+        """From inputs [N, I] to outputs [N, O], and what writes gradients, given those of the outputs."""
+        rows, arrays, layers = inputs.shape[0], self._arrays, self._layers
+        if all(layer.is_small(rows) for layer in arrays):
+            seen = array_layers.forward(arrays, inputs.numpy())
+            return seen[-1], lambda gradient: array_layers.backward(arrays, seen, gradient)
+        outputs = tensor_layers.forward(layers, inputs)
+        return outputs[-1].numpy()[:rows], lambda gradient: tensor_layers.backward(
+            layers, outputs, torch.from_numpy(gradient)
+        )
 
 
 class DirectGradients:
@@ -81,8 +64,8 @@ class DirectGradients:
     def __init__(
         self,
         terms: Terms,
-        actor: Sequence[_Layer],
-        critic: Sequence[_Layer],
+        actor: _Network,
+        critic: _Network,
         log_std: nn.Parameter | None,
     ) -> None:
         """Take what `direct_gradients` found."""
@@ -104,8 +87,8 @@ class DirectGradients:
         rows = minibatch.advantages.shape[0]
         seen = minibatch.observations["policy"].flatten(1)
         seen_by_critic = ActorCritic.critic_sees(minibatch.observations).flatten(1)
-        acted, judged = _forward(self._actor, seen), _forward(self._critic, seen_by_critic)
-        outputs, values = acted[-1].numpy()[:rows], judged[-1].numpy()[:rows]
+        outputs, teach_actor = self._actor.run(seen)
+        values, teach_critic = self._critic.run(seen_by_critic)
         size = outputs.shape[1]
         parameters = outputs
         if self._log_std is not None:
@@ -116,8 +99,8 @@ class DirectGradients:
         )
         if self._log_std is not None:
             np.add.reduce(by_parameters[:, size:], axis=0, out=self._log_std_gradient)
-        _backward(self._actor, acted, torch.from_numpy(by_parameters[:, :size]))
-        _backward(self._critic, judged, torch.from_numpy(by_values))
+        teach_actor(by_parameters[:, :size])
+        teach_critic(by_values)
         return torch.from_numpy(statistics)
 
 
@@ -132,7 +115,7 @@ def direct_gradients(network: Model) -> DirectGradients | None:
         return None
     assert isinstance(network, ActorCritic)
     head = network.policy_head
-    actor, critic = _layers(network.actor, head.outputs), _layers(network.critic, network.value_head)
+    actor, critic = _network(network.actor, head.outputs), _network(network.critic, network.value_head)
     if actor is None or critic is None:
         return None
     return DirectGradients(terms, actor, critic, head.log_std)
@@ -153,12 +136,13 @@ def _is_known(network: Model) -> bool:
 
 
 def _is_written(parameter: nn.Parameter) -> bool:
-    """Whether a gradient can be written to it."""
+    """Whether a gradient can be written to it, and nobody waits for autograd to do so."""
     usual = parameter.requires_grad and parameter.grad is not None and parameter.device.type == "cpu"
-    return usual and parameter.dtype in (torch.float32, torch.float64)
+    usual = usual and parameter.dtype in (torch.float32, torch.float64)
+    return usual and not (parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
 
 
-def _layers(hidden: nn.Module, head: nn.Module) -> list[_Layer] | None:
+def _network(hidden: nn.Module, head: nn.Module) -> _Network | None:
     """Hidden layers and a head; None: they are not all known."""
     found = hidden.layers() if type(hidden) is FusedMLP and not is_hooked(hidden) else None
     if type(hidden) is nn.Sequential and not len(hidden):
@@ -171,5 +155,5 @@ def _layers(hidden: nn.Module, head: nn.Module) -> list[_Layer] | None:
         if name is None:
             return None
         assert weight.grad is not None and bias.grad is not None
-        layers.append(_Layer(weight.detach(), bias.detach(), weight.grad, bias.grad, name))
-    return layers
+        layers.append(TensorLayer(weight.detach(), bias.detach(), weight.grad, bias.grad, name))
+    return _Network(layers)
