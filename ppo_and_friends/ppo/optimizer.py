@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
 
 from ppo_and_friends.distributed.communicator import Communicator
 from ppo_and_friends.distributed.gradient_sum import Sum, make_sum
@@ -62,7 +61,7 @@ class FlatOptimizer:
         self.gradients = self._buffer[:size]
         self.statistics = self._buffer[size:]
         self._sum: Sum | None = None
-        self._segments: list[slice] = []
+        self._segments: list[tuple[Tensor, Tensor]] = []  # each group's parameters and gradients
         self._epsilon = epsilon
         self._moments: list[dict[str, Tensor]] = []
         start = 0
@@ -76,8 +75,8 @@ class FlatOptimizer:
                 parameter.data = view
                 parameter.grad = self._buffer.as_strided(*layout)
                 start += parameter.numel()
-            self._segments.append(slice(first, start))
             segment = self.parameters[first:start]
+            self._segments.append((segment, self.gradients[first:start]))
             self._moments.append(
                 {
                     "step": torch.zeros((), dtype=torch.float32, device=segment.device),
@@ -112,34 +111,39 @@ class FlatOptimizer:
             The norm of the first group's (PPO's) gradient before clipping; NaN or infinite when
             the step was skipped.
         """
-        norms = [float(torch.linalg.vector_norm(self.gradients[span])) for span in self._segments]
+        norms = [float(torch.linalg.vector_norm(gradients)) for _, gradients in self._segments]
         if not all(map(_is_finite, norms)):
             return next(norm for norm in norms if not _is_finite(norm))
-        for group, span, moments, norm in zip(self.groups, self._segments, self._moments, norms, strict=True):
+        for group, segment, moments, norm in zip(
+            self.groups, self._segments, self._moments, norms, strict=True
+        ):
             if self.max_grad_norm is not None and norm > self.max_grad_norm:
-                self.gradients[span] *= self.max_grad_norm / norm
+                segment[1].mul_(self.max_grad_norm / norm)
             rate = learning_rate if group.learning_rate is None else group.learning_rate
-            self._adam(span, moments, rate)
+            self._adam(*segment, moments, rate)
         return norms[0]
 
     @torch.no_grad()
-    def _adam(self, span: slice, moments: dict[str, Tensor], learning_rate: float) -> None:
-        # The function, not the class torch.optim.Adam: half the time a step, and it doesn't import
+    def _adam(
+        self, parameters: Tensor, gradients: Tensor, moments: dict[str, Tensor], learning_rate: float
+    ) -> None:
+        # What `torch.optim.Adam(fused=True)` calls in the end: a third of its time, and it doesn't import
         # torch's compiler, which takes a second. Fused: 2.5 x faster than the default on the CPU.
-        adam(
-            [self.parameters[span]],
-            [self.gradients[span]],
+        step = moments["step"]
+        step += 1.0
+        torch._fused_adam_(
+            [parameters],
+            [gradients],
             [moments["exp_avg"]],
             [moments["exp_avg_sq"]],
             [],
-            [moments["step"]],
-            fused=True,
-            amsgrad=False,
+            [step],
+            lr=learning_rate,
             beta1=BETAS[0],
             beta2=BETAS[1],
-            lr=learning_rate,
             weight_decay=0.0,
             eps=self._epsilon,
+            amsgrad=False,
             maximize=False,
         )
 
