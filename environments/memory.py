@@ -98,9 +98,9 @@ def t_maze() -> Experiment:
             minibatch_size=2048,
             epochs=8,
             sequence_length=64,  # from the junction back to the sign
-            # Once every turn is right, gradients are 1,000 times smaller than those of a rare mistake, which
-            # Adam, used to the former, answers by a step of many times the learning rate. With 0.002 to the end
-            # what was learned was lost again for up to 80,000 timesteps.
+            # Once every turn is right, gradients are hundreds of times smaller than that of a rare mistake,
+            # which Adam, used to the former, answers by a step of many times the learning rate. With 0.002
+            # falling to 0, what was learned was lost again for up to 80,000 timesteps.
             learning_rate=steps(2e-3, (3.8, 2e-4), by="episode_return_mean_100"),
             entropy_coefficient=Schedule(0.01),
         ),
