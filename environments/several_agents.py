@@ -150,8 +150,6 @@ def level_based_foraging() -> Experiment:
             minibatch_size=1536,
             epochs=5,
             learning_rate=linear(5e-4),
-            # With a constant bonus agents got out of each other's way by chance alone: 0.32 with sampled
-            # actions, 0.18 with the most probable ones.
             entropy_coefficient=linear(0.01),
         ),
         network=NetworkSettings(actor_hidden=(128, 128), critic_hidden=(128, 128)),
