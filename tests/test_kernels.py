@@ -82,7 +82,7 @@ def refuse(*_: Any, **__: Any) -> Any:
 def test_plain_is_modules_and_autograd_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (building, "fuse_layers"),
-        (building, "step_function"),
+        (building, "act_function"),
         (building, "fused_ppo_loss"),
         (building, "direct_gradients"),
         (fused_layers, "fused_layers"),

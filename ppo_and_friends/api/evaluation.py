@@ -149,6 +149,9 @@ def _match(
     if not isinstance(policy, TrainedPolicy) or len(policy.agents) < 2:
         raise UsageError("An opponent is for games of several agents that share a policy.")
     space = policy.action_space
+    for player in (policy, opponent):
+        if isinstance(player, TrainedPolicy) and player.agent.network.groups_agents:
+            raise UsageError("Agents that decide together can't play against each other.")
     if not isinstance(opponent, TrainedPolicy):
         return Match(policy.agents, policy.agent.policy, partial(RandomPolicy, space))
     if opponent.agents != policy.agents or opponent.action_space != space:

@@ -22,6 +22,10 @@ class Layout:
         """The same share, counted in rows: agents, of which each environment has so many."""
         return Layout(self.total * rows, self.first * rows, self.local * rows)
 
+    def over(self, rows: int) -> Layout:
+        """The same share, counted in groups of so many rows."""
+        return Layout(self.total // rows, self.first // rows, self.local // rows)
+
 
 def divide(num_envs: int, rank: int, size: int) -> Layout:
     """Return the share of ``rank`` when ``num_envs`` environments are divided over ``size`` ranks.

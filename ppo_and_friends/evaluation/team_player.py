@@ -18,6 +18,7 @@ from ppo_and_friends.vector.batch import ObservationBatch
 from ppo_and_friends.vector.codec import BadObservationError, Encoder, policy_space
 from ppo_and_friends.vector.masks import KEY
 from ppo_and_friends.vector.parallel import agent_names, common_spaces
+from ppo_and_friends.vector.protocol import PRESENT
 from ppo_and_friends.vector.ranges import usable
 from ppo_and_friends.vector.team import RETURN, Team, team_return
 from ppo_and_friends.vector.team_masks import TeamMasks
@@ -56,7 +57,8 @@ class _Seats:
 
     def act(self, deterministic: bool) -> dict[str, Any]:
         """Actions of all of them, by agent."""
-        seen = {"policy": self._seen()} | ({} if self._masks.space is None else {KEY: self._legal})
+        seen = {"policy": self._seen(), PRESENT: self._team.present[self._columns, None]}
+        seen |= {} if self._masks.space is None else {KEY: self._legal}
         actions = self._policy.act(seen, deterministic)
         return {
             agent: to_action(row_of(actions, self._actions, k), self._actions)

@@ -48,7 +48,7 @@ class BehaviourCloning(Friend):
         Metric("loss", "Negative log-likelihood of the data set's actions in the last epoch, in nats"),
     )
 
-    works_with_memory = False  # steps are learned from one by one
+    works_with_memory = works_with_groups = False  # steps are learned from one by one
 
     finished_cloning: Tensor
     nll: Tensor

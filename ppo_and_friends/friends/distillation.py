@@ -136,6 +136,10 @@ class Distillation(Friend):
 
     def _check(self, raw: Array) -> None:
         assert self._teacher is not None
+        if self._teacher.agent.network.groups_agents:
+            raise UsageError(
+                f"Distillation: the agents of {self.path} decide together, and can't be asked here."
+            )
         mapping, distribution = self._teacher.agent.mapping, self.context.distribution
         here, there = raw.shape[1:], self._teacher.observation_space.shape
         if here != there:

@@ -60,6 +60,10 @@ class Friend(Hooks):
     works_with_memory: bool = True
     """Whether it supports models with memory. A friend that runs the network itself usually doesn't."""
 
+    works_with_groups: bool = True
+    """Whether it supports models that take an environment's agents together (`Model.groups_agents`). A friend
+    that runs the network itself, or replaces what it does, doesn't."""
+
     takes_tensors: bool = False
     """Whether ``transform``, ``transform_critic`` and ``observe`` work on tensors, too, which engines on a
     device have. Only a friend that has one of these must say so."""

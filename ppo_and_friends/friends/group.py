@@ -117,6 +117,20 @@ def check_memory(friends: FriendGroup, network: Model) -> None:
             )
 
 
+def check_groups(friends: FriendGroup, network: Model) -> None:
+    """Refuse friends that can't work with a model that takes an environment's agents together.
+
+    Raises:
+        UsageError: Names the friend.
+    """
+    for friend in friends:
+        if network.groups_agents and not (friend.works_with_groups and not friend.has("replace_actions")):
+            raise UsageError(
+                f"{friend.name} can't work with {type(network).__name__}, whose agents decide together: "
+                f"use --without {friend.name}."
+            )
+
+
 def check_tensors(friends: FriendGroup, device: torch.device | None) -> None:
     """Refuse friends that see an engine's data as arrays, where the engine keeps tensors on a device.
 

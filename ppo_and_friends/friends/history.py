@@ -10,8 +10,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.features import ActionFeatures
 from ppo_and_friends.friends.friend import Friend, FriendContext
+from ppo_and_friends.networks.action_features import ActionFeatures
 from ppo_and_friends.ppo.hooks import EpisodeHistory
 
 Array = NDArray[Any]

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from ppo_and_friends.common.images import is_image
 from ppo_and_friends.common.metric import Metric
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.features import ActionFeatures, feature_network
+from ppo_and_friends.friends.features import feature_network
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.moments import global_moments
 from ppo_and_friends.friends.normalizers import RewardNormalizer
+from ppo_and_friends.networks.action_features import ActionFeatures
 from ppo_and_friends.networks.layers import linear, mlp
 from ppo_and_friends.ppo.minibatches import Minibatch
 from ppo_and_friends.ppo.rollout import RewardStream, Rollout

@@ -15,8 +15,8 @@ from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.friend import Friend, FriendContext
 from ppo_and_friends.friends.opponent_pool import Choice, OpponentPool
-from ppo_and_friends.networks.kernels.inference import step_function
-from ppo_and_friends.networks.model import Tensors, begun, legal
+from ppo_and_friends.networks.kernels.inference import act_function
+from ppo_and_friends.networks.model import Tensors, begun
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.hooks import Controls, RolloutRequest
 from ppo_and_friends.ppo.rollout import Rollout
@@ -133,7 +133,7 @@ class SelfPlay(Friend):
         if not self.pool.count.item():
             self.pool.add(self._network, 0)
         fast = self.context.experiment.kernels == "fast"
-        self._act = [step_function(each) if fast else each.step for each in self.pool.networks]
+        self._act = [act_function(each) if fast else each.act for each in self.pool.networks]
 
     def replace_actions(self, actions: Tensor, seen: Tensors, noise: Tensor, starts: Tensor) -> Tensor:
         """Let snapshots act for their agents."""
@@ -143,7 +143,6 @@ class SelfPlay(Friend):
         theirs = (self._slots != ITSELF)[:, None] & (np.arange(self._agents) != self._seats[:, None])
         self._theirs[self._step] = theirs
         self._step += 1
-        distribution = self.context.distribution
         if self._states is None:
             self._states = noise.new_zeros((len(noise), self._network.state_size))
         self._states = begun(self._states, starts)
@@ -151,8 +150,7 @@ class SelfPlay(Friend):
             mine = (self._slots == slot)[:, None] & theirs
             rows = torch.from_numpy(np.flatnonzero(mine)).to(actions.device)
             own = {name: tensor[rows] for name, tensor in seen.items()}
-            parameters, self._states[rows] = self._act[slot](own, self._states[rows])
-            actions[rows] = distribution.sample(legal(distribution, parameters, own), noise[rows])
+            actions[rows], self._states[rows] = self._act[slot](own, self._states[rows], noise[rows])
         return actions
 
     def _begin(self, starts: Array) -> None:

@@ -47,7 +47,7 @@ class SymmetryAugmentation(Friend):
     """
 
     source = "arXiv:2403.04359; arXiv:1801.08093"
-    works_with_memory = False
+    works_with_memory = works_with_groups = False
     reported = (
         Metric("asymmetry", "Weighted loss of the asymmetry, mean over the update; only with `method=loss`"),
     )

@@ -18,8 +18,11 @@ from ppo_and_friends.networks.model import Model
 from ppo_and_friends.networks.recurrent import RecurrentActorCritic
 from ppo_and_friends.settings.experiment import NetworkSettings
 
-ROWS = 2
-"""Batch size for checking a user's model."""
+BUILT_IN = {"MultiAgentTransformer": "ppo_and_friends.networks.multi_agent_transformer"}
+"""Names of models besides the usual network, and the modules that they are in."""
+
+GROUPS = 2
+"""Batch size for checking a user's model, in groups of rows."""
 
 
 def make_network(
@@ -29,11 +32,21 @@ def make_network(
     streams: Sequence[str],
     generator: torch.Generator,
     critic_space: spaces.Box | None = None,
+    agents: int = 0,
 ) -> Model:
-    """Create the network on the CPU; see `Model` for the arguments.
+    """Create the network on the CPU; see `Model`.
+
+    Args:
+        observation_space: As the model gets it.
+        distribution: Of the actions.
+        settings: The experiment's ``network`` settings.
+        streams: Names of the reward streams.
+        generator: A source of random initial weights.
+        critic_space: Of what the critic alone sees; None: nothing.
+        agents: How many of an environment share the network; 0: there is a single one.
 
     Raises:
-        UsageError: The model can't be found or created, or returns the wrong shapes.
+        UsageError: The model can't be found or created, returns the wrong shapes, or is for several agents.
     """
     if settings.model is None:
         if settings.memory is None:
@@ -43,7 +56,7 @@ def make_network(
         )
         network.fit_layers(generator)
         return network
-    kind = find_part(settings.model, "model")
+    kind = find_part(settings.model, "model", BUILT_IN)
     if not (isinstance(kind, type) and issubclass(kind, Model)):
         raise UsageError(
             f"{settings.model!r} is not a model: it must be a class derived from "
@@ -54,9 +67,13 @@ def make_network(
         if not kind.reads_critic:
             raise UsageError(
                 f"Model {settings.model!r} doesn't read what the critic alone sees: leave out "
-                "environment.critic_observations, or see Model.reads_critic."
+                "environment.critic_observations and agents.critic, or see Model.reads_critic."
             )
         more["critic_space"] = critic_space
+    if kind.groups_agents:
+        if not agents:
+            raise UsageError(f"Model {settings.model!r} is for environments with several agents.")
+        more["agents"] = agents
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         try:
@@ -75,7 +92,8 @@ def make_network(
 def _check(model: Model, name: str, space: spaces.Box, distribution: Distribution, streams: int) -> None:
     """Call a model on observations of zeros, and reject wrong output shapes."""
     dtype = torch.uint8 if space.dtype == np.uint8 else torch.float32
-    observations = torch.zeros((ROWS, *space.shape), dtype=dtype)
+    rows = GROUPS * model.group_size
+    observations = torch.zeros((rows, *space.shape), dtype=dtype)
     was_training = model.training
     model.eval()
     with torch.no_grad():
@@ -90,7 +108,7 @@ def _check(model: Model, name: str, space: spaces.Box, distribution: Distributio
     model.train(was_training)
     for what, (tensor, size) in named.items():
         shape = list(getattr(tensor, "shape", ()))
-        if shape != [ROWS, size]:
+        if shape != [rows, size]:
             raise UsageError(
-                f"Model {name!r}: {what} are {shape} for {ROWS} observations, not [{ROWS}, {size}]."
+                f"Model {name!r}: {what} are {shape} for {rows} observations, not [{rows}, {size}]."
             )

@@ -15,6 +15,9 @@ from ppo_and_friends.settings.experiment import NetworkSettings
 Tensors: TypeAlias = Mapping[str, Tensor]
 """Observations by name: ``policy``, what the actor sees, and others where the environment has them."""
 
+PRESENT, ACTIONS = "present", "actions"
+"""Names of what a model sees besides, if it takes an environment's agents together."""
+
 
 def begun(state: Tensor, starts: Tensor) -> Tensor:
     """A model's state [B, S], with zeros where ``starts`` [B] bool says that an episode begins."""
@@ -33,12 +36,28 @@ def legal(distribution: Distribution, parameters: Tensor, observations: Tensors)
     return parameters if masks is None else distribution.masked(parameters, masks)
 
 
+def chosen(
+    distribution: Distribution, parameters: Tensor, observations: Tensors, noise: Tensor | None
+) -> Tensor:
+    """Legal actions [B, A].
+
+    Args:
+        distribution: Of the actions.
+        parameters: [B, P], as the model returns them.
+        observations: As in `legal`.
+        noise: [B, noise size], with which they are drawn; None: the most probable ones.
+    """
+    parameters = legal(distribution, parameters, observations)
+    return distribution.mode(parameters) if noise is None else distribution.sample(parameters, noise)
+
+
 class Model(nn.Module):
     """Policy and value function. Subclasses implement ``__init__`` and ``forward``.
 
     What trains and acts calls two methods: ``step`` for one step of acting, ``sequence`` for consecutive
     steps to learn from. Here they call ``policy`` and ``forward``, which see what is named ``policy`` alone.
-    A model with memory overrides them and sets ``state_size``.
+    A model with memory overrides them and sets ``state_size``. One whose actions depend on each other
+    overrides ``act``, which draws them, and sets ``groups_agents``.
 
     ``network.model`` names the class as ``module:Class``. It is created with the arguments below and moved to
     the run's device and precision. Its parameters are trained; parameters and buffers are saved.
@@ -52,12 +71,19 @@ class Model(nn.Module):
         policy_state_size: How many of these, the first ones, suffice to act.
         reads_critic: Whether ``sequence`` reads ``observations["critic"]``. Such a model takes the keyword
             argument ``critic_space``, the space of these, where there are any.
+        groups_agents: Whether it takes the rows of an environment's agents that share it together: row
+            g * n + k is agent k of group g, in acting and in minibatches. Such a model takes the keyword
+            argument ``agents``, n. Its observations have two more names: `PRESENT` [..., 1] bool, whether the
+            agent is there, and, in ``sequence``, `ACTIONS` [L, N, A], what was done.
+        group_size: n, rows that must not be taken apart; 1: each is by itself.
     """
 
     convolutional: bool = False
     state_size: int = 0
     policy_state_size: int = 0
     reads_critic: bool = False
+    groups_agents: bool = False
+    group_size: int = 1
 
     def __init__(
         self,
@@ -113,6 +139,20 @@ class Model(nn.Module):
             Parameters of the action distribution [B, P], and the next state, of the same shape.
         """
         return self.policy(observations["policy"]), state
+
+    def act(self, observations: Tensors, state: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One step of acting, and what it does.
+
+        Args:
+            observations: By name, [B, *obs] each.
+            state: As in ``step``.
+            noise: [B, noise size], with which the actions are drawn; None: the most probable ones.
+
+        Returns:
+            Actions [B, A], and the next state.
+        """
+        parameters, state = self.step(observations, state)
+        return chosen(self.distribution, parameters, observations, noise), state
 
     def sequence(self, observations: Tensors, state: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
         """L consecutive steps of N rows at once, as ``step`` goes through them one by one.

@@ -52,10 +52,14 @@ class ExportedPolicy(nn.Module):
         """Build the module from a trained policy.
 
         Raises:
-            UsageError: One of the policy's friends can't be exported.
+            UsageError: The network or one of the policy's friends can't be exported.
         """
         super().__init__()
         agent = policy.agent
+        if agent.network.groups_agents:
+            raise UsageError(
+                f"{type(agent.network).__name__}, whose agents decide together, can't be exported to ONNX."
+            )
         self.encode = Encode(policy.observation_space)
         friends = [friend for friend in friends_of(agent) if type(friend).transform is not Friend.transform]
         self.transforms = nn.ModuleList(exported_transform(friend) for friend in friends)

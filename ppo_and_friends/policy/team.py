@@ -28,6 +28,11 @@ class TeamObservations:
         """Dicts and tuples as in the space, of arrays [n, ...]."""
         return self._batch.value
 
+    @property
+    def there(self) -> Array:
+        """[n] bool, who was there last."""
+        return self._there
+
     def are_these(self, observation: Any) -> bool:
         """Whether it is a dict of observations by agent."""
         return (

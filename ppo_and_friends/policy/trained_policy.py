@@ -22,6 +22,7 @@ from ppo_and_friends.runs.checkpoint_contents import (
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.vector.codec import Encoder
 from ppo_and_friends.vector.masks import KEY, BadMaskError, as_mask, choices_of, dead_end
+from ppo_and_friends.vector.protocol import PRESENT
 from ppo_and_friends.vector.space_descriptions import restore
 from ppo_and_friends.vector.spaces import leaves
 
@@ -87,6 +88,10 @@ class TrainedPolicy:
         """
         if self._team.are_these(observation):
             return self._act_as_team(observation, action_mask, deterministic)
+        return self._act(observation, action_mask, deterministic)
+
+    def _act(self, observation: Any, action_mask: Any, deterministic: bool, present: Any = None) -> Any:
+        """An action, or those of a batch, of whose agents ``present`` [B] are there; None: all."""
         single = self._is_single(observation)
         batch = _batch_of_one(observation) if single else observation
         encoded = self._encode(batch)
@@ -99,7 +104,7 @@ class TrainedPolicy:
             # Each row is an episode, so a different batch size means new episodes.
             self._policy.reset()
             self._rows = len(encoded)
-        seen = {"policy": encoded}
+        seen = {"policy": encoded} | self._presence(present, len(encoded))
         if self.agent.mask_space is not None or action_mask is not None:
             seen[KEY] = self._masks(observation, action_mask, single, len(encoded))
         actions = self._policy.act(seen, deterministic)
@@ -142,9 +147,21 @@ class TrainedPolicy:
             for agent, observation in observations.items():
                 place = self.agents.index(agent)
                 masks[place] = self._masks(observation, (given or {}).get(agent), single=True, rows=1)[0]
-        actions = self(self._team.batch, action_mask=masks, deterministic=deterministic)
+        actions = self._act(self._team.batch, masks, deterministic, self._team.there)
         places = {agent: self.agents.index(agent) for agent in observations}
         return {agent: row_of(actions, self.action_space, k) for agent, k in places.items()}
+
+    def _presence(self, present: Any, rows: int) -> dict[str, Any]:
+        """Who is there [B, 1], if the network takes the agents of an environment together."""
+        network = self.agent.network
+        if not network.groups_agents:
+            return {}
+        if rows % network.group_size:
+            raise UsageError(
+                f"{', '.join(self.agents)} decide together: call the policy with their observations by name, "
+                f"or with a batch that has a row for each of them, not with {rows} row(s)."
+            )
+        return {PRESENT: np.ones((rows, 1), np.bool_) if present is None else present[:, None]}
 
     def _masks(self, observation: Any, given: Any, single: bool, rows: int) -> Any:
         """[B, M] bool."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ppo_and_friends.distributed.devices import host_array
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.model import Model, begun, legal
+from ppo_and_friends.networks.model import PRESENT, Model, begun
 from ppo_and_friends.ppo.hooks import EpisodeHistory, Hooks, transformed
 from ppo_and_friends.vector.protocol import Data, Observations
 
@@ -44,7 +44,7 @@ class ActingPolicy:
         """
         self.network, self.friends, self.mapping = network, friends, mapping
         self._device, self._dtype, self._masked = device, dtype, masked
-        self._needs = ("policy", "action_mask") if masked else ("policy",)
+        self._needs = ("policy", *["action_mask"] * masked, *[PRESENT] * network.groups_agents)
         self._history: EpisodeHistory | None = None
         self._state = torch.empty(0)
         self._generator = np.random.default_rng(0)
@@ -69,7 +69,8 @@ class ActingPolicy:
 
         Args:
             observations: By name, [B, *obs] each, encoded as the vector environments do. What the critic
-                alone sees isn't needed, the ``action_mask`` is if there was one in training.
+                alone sees isn't needed, the ``action_mask`` is if there was one in training, and `PRESENT` if
+                the network takes the agents of an environment together.
             deterministic: The most probable action; False: sample one.
 
         Returns:
@@ -93,20 +94,19 @@ class ActingPolicy:
         seen = transformed(self.friends, observations, self._history)
         inputs = {name: self._input(data) for name, data in seen.items() if name in self._needs}
         state = begun(self._state, torch.as_tensor(self._history.episode_starts, device=self._device))
-        parameters, self._state = self.network.step(inputs, state)
-        distribution = self.mapping.distribution
-        parameters = legal(distribution, parameters, inputs)
-        if deterministic:
-            actions = distribution.mode(parameters)
-        else:
-            shape = (rows, distribution.noise_size)
-            normal = distribution.noise_kind == "normal"
-            noise = self._generator.standard_normal(shape) if normal else self._generator.random(shape)
-            actions = distribution.sample(parameters, torch.from_numpy(noise).to(parameters))
+        noise = None if deterministic else self._noise(rows)
+        actions, self._state = self.network.act(inputs, state, noise)
         stored: Data = actions if isinstance(policy, Tensor) else host_array(actions)
         self._history.episode_starts = _like(np.zeros(rows, bool), policy)
         self._history.last_actions = stored
         return self.mapping.to_environment(stored)
+
+    def _noise(self, rows: int) -> Tensor:
+        distribution = self.mapping.distribution
+        shape = (rows, distribution.noise_size)
+        normal = distribution.noise_kind == "normal"
+        noise = self._generator.standard_normal(shape) if normal else self._generator.random(shape)
+        return torch.from_numpy(noise).to(self._device, self._dtype)
 
     def _input(self, data: Data) -> Tensor:
         """As a tensor on the network's device, in its precision."""

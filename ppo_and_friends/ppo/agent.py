@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.model import Model
+from ppo_and_friends.networks.model import PRESENT, Model
 from ppo_and_friends.ppo.acting_policy import ActingPolicy
 from ppo_and_friends.ppo.hooks import Hooks
 from ppo_and_friends.ppo.rollout import RewardStream
@@ -39,6 +39,8 @@ class Agent:
     def spaces(self) -> dict[str, spaces.Box]:
         """Of all observations as the network sees them, by name."""
         named = {"policy": self.space, "critic": self.critic_space, "action_mask": self.mask_space}
+        if self.network.groups_agents:
+            named[PRESENT] = spaces.Box(0, 1, (1,), np.bool_)  # type: ignore[arg-type]
         return {name: space for name, space in named.items() if space is not None}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from ppo_and_friends.distributed.grace import Deadline, RolloutGivenUp
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.distributed.randomness import Purpose, Randomness
 from ppo_and_friends.networks.action_mapping import ActionMapping
-from ppo_and_friends.networks.model import Model, Tensors, begun, legal
+from ppo_and_friends.networks.model import ACTIONS, Model, Tensors, begun, legal
 from ppo_and_friends.ppo.hooks import Episode, EpisodeHistory, Hooks, RolloutRequest, transformed
 from ppo_and_friends.ppo.rollout import Rollout, in_chunks, in_steps
 from ppo_and_friends.ppo.rows import Rows, as_data, history_rows, of_prefix, prefixed, restored_history
@@ -27,8 +27,8 @@ from ppo_and_friends.vector.protocol import Data, Observations, Task, VectorEnv,
 
 Array = NDArray[Any]
 
-StepFunction = Callable[[Tensors, Tensor], tuple[Tensor, Tensor]]
-"""As `Model.step`, without gradients."""
+ActFunction = Callable[[Tensors, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""As `Model.act`, without gradients."""
 
 EVALUATION_NUMBERS = 2**24
 """Most numbers of observations in one batch when a rollout is evaluated: 64 MiB."""
@@ -55,7 +55,7 @@ class Collector:
         device: torch.device,
         dtype: torch.dtype,
         stopwatch: Stopwatch,
-        step_function: Callable[[Model], StepFunction],
+        act_function: Callable[[Model], ActFunction],
     ) -> None:
         """Allocate the rollout.
 
@@ -72,7 +72,7 @@ class Collector:
             device: Where the network lives.
             dtype: The network's precision.
             stopwatch: Told the time spent in ``environment`` and ``inference``.
-            step_function: Turns the network into the function that acts during a rollout.
+            act_function: Turns the network into the function that acts during a rollout.
         """
         self.envs, self.network, self.friends = envs, network, friends
         self.mapping, self.randomness, self.layout = mapping, randomness, layout
@@ -89,7 +89,7 @@ class Collector:
             device=device,
             dtype=dtype,
         )
-        self._step_function = step_function
+        self._act_function = act_function
         self._since, self._begun = 0, np.zeros(layout.local, np.int64)
         self._raw: Observations | None = None
         self.deadline: Deadline | None = None
@@ -125,7 +125,8 @@ class Collector:
     def rows(self) -> dict[str, Array]:
         """What goes on from this rollout to the next, [B, ...] by name."""
         assert self._raw is not None
-        observations = {name: host_array(data) for name, data in self._raw.items()}
+        # What the network doesn't see isn't needed.
+        observations = {name: host_array(self._raw[name]) for name in self.rollout.observations}
         return {
             **prefixed("observations", observations),
             **prefixed("history", history_rows(self._history)),
@@ -181,7 +182,7 @@ class Collector:
         storage, raw, history = self._storage, self._raw, self._history
         storage.begin(request.iteration)
         noise = torch.from_numpy(request.noise).to(self.device, self._dtype)
-        act = self._step_function(self.network)
+        act = self._act_function(self.network)
         as_array, timer = self.envs.device is None, self.stopwatch
         for t in range(self.steps):
             if deadline is not None and deadline.near():
@@ -214,17 +215,15 @@ class Collector:
         return rollout
 
     @torch.inference_mode()
-    def _act(self, act: StepFunction, t: int, seen: Tensors, noise: Tensor) -> Tensor:
+    def _act(self, act: ActFunction, t: int, seen: Tensors, noise: Tensor) -> Tensor:
         """Actions [B, A] of step t; the model's state goes on."""
         chunk, within = divmod(t, self.sequence_length)
         rollout = self.rollout
         if within == 0:
             rollout.states[chunk] = self._state
         state = begun(self._state, self._storage.starts[t])
-        parameters, self._state = act(seen, state)
         noise = self.friends.shape_noise(noise, seen["policy"])
-        distribution = self.mapping.distribution
-        actions = distribution.sample(legal(distribution, parameters, seen), noise)
+        actions, self._state = act(seen, state, noise)
         return self.friends.replace_actions(actions, seen, noise, self._storage.starts[t])
 
     def _evaluate(self, rollout: Rollout) -> None:
@@ -257,9 +256,13 @@ def evaluate_network(
         Policy parameters [T+1, B, P] and value outputs [T+1, B, number of streams].
     """
     observations = rollout.observations if observations is None else observations
-    length, steps = rollout.sequence_length, rollout.steps
+    length, steps, group = rollout.sequence_length, rollout.steps, network.group_size
+    if network.groups_agents:
+        # Nothing was done yet after the last observation, of which only the value is of use.
+        actions = torch.cat((rollout.actions, torch.zeros_like(rollout.actions[:1])))
+        observations = {**observations, ACTIONS: actions}
     numbers = max(tensor[0, 0].numel() for tensor in observations.values())
-    columns = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // numbers) // length)
+    columns = max(1, min(EVALUATION_ROWS, EVALUATION_NUMBERS // numbers) // length // group) * group
     # The last observation is a chunk of its own; where all chunks have length 1, it joins the others.
     spans = [(0, steps + 1, 1)] if length == 1 else [(0, steps, length), (steps, steps + 1, 1)]
     parts: list[tuple[Tensor, Tensor]] = []

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ppo_and_friends.common.images import image_axes
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.networks.model import Model, legal
+from ppo_and_friends.networks.model import ACTIONS, Model, legal
 from ppo_and_friends.ppo.rollout import Rollout
 
 Array = NDArray[Any]
@@ -81,6 +81,8 @@ class Minibatch:
         """Run the network over the chunks: sets ``policy_parameters`` and ``value_outputs``."""
         shape = (-1, len(self.states))
         observations = {name: tensor.unflatten(0, shape) for name, tensor in self.observations.items()}
+        if network.groups_agents:
+            observations[ACTIONS] = self.actions.unflatten(0, shape)
         starts = self.episode_starts.unflatten(0, shape)
         parameters, outputs = network.sequence(observations, self.states, starts)
         self.policy_parameters = legal(network.distribution, parameters.flatten(0, 1), self.observations)
@@ -157,8 +159,9 @@ def active_counts(active: Tensor, orders: list[Array], bounds: list[tuple[int, i
 class MinibatchSource:
     """Draws an update's minibatches from a rollout, with one gather an epoch."""
 
-    def __init__(self, rollout: Rollout) -> None:
-        self.rollout = rollout
+    def __init__(self, rollout: Rollout, group_size: int = 1) -> None:
+        """Take a rollout, and `Model.group_size`: rows whose orders must be equal."""
+        self.rollout, self._group_size = rollout, group_size
         self.streams = list(rollout.value_outputs)
         outputs = [rollout.value_outputs[name][:-1] for name in self.streams]
         self._observations = {
@@ -187,7 +190,7 @@ class MinibatchSource:
         chunks = torch.from_numpy((order * envs + np.arange(envs)).reshape(-1)).to(device)
         samples = _samples_of(chunks, envs, length, bounds)
         edges = [0, *(last * envs for _, last in bounds)]  # of the minibatches, in chunks
-        if rollout.played is not None and length == 1:
+        if rollout.played is not None and length == 1 and self._group_size == 1:
             # Where agents take turns or opponents act, most samples may be none of experience.
             keep = self._fixed["active"].index_select(0, samples) > 0.0
             keep[edges[:-1]] = (

@@ -184,13 +184,15 @@ class Trainer:
     def improve(self, rollout: Rollout, controls: Controls) -> dict[str, float]:
         """Optimise the surrogate for several epochs of minibatches (line 6 of Algorithm 1)."""
         self.friends.before_update(controls)
-        shape = (self.layout, self._chunks)
+        group = self.network.group_size
+        shape = self.layout.over(group), self._chunks
         orders = [
-            self.randomness.shuffles(self.iteration, epoch, *shape) for epoch in range(self.settings.epochs)
+            self.randomness.shuffles(self.iteration, epoch, *shape).repeat(group, axis=1)
+            for epoch in range(self.settings.epochs)
         ]
         counts = active_counts(rollout.active, orders, self._bounds)
         self.communicator.sum_(counts)
-        source = MinibatchSource(rollout)
+        source = MinibatchSource(rollout, group)
         self._gradients = self._shortcut(self.network)
         history: list[dict[str, float]] = []
         for epoch, order in enumerate(orders):

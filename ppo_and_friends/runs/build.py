@@ -20,6 +20,7 @@ from ppo_and_friends.friends.catalog import make_friend
 from ppo_and_friends.friends.friend import FriendContext
 from ppo_and_friends.friends.group import (
     FriendGroup,
+    check_groups,
     check_memory,
     check_ownership,
     check_tensors,
@@ -32,7 +33,7 @@ from ppo_and_friends.networks.kernels.direct_gradients import direct_gradients
 from ppo_and_friends.networks.kernels.fused_layers import fuse_layers
 from ppo_and_friends.networks.kernels.fused_loss import fused_ppo_loss
 from ppo_and_friends.networks.kernels.fused_memory import fuse_memory
-from ppo_and_friends.networks.kernels.inference import step_function
+from ppo_and_friends.networks.kernels.inference import act_function
 from ppo_and_friends.ppo.agent import Agent
 from ppo_and_friends.ppo.collector import Collector
 from ppo_and_friends.ppo.losses import ppo_loss
@@ -141,6 +142,7 @@ def build_agent(
         [stream.name for stream in streams],
         generator,
         friends.critic_space,
+        len(agents),
     ).to(device, dtype)
     network = friends.adapt(network)
     if experiment.kernels == "fast":
@@ -149,6 +151,7 @@ def build_agent(
             fuse_memory(module)
     check_ownership(friends, network)
     check_memory(friends, network)
+    check_groups(friends, network)
     agent = Agent(network, friends, mapping, streams, space, device, dtype, friends.critic_space, mask_space)
     for tensor in agent.tensors().values():
         broadcast_(tensor, communicator)
@@ -225,7 +228,7 @@ def build_trainer(
         device=agent.device,
         dtype=agent.dtype,
         stopwatch=stopwatch,
-        step_function=step_function if fast else lambda network: network.step,
+        act_function=act_function if fast else lambda network: network.act,
     )
     for friend in friends_of(agent):
         if friend.has("choose_task"):

@@ -14,8 +14,9 @@ class NetworkSettings:
     """Actor and critic."""
 
     model: str | None = None
-    """Your own model instead of the built-in network, as ``module:Class`` or ``path/to/file.py:Class``. It
-    receives the other settings and may ignore them. See docs/own_parts.md."""
+    """Another model instead of the usual network: ``MultiAgentTransformer`` (see docs/several_agents.md), or
+    your own, as ``module:Class`` or ``path/to/file.py:Class``. It receives the other settings and may ignore
+    them. See docs/own_parts.md."""
 
     actor_hidden: Widths = (64, 64)
     """Widths of the actor's hidden layers; ignored with the Nature CNN, whose 512 features feed the head."""
@@ -34,6 +35,15 @@ class NetworkSettings:
 
     shared: bool | None = None
     """Actor and critic share the encoder; None: for images only."""
+
+    attention_width: Positive = 64
+    """Width of the layers of a ``MultiAgentTransformer``. See docs/several_agents.md."""
+
+    attention_heads: Positive = 1
+    """Its attention heads; they divide the width."""
+
+    attention_layers: Positive = 1
+    """Number of its blocks, in the encoder and in the decoder."""
 
     memory: Literal["lstm", "gru"] | None = None
     """Type of the recurrent layers that give the policy a memory; None: no memory. See

@@ -19,7 +19,7 @@ from ppo_and_friends.vector.codec import encoders
 from ppo_and_friends.vector.critics import critic_view
 from ppo_and_friends.vector.masks import KEY
 from ppo_and_friends.vector.parallel import common_spaces
-from ppo_and_friends.vector.protocol import VectorStep
+from ppo_and_friends.vector.protocol import PRESENT, VectorStep
 from ppo_and_friends.vector.spaces import check_action_space
 from ppo_and_friends.vector.states.environment import divided, joined
 from ppo_and_friends.vector.states.restore import restored
@@ -75,7 +75,7 @@ class PettingZooVectorEnv:
         with teams.output:
             self._critic = critic_view(agents, teams.teams, self._encoders, self._columns, masks)
             self._masks = TeamMasks(first, self.agents, masks)
-        others: dict[str, spaces.Box] = {}
+        others: dict[str, spaces.Box] = {PRESENT: spaces.Box(0, 1, (1,), np.bool_)}  # type: ignore[arg-type]
         if self._critic is not None:
             others["critic"] = self._critic.space
         if self._masks.space is not None:
@@ -197,6 +197,7 @@ class PettingZooVectorEnv:
         named = {name: encode(self._batch.value) for name, encode in self._encoders.items()}
         if self._critic is not None:
             named["critic"] = self._critic(named, latest)
+        named[PRESENT] = latest.present[:, self._columns].reshape(-1, 1)
         if self._masks.space is not None:
             named[KEY] = self._legal(latest)
         return named

@@ -15,7 +15,10 @@ Data: TypeAlias = Any
 
 Observations: TypeAlias = Mapping[str, Data]
 """``policy`` [B, *obs], what the actor sees. Only where there are any: ``critic`` [B, *obs], all that the
-critic sees, and ``action_mask`` [B, *mask] bool, True for the actions that are legal."""
+critic sees, ``action_mask`` [B, *mask] bool, True for the actions that are legal, and of several agents
+`PRESENT` [B, 1] bool, whether the agent is there; where an episode is over for all, whether it was."""
+
+PRESENT = "present"
 
 NO_SPACES: Mapping[str, spaces.Box] = MappingProxyType({})
 """`VectorEnv.other_spaces` of an engine that returns ``policy`` alone."""

@@ -34,6 +34,9 @@ class TeamsStep:
     seen: Array
     """[E, n] bool, whether the agent is there or acted, so that its observation is of now."""
 
+    present: Array
+    """[E, n] bool, whether the agent is there; where the episode is over, whether it was in its last step."""
+
     starts: Array
     """[E, n] bool, whether the observation is the first one of the agent's episode."""
 
@@ -84,13 +87,13 @@ class Teams:
         with self.output:
             observations = [team.reset(seed + e * n) for e, team in enumerate(self.teams)]
         there = np.stack([team.present for team in self.teams])
-        self.latest = TeamsStep(observations, [None] * len(self.teams), there, there)
+        self.latest = TeamsStep(observations, [None] * len(self.teams), there, there, there)
         return self.latest
 
     def step(self, actions: list[dict[str, Any]]) -> TeamsStep:
         """Step all with actions for all agents, present or not; reset where an episode is over."""
         shape = (len(self.teams), len(self.agents))
-        seen, starts = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        seen, present, starts = (np.zeros(shape, np.bool_) for _ in range(3))
         observations: list[dict[str, Any]] = []
         steps: list[TeamStep | None] = []
         with self.output:
@@ -98,13 +101,14 @@ class Teams:
                 if team.over:
                     observations.append(team.reset())
                     steps.append(None)
-                    starts[e] = seen[e] = team.present
+                    starts[e] = seen[e] = present[e] = team.present
                 else:
                     step = team.step(actions[e])
                     observations.append(step.observations)
                     steps.append(step)
                     starts[e], seen[e] = step.present & ~step.acted, step.present | step.acted
-        self.latest = TeamsStep(observations, steps, seen, starts)
+                    present[e] = step.acted if team.over else step.present
+        self.latest = TeamsStep(observations, steps, seen, present, starts)
         return self.latest
 
     def step_with_offered(self) -> None:

@@ -16,9 +16,9 @@ from gymnasium import spaces
 from ppo_and_friends.distributed.layout import divide
 from ppo_and_friends.distributed.solo_communicator import SoloCommunicator
 from ppo_and_friends.errors import UsageError
-from ppo_and_friends.friends.features import ActionFeatures
 from ppo_and_friends.friends.icm import ICM
 from ppo_and_friends.friends.rnd import RND
+from ppo_and_friends.networks.action_features import ActionFeatures
 from ppo_and_friends.networks.distributions import Bernoulli, Categorical, Gaussian, SquashedGaussian
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.runs.build import build_trainer

@@ -15,13 +15,29 @@ from torch.nn import functional
 
 from ppo_and_friends.networks.actor_critic import ActorCritic, PolicyHead
 from ppo_and_friends.networks.kernels.fused_layers import FusedMLP, fused_layers, is_hooked
-from ppo_and_friends.networks.model import Model, Tensors
+from ppo_and_friends.networks.model import Model, Tensors, chosen
 from ppo_and_friends.networks.split_encoder import SplitEncoder
 
 Function = Callable[[Tensor], Tensor]
 
+Act = Callable[[Tensors, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""As `Model.act`."""
+
 Step = Callable[[Tensors, Tensor], tuple[Tensor, Tensor]]
 """As `Model.step`."""
+
+
+def act_function(network: Model) -> Act:
+    """``network.act`` as a plain function, if it draws by ``step`` alone; the method itself otherwise."""
+    if type(network).act is not Model.act:
+        return network.act
+    step, distribution = step_function(network), network.distribution
+
+    def act(observations: Tensors, state: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        parameters, state = step(observations, state)
+        return chosen(distribution, parameters, observations, noise), state
+
+    return act
 
 
 def step_function(network: Model) -> Step:
