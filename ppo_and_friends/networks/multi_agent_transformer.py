@@ -137,8 +137,7 @@ class MultiAgentTransformer(Model):
     def _encode(self, groups: Tensors) -> Tensor:
         """[G, n, D], what all see."""
         present = groups[PRESENT].squeeze(-1)
-        itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
-        mask = present.unsqueeze(1) | itself
+        mask = _looks_at(present)
         seen = self.reader(groups["policy"].flatten(0, 1)).unflatten(0, present.shape)
         encoded: Tensor = self.observation_layer(seen)
         for block in self.encoder:
@@ -166,15 +165,22 @@ class MultiAgentTransformer(Model):
         """
         count = encoded.shape[1]
         causal = torch.ones((count, count), dtype=torch.bool, device=encoded.device).tril()
-        # Column k is the action of agent k - 1; the mark is always there.
+        # At first place k holds the action of agent k - 1; behind a block also what agent k sees.
         there = present.squeeze(-1)
-        there = torch.cat((torch.ones_like(there[:, :1]), there[:, :-1]), dim=1)
-        mask = causal & there.unsqueeze(1)
+        acted = torch.cat((torch.ones_like(there[:, :1]), there[:, :-1]), dim=1)
+        mask = causal & acted.unsqueeze(1)
         decoded: Tensor = self.action_layer(taken)
         for block in self.decoder:
             decoded = block(decoded, encoded, mask)
+            mask = causal & _looks_at(there)
         parameters: Tensor = self.policy_head(self.policy_layer(decoded))
         return parameters
+
+
+def _looks_at(present: Tensor) -> Tensor:
+    """[G, n, n] bool: all look at those who are there [G, n], and at themselves."""
+    itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
+    return present.unsqueeze(1) | itself
 
 
 def _embedding(layer: nn.Linear) -> nn.Sequential:
