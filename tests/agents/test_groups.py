@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from ppo_and_friends import load_policy
 from ppo_and_friends.api.evaluation import evaluate
 from ppo_and_friends.distributed.layout import Layout
 from ppo_and_friends.errors import UsageError
 from ppo_and_friends.friends.catalog import BUILT_IN, OF_AGENTS, find_friend
-from ppo_and_friends.networks.model import PRESENT
+from ppo_and_friends.networks.model import PRESENT, Model
 from ppo_and_friends.policy.export import export_onnx
 from ppo_and_friends.ppo.minibatches import MinibatchSource, slice_bounds
 from ppo_and_friends.ppo.trainer import Trainer
@@ -65,6 +66,32 @@ def test_the_same_on_any_number_of_ranks(kind: str) -> None:
         got = parameters(settings, size)
         for key, expected in alone.items():
             np.testing.assert_allclose(got[key], expected, atol=1e-9, rtol=1e-9, err_msg=key)
+
+
+class Means(Model):
+    """A model of a user's own: each agent also sees the mean of what all see."""
+
+    groups_agents = True
+
+    def __init__(self, observation_space: spaces.Box, *given: Any, agents: int) -> None:
+        super().__init__(observation_space, *given)
+        self.group_size = agents
+        outputs = self.distribution.parameter_size + len(self.streams)
+        self.layer = torch.nn.Linear(2 * observation_space.shape[0], outputs)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        groups = observations.unflatten(0, (-1, self.group_size))
+        seen = torch.cat((groups, groups.mean(1, keepdim=True).expand_as(groups)), dim=-1).flatten(0, 1)
+        outputs = self.layer(seen)
+        return outputs[:, : self.distribution.parameter_size], outputs[:, self.distribution.parameter_size :]
+
+
+def test_a_model_of_ones_own_is_the_same_on_any_number_of_ranks() -> None:
+    network = NetworkSettings(model=f"{__name__}:Means")
+    settings = squad(*FRIENDS, num_envs=5, network=network, precision="float64", **KINDS["choices"])
+    alone, got = parameters(settings, 1), parameters(settings, 3)
+    for key, expected in alone.items():
+        np.testing.assert_allclose(got[key], expected, atol=1e-9, rtol=1e-9, err_msg=key)
 
 
 def test_the_same_bits_with_deterministic_shards() -> None:
