@@ -19,14 +19,15 @@ from ppo_and_friends.settings.experiment import NetworkSettings
 
 
 class MultiAgentTransformer(Model):
-    r"""Encoder of all agents' observations, decoder of their actions (arXiv:2205.14953, section 4).
+    r"""Encoder of all agents' observations, decoder of their actions (arXiv:2205.14953, figure 2).
 
-    With the agents' order fixed, the policy is a product (from the advantage decomposition, theorem 1):
+    With the agents' order fixed, the policy is a product, as their advantage is a sum (theorem 1):
 
     .. math:: \pi(a^{1:n} | o^{1:n}) = \prod_m \pi(a^m | o^{1:n}, a^{1:m-1})
 
     When acting, the decoder is run once for each agent, with the actions before it. When learning, these are
     known, and a causal mask makes one pass of all. An agent that isn't there is looked at by none but itself.
+    The losses are PPO's for each agent (equations 4 and 5), with returns and advantages of its own.
 
     Shapes: G groups of n agents, D the width, F numbers that describe an action.
     """
