@@ -37,7 +37,7 @@ def graph_of(network: nn.Module, observation: Tensor) -> list[Node]:
 
     Args:
         network: From observations [N, *obs] to a tensor or a tuple of them.
-        observation: [1, *obs].
+        observation: [1, *obs], or the rows that must not be taken apart.
 
     Returns:
         Nodes, each after those whose results it takes.

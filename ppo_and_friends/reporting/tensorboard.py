@@ -101,7 +101,10 @@ class TensorBoardReporter(SilentReporter):
         from ppo_and_friends.reporting.model_graph import graph_definition, graph_of
 
         with contextlib.suppress(Exception):
-            self._write(0, graph_def=graph_definition(graph_of(agent.network, agent.example(1))))
+            self._write(
+                0,
+                graph_def=graph_definition(graph_of(agent.network, agent.example(agent.network.group_size))),
+            )
 
     def wants_samples(self) -> bool:
         """Every 20th report, and no more often than every 5 s."""
