@@ -43,7 +43,7 @@ class Options:
     """Measure training steps a second, and where the time goes."""
 
     environments: tuple[str, ...] = ENVIRONMENTS
-    """Launchers."""
+    """Launchers; none: the peers alone."""
     ranks: tuple[int, ...] = (1, 2)
     """MPI ranks to measure with; 1 is measured on a single core too."""
     seconds: float = 20.0
@@ -166,12 +166,13 @@ def split_table(results: Results) -> str:
 def write_speed(results: Results, folder: Path) -> str:
     """Write ``speed.json`` and ``speed.md``; returns the Markdown."""
     how = f"median of {results['rounds']} rounds of {results['seconds']:g} s each."
-    parts = ["# Speed", f"{origin(results)}; {how}", rates_table(results)]
+    parts = ["# Speed", f"{origin(results)}; {how}"]
+    if results["rows"]:
+        parts += [rates_table(results), "Shares of the time:", split_table(results)]
     if "equal_work" in results:
         rows = [[sizes, *rates_of(row, EQUAL_SIDES)] for sizes, row in results["equal_work"].items()]
         header = ("HalfCheetah, 64-64, one core, same engine", *EQUAL_SIDES.values())
         parts += ["Equal work, steps a second:", markdown(header, rows)]
-    parts += ["Shares of the time:", split_table(results)]
     parts += [f"Failed: {failure}" for failure in results["failures"]]
     text = "\n\n".join(parts) + "\n"
     save(folder / "speed.json", results, text)

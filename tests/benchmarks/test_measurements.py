@@ -72,6 +72,13 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
     assert (tmp_path / "speed" / "speed.md").read_text() == text
 
 
+def test_peers_alone_make_one_table(tmp_path: Path) -> None:
+    rates = {"ours": [{"steps_per_second": rate} for rate in (8000.0, 9000.0, 7000.0)], "sb3": []}
+    text = write_speed(results() | {"rows": {}, "failures": [], "equal_work": {"small": rates}}, tmp_path)
+    assert cells(text.splitlines()[-1]) == ["small", "8,000", "-", "-"]
+    assert text.count("\n|---") == 1
+
+
 def test_what_has_done_enough_ends_with_all_it_started(tmp_path: Path) -> None:
     child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {child!r}])"
