@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ppo_and_friends.common.nested import row_of
 from ppo_and_friends.distributed.pulse import PULSE
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.evaluation.company import Company
 from ppo_and_friends.evaluation.opponents import Match, won
 from ppo_and_friends.evaluation.player import Episode, Player, Policy, to_action
@@ -32,6 +33,12 @@ class _Seats:
     def __init__(
         self, policy: Policy, team: Team, agents: tuple[str, ...], id: str, masks: str, hidden: Any
     ) -> None:
+        together = getattr(policy, "group_size", 1)
+        if together not in (1, len(agents)):
+            raise UsageError(
+                f"{id} has {len(agents)} agents ({', '.join(agents)}), but the policy was trained for "
+                f"{together} that decide together."
+            )
         self._policy, self._team, self._agents = policy, team, agents
         space, self._actions = common_spaces(team.env, id, agents, masks)
         self._columns = [team.agents.index(agent) for agent in agents]
@@ -57,7 +64,8 @@ class _Seats:
 
     def act(self, deterministic: bool) -> dict[str, Any]:
         """Actions of all of them, by agent."""
-        seen = {"policy": self._seen(), PRESENT: self._team.present[self._columns, None]}
+        acts = self._team.present & ~self._team.waiting
+        seen = {"policy": self._seen(), PRESENT: acts[self._columns, None]}
         seen |= {} if self._masks.space is None else {KEY: self._legal}
         actions = self._policy.act(seen, deterministic)
         return {

@@ -80,6 +80,8 @@ class Evaluator(Friend):
             agents = self.context.agents
             if len(agents) < 2 or self.context.experiment.agents.several:
                 raise UsageError("Evaluator: opponent is for games of several agents that share a policy.")
+            if agent.network.groups_agents:
+                raise UsageError("Evaluator: agents that decide together can't play against an opponent.")
             self._policy = Match(agents, agent.policy, partial(RandomPolicy, self.context.action_space))
 
     def before_update(self, controls: Controls) -> None:

@@ -78,6 +78,11 @@ def make_network(
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         try:
             model: Model = kind(observation_space, distribution, settings, streams, generator, **more)
+            if kind.groups_agents and model.group_size != agents:
+                raise UsageError(
+                    f"Model {settings.model!r} takes agents together: its group_size must be how many share "
+                    f"it, {agents}, not {model.group_size}."
+                )
             _check(model, settings.model, observation_space, distribution, len(streams))
         except PPOError:
             raise

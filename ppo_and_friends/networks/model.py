@@ -74,7 +74,7 @@ class Model(nn.Module):
         groups_agents: Whether it takes the rows of an environment's agents that share it together: row
             g * n + k is agent k of group g, in acting and in minibatches. Such a model takes the keyword
             argument ``agents``, n. Its observations have two more names: `PRESENT` [..., 1] bool, whether the
-            agent is there, and, in ``sequence``, `ACTIONS` [L, N, A], what was done.
+            agent is there and has its turn, and, in ``sequence``, `ACTIONS` [L, N, A], what was done.
         group_size: n, rows that must not be taken apart; 1: each is by itself.
     """
 

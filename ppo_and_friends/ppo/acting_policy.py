@@ -49,6 +49,11 @@ class ActingPolicy:
         self._state = torch.empty(0)
         self._generator = np.random.default_rng(0)
 
+    @property
+    def group_size(self) -> int:
+        """How many agents decide together; 1: each by itself."""
+        return self.network.group_size
+
     def reset(self, seed: int | None = None, rows: Array | None = None) -> None:
         """Begin new episodes.
 

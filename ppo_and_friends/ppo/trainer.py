@@ -54,7 +54,7 @@ class Trainer:
         optimizer: FlatOptimizer,
         stopwatch: Stopwatch,
         loss: LossFunction,
-        shortcut: Callable[[Model], GradientFunction | None] = lambda network: None,
+        shortcut: Callable[[Model], GradientFunction | None] | None = None,
     ) -> None:
         """Assemble the parts, which ``build.py`` creates.
 
@@ -67,8 +67,8 @@ class Trainer:
             optimizer: Holds the parameters of network and friends.
             stopwatch: Told the time spent in each part of an iteration.
             loss: `losses.ppo_loss`, or what computes the same faster.
-            shortcut: Asked before each update for what does without ``loss`` and autograd; None: there is
-                nothing, for this network.
+            shortcut: Asked before each update for what does without ``loss`` and autograd; it returns None if
+                it can't, for this network. None: nothing is asked.
         """
         self.experiment, self.settings = experiment, experiment.ppo
         self.communicator, self.layout = communicator, layout
@@ -193,7 +193,7 @@ class Trainer:
         counts = active_counts(rollout.active, orders, self._bounds)
         self.communicator.sum_(counts)
         source = MinibatchSource(rollout, group)
-        self._gradients = self._shortcut(self.network)
+        self._gradients = self._shortcut(self.network) if self._shortcut else None
         history: list[dict[str, float]] = []
         for epoch, order in enumerate(orders):
             if self.friends.before_epoch(epoch, rollout):

@@ -247,7 +247,7 @@ def build_trainer(
         optimizer=optimizer,
         stopwatch=stopwatch,
         loss=fused_ppo_loss if fast else ppo_loss,
-        **({"shortcut": direct_gradients} if fast and not _adds_to_the_loss(agent) else {}),
+        shortcut=direct_gradients if fast and not _adds_to_the_loss(agent) else None,
     )
 
 

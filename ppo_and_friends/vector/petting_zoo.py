@@ -197,7 +197,8 @@ class PettingZooVectorEnv:
         named = {name: encode(self._batch.value) for name, encode in self._encoders.items()}
         if self._critic is not None:
             named["critic"] = self._critic(named, latest)
-        named[PRESENT] = latest.present[:, self._columns].reshape(-1, 1)
+        acts = latest.present & ~np.stack([team.waiting for team in self.teams.teams])
+        named[PRESENT] = acts[:, self._columns].reshape(-1, 1)
         if self._masks.space is not None:
             named[KEY] = self._legal(latest)
         return named

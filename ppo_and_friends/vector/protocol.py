@@ -16,7 +16,8 @@ Data: TypeAlias = Any
 Observations: TypeAlias = Mapping[str, Data]
 """``policy`` [B, *obs], what the actor sees. Only where there are any: ``critic`` [B, *obs], all that the
 critic sees, ``action_mask`` [B, *mask] bool, True for the actions that are legal, and of several agents
-`PRESENT` [B, 1] bool, whether the agent is there; where an episode is over for all, whether it was."""
+`PRESENT` [B, 1] bool, whether the agent is there, and has its turn; where an episode is over for all,
+whether it was."""
 
 PRESENT = "present"
 

@@ -24,6 +24,7 @@ from ppo_and_friends.ppo.minibatches import MinibatchSource, slice_bounds
 from ppo_and_friends.ppo.trainer import Trainer
 from ppo_and_friends.settings.experiment import NetworkSettings
 from tests.agents import test_friends, test_policies
+from tests.agents.nim import nim
 from tests.agents.test_runs import FRIENDS
 from tests.agents.toys import MORTAL, Forbidding, Roles, Squad, squad
 from tests.command_line import SMALL, run
@@ -137,6 +138,42 @@ def test_who_is_there() -> None:
         assert rollout.truncated[3, :3].tolist() == [True, False, True]
 
     on_ranks(squad(network=TOGETHER, options={"lives": MORTAL}), 1, work)
+
+
+def test_those_who_wait_for_their_turn_are_not_looked_at() -> None:
+    """What they would do isn't done."""
+
+    def work(trainer: Trainer, _: Any) -> None:
+        rollout = trainer.collect()
+        turns = rollout.observations[PRESENT][:-1, :, 0]
+        assert rollout.waiting is not None
+        assert not (turns & rollout.waiting).any()
+        assert (turns | rollout.waiting)[rollout.played].all()
+        games = turns.view(len(turns), -1, 2).sum(-1)[rollout.played.view(len(turns), -1, 2).all(-1)]
+        assert games.unique().tolist() == [1]
+
+    on_ranks(replace(nim(), network=TOGETHER), 1, work)
+
+
+class Alone(Means):
+    """Forgets to say how many belong together."""
+
+    def __init__(self, *given: Any, agents: int) -> None:
+        super().__init__(*given, agents=agents)
+        self.group_size = 1
+
+
+def test_a_model_that_takes_agents_together_says_how_many() -> None:
+    with pytest.raises(UsageError, match="its group_size must be how many share it, 3, not 1"):
+        on_ranks(squad(network=NetworkSettings(model=f"{__name__}:Alone")), 1, trained)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_another_number_of_agents_is_refused(count: int, tmp_path: Path) -> None:
+    saved(tmp_path, squad(network=TOGETHER), 1)
+    other = squad(options={"lives": ((0, 9),) * count}).environment
+    with pytest.raises(UsageError, match=f"has {count} agents .* trained for 3 that decide together"):
+        evaluate(load_policy(tmp_path, trust=True), 1, environment=other)
 
 
 def test_without_their_number_agents_learn_different_things() -> None:
@@ -258,6 +295,11 @@ def test_plain_kernels_learn_the_same() -> None:
         ),
         ("tests.agents.toys:parallel_env", ("--set=network.memory=gru",), "has no memory"),
         ("tests.agents.toys:parallel_env", ("--with=SelfPlay",), "SelfPlay can't work with"),
+        (
+            "tests.agents.toys:parallel_env",
+            ("--with=Evaluator:every=128,episodes=1,opponent=random",),
+            "agents that decide together can't play against an opponent",
+        ),
     ],
 )
 def test_refused_in_a_line(environment: str, options: Any, said: str, tmp_path: Path) -> None:

@@ -252,10 +252,54 @@ def watched_layers(model: ActorCritic) -> None:
     model.actor.register_forward_hook(lambda module, inputs, outputs: None)
 
 
+def watched_nothing(model: ActorCritic) -> None:
+    model.actor = nn.Sequential()
+    model.actor.register_forward_hook(lambda module, inputs, outputs: None)
+
+
+def own_forward(model: ActorCritic) -> None:
+    model.actor.forward = lambda inputs: torch.zeros(len(inputs), 7)  # type: ignore[method-assign]
+
+
+def shared_layers(model: ActorCritic) -> None:
+    model.critic = model.actor
+    model.value_head = nn.Linear(7, 2, dtype=torch.float64)
+    for parameter in model.value_head.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+
+def shared_weight(model: ActorCritic) -> None:
+    model.critic = copy.deepcopy(model.critic)
+    for parameter in model.critic.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    first = next(model.actor.modules())
+    own, critics = dict(first.named_parameters()), dict(model.critic.named_parameters())
+    name = next(name for name, each in critics.items() if each.shape == own[name].shape)
+    place, _, last = name.rpartition(".")
+    setattr(model.critic.get_submodule(place), last, own[name])
+
+
+def without_bias(model: ActorCritic) -> None:
+    model.value_head = nn.Linear(9, 2, bias=False, dtype=torch.float64)
+    model.value_head.weight.grad = torch.zeros_like(model.value_head.weight)
+
+
+def transposed(model: ActorCritic) -> None:
+    model.value_head.weight = nn.Parameter(torch.zeros(9, 2, dtype=torch.float64).t())
+    model.value_head.weight.grad = torch.zeros_like(model.value_head.weight)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         louder,
+        watched_parameter,
+        watched_nothing,
+        own_forward,
+        shared_layers,
+        shared_weight,
+        without_bias,
+        transposed,
         frozen,
         replaced_head,
         replaced_encoder,

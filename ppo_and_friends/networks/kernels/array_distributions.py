@@ -18,6 +18,10 @@ from ppo_and_friends.networks.distributions import Categorical, Distribution, Ga
 Array = NDArray[Any]
 
 
+MAX_PRODUCT = 2**17
+"""Elements of a matrix that is multiplied by a vector. OpenBLAS divides larger ones among threads."""
+
+
 @dataclass(frozen=True)
 class PolicyTerms:
     """Of N distributions with P parameters each."""
@@ -58,8 +62,7 @@ def _gaussian(size: int, parameters: Array, actions: Array, old_parameters: Arra
     precision = np.exp(-log_std)
     scaled = (actions - mean) * precision
     squares = scaled * scaled
-    ones = np.ones(size, parameters.dtype)  # products with it are quicker than sums over so few columns
-    total_log_std = log_std @ ones
+    total_log_std = _row_sums(log_std)
     log_prob_gradient = np.empty_like(parameters)
     np.multiply(scaled, precision, out=log_prob_gradient[:, :size])
     np.subtract(squares, 1.0, out=log_prob_gradient[:, size:])
@@ -69,12 +72,21 @@ def _gaussian(size: int, parameters: Array, actions: Array, old_parameters: Arra
     shift = (old_mean - mean) * precision
     constant = 0.5 * math.log(2.0 * math.pi) * size
     return PolicyTerms(
-        log_prob=(squares @ ones) * -0.5 - total_log_std - constant,
+        log_prob=_row_sums(squares) * -0.5 - total_log_std - constant,
         entropy=total_log_std + (constant + 0.5 * size),
-        kl=(0.5 * (np.exp(2.0 * narrower) + shift * shift - 1.0) - narrower) @ ones,
+        kl=_row_sums(0.5 * (np.exp(2.0 * narrower) + shift * shift - 1.0) - narrower),
         log_prob_gradient=log_prob_gradient,
         entropy_gradient=entropy_gradient,
     )
+
+
+def _row_sums(values: Array) -> Array:
+    """[N, A] to [N]."""
+    if values.size > MAX_PRODUCT:
+        sums: Array = np.einsum("na->n", values)
+        return sums
+    # Quicker than sums over so few columns.
+    return values @ np.ones(values.shape[1], values.dtype)
 
 
 def _categorical(choices: int, parameters: Array, actions: Array, old_parameters: Array) -> PolicyTerms:

@@ -34,10 +34,10 @@ def array_loss(
         minibatch: On the CPU; its ``policy_parameters`` and ``value_outputs`` aren't read.
         parameters: [N, P], the current network's.
         values: [N, S], the current network's.
-        clip_range: As in `ppo.losses.ppo_loss`, with everything that follows.
-        entropy_coefficient: ...
-        value_coefficient: ...
-        value_clip_range: ...
+        clip_range: As in `ppo.losses.ppo_loss`.
+        entropy_coefficient: Likewise.
+        value_coefficient: Likewise.
+        value_clip_range: Likewise.
 
     Returns:
         [5], by the names of `ppo.losses.STATISTICS`; [N, P]; [N, S].

@@ -84,6 +84,10 @@ class DirectGradients:
         Returns:
             The loss's statistics, [5].
         """
+        with np.errstate(all="ignore"):  # PyTorch doesn't warn of what is infinite either
+            return self._written(minibatch, **settings)
+
+    def _written(self, minibatch: ObservedInputs, **settings: Any) -> Tensor:
         rows = minibatch.advantages.shape[0]
         seen = minibatch.observations["policy"].flatten(1)
         seen_by_critic = ActorCritic.critic_sees(minibatch.observations).flatten(1)
@@ -132,22 +136,31 @@ def _is_known(network: Model) -> bool:
         and type(network.policy_head) is PolicyHead
         and not any(map(is_hooked, parts))
         and all(_is_written(each) for each in network.parameters())
+        and not _has_shared_parameters(network)
     )
+
+
+def _has_shared_parameters(network: nn.Module) -> bool:
+    """Whether a parameter has several places: its gradients would have to be added up."""
+    places = [id(each) for _, each in network.named_parameters(remove_duplicate=False)]
+    return len(set(places)) < len(places)
 
 
 def _is_written(parameter: nn.Parameter) -> bool:
     """Whether a gradient can be written to it, and nobody waits for autograd to do so."""
     usual = parameter.requires_grad and parameter.grad is not None and parameter.device.type == "cpu"
-    usual = usual and parameter.dtype in (torch.float32, torch.float64)
+    usual = usual and parameter.dtype in (torch.float32, torch.float64) and parameter.is_contiguous()
     return usual and not (parameter._backward_hooks or parameter._post_accumulate_grad_hooks)
 
 
 def _network(hidden: nn.Module, head: nn.Module) -> _Network | None:
     """Hidden layers and a head; None: they are not all known."""
-    found = hidden.layers() if type(hidden) is FusedMLP and not is_hooked(hidden) else None
+    if is_hooked(hidden) or is_hooked(head) or type(head) is not nn.Linear or head.bias is None:
+        return None
+    found = hidden.layers() if type(hidden) is FusedMLP else None
     if type(hidden) is nn.Sequential and not len(hidden):
         found = []
-    if found is None or type(head) is not nn.Linear or is_hooked(head):
+    if found is None:
         return None
     layers = []
     for weight, bias, activation in [*found, (head.weight, head.bias, NO_ACTIVATION)]:

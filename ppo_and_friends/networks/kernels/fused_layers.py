@@ -149,7 +149,8 @@ def _fusible(inputs: Tensor, layers: Sequence[Layer]) -> tuple[str, ...] | None:
     """The activations' names, if they are all known, and one of the layers is faster here than by PyTorch."""
     if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or inputs.dim() != 2:
         return None
-    if torch.is_autocast_enabled("cpu"):  # which knows PyTorch's own operations alone
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or torch.is_autocast_enabled("cpu"):  # which know PyTorch's own operations alone
         return None
     names = [ACTIVATION_NAMES.get(type(activation)) for _, _, activation in layers]
     known = tuple(name for name in names if name is not None)
@@ -253,6 +254,6 @@ def weight_gradient(gradient: Tensor, inputs: Tensor, out: Tensor | None = None)
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether somebody watches the module's calls."""
-    forward = module._forward_hooks or module._forward_pre_hooks
+    """Whether somebody watches the module's calls, or has replaced its own ``forward``."""
+    forward = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
     return bool(forward or module._backward_hooks or module._backward_pre_hooks)
