@@ -45,7 +45,7 @@ class PPOSettings:
     """Timesteps collected between updates, over all environments of all ranks."""
 
     minibatch_size: Positive = 1024
-    """Timesteps in a gradient step, over all ranks; a chunk of each environment (``sequence_length``) at least."""
+    """Timesteps in a gradient step, over all ranks; ``sequence_length`` of each environment at least."""
 
     sequence_length: Positive | None = None
     """Length of the chunks of consecutive steps that minibatches consist of; with memory, gradients flow back
