@@ -149,6 +149,8 @@ def _fusible(inputs: Tensor, layers: Sequence[Layer]) -> tuple[str, ...] | None:
     """The activations' names, if they are all known, and one of the layers is faster here than by PyTorch."""
     if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or inputs.dim() != 2:
         return None
+    if type(inputs) not in (Tensor, nn.Parameter):  # others know PyTorch's own operations alone
+        return None
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if tracing or torch.is_autocast_enabled("cpu"):  # which know PyTorch's own operations alone
         return None
