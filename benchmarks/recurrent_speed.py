@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.report import markdown, origin, save, script, stamp
 from ppo_and_friends import train
+from ppo_and_friends.errors import UsageError
 from ppo_and_friends.settings.experiment import Experiment
 from ppo_and_friends.settings.overrides import apply_settings
 from ppo_and_friends.settings.registry import resolve
@@ -59,7 +60,14 @@ def variants(name: str) -> dict[str, Experiment]:
 
 def rates(experiments: Mapping[str, Experiment], iterations: int) -> dict[str, list[float]]:
     """Timesteps per second of CPU time of each iteration, after the first; all take turns."""
-    runs = {kind: train(e, folder=None, verbosity=-1).iterations() for kind, e in experiments.items()}
+    runs = {
+        kind: train(
+            e.with_changes(num_timesteps=(iterations + 2) * e.ppo.rollout_timesteps),
+            folder=None,
+            verbosity=-1,
+        ).iterations()
+        for kind, e in experiments.items()
+    }
     done = {kind: int(next(run)["timesteps"]) for kind, run in runs.items()}
     found: dict[str, list[float]] = {kind: [] for kind in runs}
     for _ in range(iterations):
@@ -90,6 +98,8 @@ def table(rows: Mapping[str, Mapping[str, list[float]]]) -> str:
 @script(Options)
 def main(options: Options) -> int:
     """Measure launcher by launcher."""
+    if options.iterations < 1:
+        raise UsageError(f"--iterations must be at least 1, not {options.iterations}.")
     torch.set_num_threads(1)
     about, rows = stamp(), {}
     for name in options.environments:

@@ -21,9 +21,9 @@ VARIABLES = (
     "NPY_DISABLE_CPU_FEATURES",
     "NPY_ENABLE_CPU_FEATURES",
     "NVIDIA_TF32_OVERRIDE",
-    "OPENBLAS_CORETYPE",
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
 """Environment variables that change what is computed, or who talks to whom, on the rank that has them."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from benchmarks.recurrent_speed import KINDS, rates, table, variants
+from benchmarks.recurrent_speed import KINDS, main, rates, table, variants
 from ppo_and_friends.settings.overrides import apply_settings
 
 
@@ -31,6 +32,23 @@ def test_rates_are_of_whole_iterations() -> None:
     found = rates(experiments, iterations=2)
     assert list(found) == list(KINDS)
     assert all(len(each) == 2 and min(each) > 0.0 for each in found.values())
+
+
+def test_without_an_iteration_there_is_no_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "recurrent.json"
+    assert main(["--iterations", "0", "--output", str(output)]) == 2
+    assert "--iterations must be at least 1, not 0." in capsys.readouterr().err and not output.exists()
+
+
+def test_more_iterations_than_the_launcher_s_budget_has() -> None:
+    small = (
+        "ppo.rollout_timesteps=64",
+        "ppo.minibatch_size=32",
+        "environment.num_envs=4",
+        "num_timesteps=64",
+    )
+    plain = apply_settings(variants("CartPolePositions")["none"], small)
+    assert len(rates({"none": plain}, iterations=3)["none"]) == 3
 
 
 def test_shares_are_of_the_median_without_memory() -> None:
